@@ -1,0 +1,1 @@
+//! Support for the shells: durable files, framing, control socket.

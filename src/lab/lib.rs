@@ -1,0 +1,1 @@
+//! The lab: a local pair of real hosts.

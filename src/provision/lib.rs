@@ -1,0 +1,1 @@
+//! The provisioner: inventory and playbooks in, converged hosts out.

@@ -1,0 +1,1 @@
+//! What replication decides: a pure core, events in and actions out.

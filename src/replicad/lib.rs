@@ -1,0 +1,1 @@
+//! The replication daemon: disks, sockets and block device around the replica core.

@@ -1,0 +1,3 @@
+//! Development tasks: verify (reads only) and fix (writes).
+
+fn main() {}
