@@ -1,1 +1,12 @@
 //! What replication decides: a pure core, events in and actions out.
+//!
+//! This crate has no clock, no threads, no files, no sockets and no randomness of its own: the shell
+//! (`replicad`) feeds it [`event::Event`]s together with the time, and performs the [`event::Action`]s that
+//! come back. Every rule about roles, disk states, generations, the bitmap and acknowledgements lives here,
+//! so that all of it can be replayed from a seed.
+
+pub mod control;
+pub mod event;
+pub mod generation;
+pub mod message;
+pub mod state;

@@ -1,0 +1,196 @@
+//! The language between the administrator's verbs and the daemon: commands, refusals, status.
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+
+/// What an administrator asks of a running resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Become Primary.
+    Primary {
+        /// Even if the local disk is not known to be the newest.
+        force: bool,
+    },
+    /// Become Secondary.
+    Secondary,
+    /// Start to connect.
+    Connect {
+        /// Give up this node's changes since a split brain: become the target whatever the generations say.
+        discard_my_data: bool,
+    },
+    /// Stop being connected.
+    Disconnect,
+    /// Declare the local data worthless: resync everything from the peer.
+    Invalidate,
+    /// Answer when connected.
+    WaitConnect,
+    /// Answer when connected and both disks are UpToDate.
+    WaitSync,
+    /// Disconnect, detach, forget.
+    Down,
+}
+
+/// Why a command was refused, with DRBD's numbers and sentences (drbd_strings.c).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}", self.reason.text())]
+pub struct Refusal {
+    /// The class of the refusal.
+    pub reason: Reason,
+    /// What forbids it in this very case, and what would help.
+    pub detail: String,
+}
+
+/// The classes of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The peer is Primary, or is about to be.
+    TwoPrimaries,
+    /// The local data is not known to be the newest.
+    NoUpToDateDisk,
+    /// The device is open.
+    InUse,
+    /// The command needs the peer.
+    NoConnection,
+    /// Another change is on its way.
+    InTransition,
+    /// The peer said no.
+    PeerRefused,
+    /// A metadata or data write failed.
+    DiskFailed,
+    /// The block device could not be made.
+    ExportFailed,
+    /// Resource is going down.
+    Stopping,
+}
+
+impl Reason {
+    /// DRBD's number of the refusal.
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::TwoPrimaries => -1,
+            Self::NoUpToDateDisk => -2,
+            Self::PeerRefused => -10,
+            Self::InUse => -12,
+            Self::NoConnection => -15,
+            Self::InTransition => -18,
+            Self::Stopping => -19,
+            Self::DiskFailed => -20,
+            Self::ExportFailed => -21,
+        }
+    }
+
+    /// The sentence.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::TwoPrimaries => "Multiple primaries not allowed by config",
+            Self::NoUpToDateDisk => "Need access to UpToDate data",
+            Self::PeerRefused => "State change was refused by peer node",
+            Self::InUse => "Device is held open by someone",
+            Self::NoConnection => "State change requires a connection",
+            Self::InTransition => "In transient state, retry after next state change",
+            Self::Stopping => "Concurrent state changes detected and aborted",
+            Self::DiskFailed => "The local disk failed",
+            Self::ExportFailed => "The block device could not be created",
+        }
+    }
+
+    /// Exit code of the verb.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::NoUpToDateDisk => 17,
+            _ => 11,
+        }
+    }
+}
+
+/// Everything there is to know about one resource at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Resource name.
+    pub name: String,
+    /// Number of this node.
+    pub node_id: u32,
+    /// Role of this node.
+    pub role: Role,
+    /// The one volume.
+    pub device: DeviceStatus,
+    /// The link to the one peer.
+    pub connection: ConnectionStatus,
+}
+
+/// The local disk and the exported device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Volume number.
+    pub volume: u32,
+    /// Minor number of the configured device path.
+    pub minor: u32,
+    /// State of the local disk.
+    pub disk: DiskState,
+    /// Usable size in KiB.
+    pub size_kib: u64,
+    /// Read by applications, KiB.
+    pub read_kib: u64,
+    /// Written to the local disk, KiB.
+    pub written_kib: u64,
+    /// Activity-log transactions.
+    pub al_writes: u64,
+    /// Bitmap page writes.
+    pub bm_writes: u64,
+    /// Application requests not yet answered.
+    pub upper_pending: u64,
+    /// Disk operations not yet answered.
+    pub lower_pending: u64,
+}
+
+/// The link and the peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// Number of the peer.
+    pub peer_node_id: u32,
+    /// Name of the peer (`uname -n`).
+    pub name: String,
+    /// State of the link.
+    pub state: ConnectionState,
+    /// Why it is StandAlone, when there is a reason to tell (split brain, unrelated data …).
+    pub standalone_reason: Option<String>,
+    /// Role of the peer.
+    pub peer_role: Role,
+    /// What flows.
+    pub replication: ReplicationState,
+    /// State of the peer's disk.
+    pub peer_disk: DiskState,
+    /// Data received from the peer, KiB.
+    pub received_kib: u64,
+    /// Data sent to the peer, KiB.
+    pub sent_kib: u64,
+    /// Known differences, KiB.
+    pub out_of_sync_kib: u64,
+    /// Writes sent and not yet confirmed by the peer.
+    pub pending: u64,
+    /// Writes received and not yet confirmed to the peer.
+    pub unacked: u64,
+    /// The running resync.
+    pub sync: Option<SyncStatus>,
+}
+
+/// Progress of a resync.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Blocks that differed when it began, KiB.
+    pub total_kib: u64,
+    /// Percent done, 0–100.
+    pub done: f64,
+    /// Milliseconds since it began.
+    pub elapsed_ms: u64,
+    /// Recent speed in MiB/s.
+    pub rate_mib: f64,
+    /// Seconds left at the recent speed.
+    pub eta_seconds: Option<u64>,
+}
