@@ -5,8 +5,11 @@
 //! come back. Every rule about roles, disk states, generations, the bitmap and acknowledgements lives here,
 //! so that all of it can be replayed from a seed.
 
+pub mod activity;
+pub mod bitmap;
 pub mod control;
 pub mod event;
 pub mod generation;
 pub mod message;
+pub mod meta;
 pub mod state;

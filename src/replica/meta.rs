@@ -1,0 +1,320 @@
+//! On-disk metadata: where it lies, how it is encoded, and how it is read back after a crash.
+//!
+//! Internal metadata sits at the end of the backing device, so that the data area begins at byte 0:
+//!
+//! ```text
+//! 0                    data area, a multiple of 4 KiB
+//! data_bytes           bitmap: one bit per 4 KiB block, little-endian words, padded to 4 KiB
+//! …                    activity log: two regions of 32 KiB, written in turn (see `activity`)
+//! end - 8 KiB          superblock, slot 0
+//! end - 4 KiB          superblock, slot 1
+//! ```
+//! Both slot pairs are written alternately and carry a sequence number and a CRC32C: whatever byte a power
+//! cut stops at, the other one is whole, and the newest whole one counts. A bitmap page torn by a power cut
+//! mixes old and new sectors. That is safe: bits are only cleared after both disks are flushed, and bits
+//! newly set are covered by the activity log until their page is durable.
+
+use crate::activity;
+use crate::bitmap::{BLOCKS_PER_PAGE, Bitmap};
+use crate::event::BLOCK;
+use crate::generation::{Generations, HISTORY, JUST_CREATED};
+
+/// First eight bytes of a superblock.
+pub const MAGIC: [u8; 8] = *b"futagomd";
+/// Format that this program writes. 1: first.
+pub const VERSION: u32 = 1;
+/// Bytes of one superblock slot.
+pub const SUPER_BYTES: usize = 4096;
+/// Smallest backing device, in bytes: room for metadata and something to protect.
+pub const MIN_DEVICE_BYTES: u64 = 1 << 20;
+
+const SUPER_SLOTS: u64 = 2;
+const CRC_AT: usize = SUPER_BYTES - 4;
+
+/// Where things lie on a backing device of a given size. Offsets in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Usable bytes, from offset 0.
+    pub data_bytes: u64,
+    /// First byte of the bitmap.
+    pub bitmap_at: u64,
+    /// Bytes of the bitmap, a multiple of 4 KiB.
+    pub bitmap_bytes: u64,
+    /// First byte of activity-log region 0; region 1 follows.
+    pub activity_at: u64,
+    /// First byte of superblock slot 0; slot 1 follows.
+    pub super_at: u64,
+}
+
+/// Why a disk cannot be used as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetaError {
+    /// Too small.
+    #[error("the device has {bytes} bytes, at least {MIN_DEVICE_BYTES} are needed")]
+    TooSmall {
+        /// Size found.
+        bytes: u64,
+    },
+    /// Nothing of ours at the end of the device.
+    #[error("no valid metadata found at the end of the device")]
+    Missing,
+    /// There is metadata, but both copies are damaged.
+    #[error("the metadata is damaged: neither copy of the superblock has a valid checksum")]
+    Damaged,
+    /// Written by a newer program.
+    #[error("the metadata has format version {found}, this program knows up to {VERSION}: use a newer program")]
+    Newer {
+        /// Version found.
+        found: u32,
+    },
+    /// The superblock describes another device.
+    #[error("the metadata was made for {recorded} usable bytes, the device has {actual}: was it resized?")]
+    Resized {
+        /// In the superblock.
+        recorded: u64,
+        /// Computed from the device.
+        actual: u64,
+    },
+    /// The shell handed over too few bytes.
+    #[error("the metadata area was read incompletely")]
+    Incomplete,
+}
+
+impl Layout {
+    /// The layout for a backing device of `bytes`.
+    pub fn for_device(bytes: u64) -> Result<Self, MetaError> {
+        if bytes < MIN_DEVICE_BYTES {
+            return Err(MetaError::TooSmall { bytes });
+        }
+        let blocks = bytes / BLOCK;
+        let fixed = SUPER_SLOTS + activity::REGIONS * activity::REGION_BYTES / BLOCK;
+        let rest = blocks - fixed;
+        let bitmap_pages = rest.div_ceil(BLOCKS_PER_PAGE + 1);
+        let data_bytes = (rest - bitmap_pages) * BLOCK;
+        let activity_at = data_bytes + bitmap_pages * BLOCK;
+        Ok(Self {
+            data_bytes,
+            bitmap_at: data_bytes,
+            bitmap_bytes: bitmap_pages * BLOCK,
+            activity_at,
+            super_at: activity_at + activity::REGIONS * activity::REGION_BYTES,
+        })
+    }
+
+    /// All metadata: first byte and length. The shell reads this to attach.
+    #[must_use]
+    pub fn metadata(&self) -> (u64, u64) {
+        let end = self.super_at + SUPER_SLOTS * BLOCK;
+        (self.bitmap_at, end - self.bitmap_at)
+    }
+
+    /// Offset of the superblock slot for a sequence number.
+    #[must_use]
+    pub fn super_slot(&self, sequence: u64) -> u64 {
+        self.super_at + (sequence % SUPER_SLOTS) * BLOCK
+    }
+
+    /// Offset of the activity-log region for a sequence number.
+    #[must_use]
+    pub fn activity_region(&self, sequence: u64) -> u64 {
+        self.activity_at + (sequence % activity::REGIONS) * activity::REGION_BYTES
+    }
+}
+
+/// What one disk durably knows about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Counts the writes of the superblock; the highest valid one counts.
+    pub sequence: u64,
+    /// Usable bytes of this disk.
+    pub data_bytes: u64,
+    /// Size of the exported device, once agreed with the peer; 0 before.
+    pub agreed_bytes: u64,
+    /// Generation identifiers.
+    pub generations: Generations,
+    /// The data is one point in time, not a mix.
+    pub consistent: bool,
+    /// It was the newest when last known.
+    pub was_up_to_date: bool,
+    /// It is known to be older than the peer's.
+    pub outdated: bool,
+    /// This node is Primary now: after a crash the activity log must be applied.
+    pub primary: bool,
+    /// This node crashed while Primary and has not been in sync since.
+    pub crashed_primary: bool,
+    /// Highest cluster term promised; 0 without a cluster manager.
+    pub fence: u64,
+}
+
+mod flag {
+    pub(super) const CONSISTENT: u32 = 1;
+    pub(super) const WAS_UP_TO_DATE: u32 = 1 << 1;
+    pub(super) const OUTDATED: u32 = 1 << 2;
+    pub(super) const PRIMARY: u32 = 1 << 3;
+    pub(super) const CRASHED_PRIMARY: u32 = 1 << 4;
+}
+
+impl Superblock {
+    /// The superblock of a new disk: just created, Inconsistent.
+    #[must_use]
+    pub fn just_created(layout: &Layout) -> Self {
+        Self {
+            sequence: 1,
+            data_bytes: layout.data_bytes,
+            agreed_bytes: 0,
+            generations: Generations { current: JUST_CREATED, bitmap: 0, history: [0; HISTORY], counter: 0 },
+            consistent: false,
+            was_up_to_date: false,
+            outdated: false,
+            primary: false,
+            crashed_primary: false,
+            fence: 0,
+        }
+    }
+
+    /// One slot's bytes.
+    ///
+    /// ```text
+    ///  0 magic[8]  8 version u32  12 flags u32  16 sequence  24 data_bytes  32 agreed_bytes  40 fence
+    /// 48 current  56 bitmap  64 history[8]  128 counter  136… zero  4092 crc32c of the bytes before
+    /// ```
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SUPER_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.flags().to_le_bytes());
+        let g = &self.generations;
+        let head = [self.sequence, self.data_bytes, self.agreed_bytes, self.fence, g.current, g.bitmap];
+        for word in head.iter().chain(&g.history).chain([&g.counter]) {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.resize(CRC_AT, 0);
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    fn flags(&self) -> u32 {
+        let on = |set: bool, bit: u32| if set { bit } else { 0 };
+        on(self.consistent, flag::CONSISTENT)
+            | on(self.was_up_to_date, flag::WAS_UP_TO_DATE)
+            | on(self.outdated, flag::OUTDATED)
+            | on(self.primary, flag::PRIMARY)
+            | on(self.crashed_primary, flag::CRASHED_PRIMARY)
+    }
+
+    /// Reads one slot.
+    pub fn decode(slot: &[u8]) -> Result<Self, MetaError> {
+        let (body, crc) = slot.split_at_checked(CRC_AT).ok_or(MetaError::Incomplete)?;
+        let (magic, rest) = body.split_first_chunk::<8>().ok_or(MetaError::Incomplete)?;
+        if *magic != MAGIC {
+            return Err(MetaError::Missing);
+        }
+        if crc != crc32c::crc32c(body).to_le_bytes() {
+            return Err(MetaError::Damaged);
+        }
+        let (version, rest) = rest.split_first_chunk::<4>().ok_or(MetaError::Incomplete)?;
+        let found = u32::from_le_bytes(*version);
+        if found > VERSION {
+            return Err(MetaError::Newer { found });
+        }
+        let (flags, rest) = rest.split_first_chunk::<4>().ok_or(MetaError::Incomplete)?;
+        Self::from_words(u32::from_le_bytes(*flags), rest).ok_or(MetaError::Incomplete)
+    }
+
+    fn from_words(flags: u32, rest: &[u8]) -> Option<Self> {
+        let mut words = rest.chunks_exact(8).map(|c| c.try_into().map(u64::from_le_bytes).unwrap_or_default());
+        let mut next = || words.next();
+        let (sequence, data_bytes, agreed_bytes, fence) = (next()?, next()?, next()?, next()?);
+        let (current, bitmap) = (next()?, next()?);
+        let mut history = [0; HISTORY];
+        for entry in &mut history {
+            *entry = next()?;
+        }
+        let generations = Generations { current, bitmap, history, counter: next()? };
+        Some(Self {
+            sequence,
+            data_bytes,
+            agreed_bytes,
+            generations,
+            consistent: flags & flag::CONSISTENT != 0,
+            was_up_to_date: flags & flag::WAS_UP_TO_DATE != 0,
+            outdated: flags & flag::OUTDATED != 0,
+            primary: flags & flag::PRIMARY != 0,
+            crashed_primary: flags & flag::CRASHED_PRIMARY != 0,
+            fence,
+        })
+    }
+}
+
+/// Everything read back from a disk's metadata area.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// Where things lie.
+    pub layout: Layout,
+    /// The newest valid superblock.
+    pub superblock: Superblock,
+    /// The bitmap as stored.
+    pub bitmap: Bitmap,
+    /// The newest valid activity-log transaction.
+    pub activity: activity::Transaction,
+}
+
+impl Attached {
+    /// Reads the metadata area: `area` holds the bytes of [`Layout::metadata`].
+    pub fn decode(layout: Layout, area: &[u8]) -> Result<Self, MetaError> {
+        let (at, _) = layout.metadata();
+        let part = |offset: u64, len: u64| {
+            let start = usize::try_from(offset - at).map_err(|_| MetaError::Incomplete)?;
+            let len = usize::try_from(len).map_err(|_| MetaError::Incomplete)?;
+            area.get(start..start.saturating_add(len)).ok_or(MetaError::Incomplete)
+        };
+        let slots = [part(layout.super_at, BLOCK)?, part(layout.super_at + BLOCK, BLOCK)?];
+        let superblock = newest_superblock(slots)?;
+        if superblock.data_bytes != layout.data_bytes {
+            let (recorded, actual) = (superblock.data_bytes, layout.data_bytes);
+            return Err(MetaError::Resized { recorded, actual });
+        }
+        let regions = [
+            part(layout.activity_region(0), activity::REGION_BYTES)?,
+            part(layout.activity_region(1), activity::REGION_BYTES)?,
+        ];
+        let blocks = layout.data_bytes / BLOCK;
+        let bitmap = Bitmap::decode(blocks, part(layout.bitmap_at, layout.bitmap_bytes)?);
+        let newest = regions.into_iter().filter_map(activity::Transaction::decode).max_by_key(|t| t.sequence);
+        Ok(Self { layout, superblock, bitmap, activity: newest.unwrap_or_default() })
+    }
+}
+
+/// The newest valid of the two slots; when neither is, the error that says most.
+fn newest_superblock(slots: [&[u8]; 2]) -> Result<Superblock, MetaError> {
+    let [a, b] = slots.map(Superblock::decode);
+    match (a, b) {
+        // A newer program has been here: its slot may hold promises that the older slot does not know.
+        (Err(newer @ MetaError::Newer { .. }), _) | (_, Err(newer @ MetaError::Newer { .. })) => Err(newer),
+        (Ok(a), Ok(b)) => Ok(if a.sequence > b.sequence { a } else { b }),
+        (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+        (Err(MetaError::Missing), Err(other)) | (Err(other), Err(_)) => Err(other),
+    }
+}
+
+/// All writes that make a device of this layout a new, just created disk, in order.
+///
+/// The superblock comes last and must be written after the others are durable: an interrupted creation
+/// leaves a disk without metadata, never one with an undefined bitmap.
+#[must_use]
+pub fn creation(layout: &Layout) -> [Vec<(u64, Vec<u8>)>; 2] {
+    let zero = |offset: u64, len: u64| (offset, vec![0; usize::try_from(len).unwrap_or_default()]);
+    let chunk = 1 << 20;
+    let area_end = layout.super_at + SUPER_SLOTS * BLOCK;
+    let mut blank = Vec::new();
+    let mut at = layout.bitmap_at;
+    while at < area_end {
+        let len = chunk.min(area_end - at);
+        blank.push(zero(at, len));
+        at += len;
+    }
+    let superblock = Superblock::just_created(layout);
+    [blank, vec![(layout.super_slot(superblock.sequence), superblock.encode())]]
+}
