@@ -1,1 +1,3 @@
 //! The lab: a local pair of real hosts.
+
+pub mod cli;

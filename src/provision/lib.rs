@@ -1,1 +1,4 @@
 //! The provisioner: inventory and playbooks in, converged hosts out.
+
+pub mod cli;
+pub mod protocol;

@@ -8,6 +8,7 @@
 pub mod activity;
 pub mod bitmap;
 pub mod control;
+pub mod engine;
 pub mod event;
 pub mod generation;
 pub mod message;

@@ -1,1 +1,3 @@
 //! The replication daemon: disks, sockets and block device around the replica core.
+
+pub mod cli;
