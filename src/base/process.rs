@@ -81,7 +81,10 @@ mod tests {
     fn a_failure_names_the_command_and_its_last_words() {
         let error = run(Command::new("sh").args(["-c", "echo 'disk full' >&2; exit 3"])).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("sh -c") && text.contains("exit status: 3") && text.contains("disk full"), "{text}");
+        assert!(
+            text.contains("sh -c") && text.contains("exit status: 3") && text.contains("disk full"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Transaction {
         if *magic != MAGIC || sum.to_le_bytes() != *crc {
             return None;
         }
-        let extents = list.chunks_exact(4).filter_map(|c| c.try_into().ok().map(u32::from_le_bytes)).collect();
+        let extents =
+            list.chunks_exact(4).filter_map(|c| c.try_into().ok().map(u32::from_le_bytes)).collect();
         Some(Self { sequence: u64::from_le_bytes(*sequence), extents })
     }
 }

@@ -55,7 +55,13 @@ impl Engine {
     ///
     /// `seed` feeds the generation identifiers that this engine makes up: random in the daemon, fixed in a
     /// simulation. The first actions (storing what the crash recovery found, dialling) come in `out`.
-    pub fn new(settings: Settings, attached: Attached, seed: u64, now: Millis, out: &mut Vec<Action>) -> Self {
+    pub fn new(
+        settings: Settings,
+        attached: Attached,
+        seed: u64,
+        now: Millis,
+        out: &mut Vec<Action>,
+    ) -> Self {
         let _ = (attached, seed, now, out);
         Self { settings }
     }

@@ -204,7 +204,8 @@ fn same_generation(me: &PeerState, peer: &PeerState, first: bool) -> Verdict {
 
 /// The administrator of one side may give up its data, if the other side has usable data.
 fn by_consent(me: &PeerState, peer: &PeerState, verdict: Verdict) -> Verdict {
-    let related = verdict.decision == Decision::SplitBrain || matches!(verdict.decision, Decision::Source { .. } | Decision::Target { .. });
+    let related = verdict.decision == Decision::SplitBrain
+        || matches!(verdict.decision, Decision::Source { .. } | Decision::Target { .. });
     let usable = |s: &PeerState| s.disk >= DiskState::Outdated && s.disk != DiskState::DUnknown;
     let full = matches!(verdict.decision, Decision::Source { full: true } | Decision::Target { full: true })
         || verdict.rule == "history-both";

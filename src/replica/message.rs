@@ -161,7 +161,9 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not our protocol, or another version of it.
-    #[error("not a futago replication message (starts with {0:02x?}, expected \"FTG1\"): the peer runs another protocol version, or something else listens there")]
+    #[error(
+        "not a futago replication message (starts with {0:02x?}, expected \"FTG1\"): the peer runs another protocol version, or something else listens there"
+    )]
     Magic([u8; 4]),
     /// A kind this version does not know.
     #[error("unknown message kind {0}")]

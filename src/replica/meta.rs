@@ -62,7 +62,9 @@ pub enum MetaError {
     #[error("the metadata is damaged: neither copy of the superblock has a valid checksum")]
     Damaged,
     /// Written by a newer program.
-    #[error("the metadata has format version {found}, this program knows up to {VERSION}: use a newer program")]
+    #[error(
+        "the metadata has format version {found}, this program knows up to {VERSION}: use a newer program"
+    )]
     Newer {
         /// Version found.
         found: u32,
@@ -224,7 +226,8 @@ impl Superblock {
     }
 
     fn from_words(flags: u32, rest: &[u8]) -> Option<Self> {
-        let mut words = rest.chunks_exact(8).map(|c| c.try_into().map(u64::from_le_bytes).unwrap_or_default());
+        let mut words =
+            rest.chunks_exact(8).map(|c| c.try_into().map(u64::from_le_bytes).unwrap_or_default());
         let mut next = || words.next();
         let (sequence, data_bytes, agreed_bytes, fence) = (next()?, next()?, next()?, next()?);
         let (current, bitmap) = (next()?, next()?);
