@@ -150,6 +150,12 @@ pub enum Event {
         /// The command.
         command: Command,
     },
+    /// The administrator of a command no longer waits for the answer (`wait-sync --timeout`, an interrupted
+    /// verb). What the command began goes on; a late [`Action::Reply`] is dropped, and one need not come.
+    Abandoned {
+        /// The command.
+        token: Token,
+    },
     /// The time asked for by [`Action::WakeAt`] has come.
     Tick,
 }
@@ -217,12 +223,14 @@ pub enum Action {
         /// The buffer.
         slot: Slot,
     },
-    /// Create the block device and the symbolic link to it.
+    /// Create the block device and the symbolic link to it. The system looks at a new device at once
+    /// (udev, blkid): requests may come before [`Event::ExportStarted`] and must be answered.
     StartExport {
         /// Size of the device in bytes.
         bytes: u64,
     },
-    /// Take the block device away, unless someone holds it open.
+    /// Take the block device away, unless someone holds it open. The kernel writes back what it has cached:
+    /// requests may come until [`Event::ExportStopped`] and must be answered.
     StopExport,
     /// Answer an administrator.
     Reply {
