@@ -2,4 +2,6 @@
 
 pub mod cli;
 pub mod module;
+pub mod problem;
 pub mod protocol;
+pub mod yaml;

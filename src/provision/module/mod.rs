@@ -15,6 +15,7 @@ mod schema;
 mod service;
 mod wait_for;
 
+pub(crate) use schema::nearest;
 pub use schema::{ArgError, Key, Kind, Schema};
 
 use serde_json::{Map, Value};
