@@ -1,10 +1,33 @@
 //! The command line of this part.
 
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::inventory;
+
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Write an example project into a folder.
+    Init {
+        /// The folder; made when missing.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Print the JSON Schema of the inventory, for editors.
+    Schema,
+}
 
 /// Runs a verb; the number is the exit code of the program.
 pub fn run(command: Command) -> anyhow::Result<u8> {
-    match command {}
+    match command {
+        Command::Init { folder } => {
+            let path = inventory::write_example(&folder)
+                .with_context(|| format!("write an example into {}", folder.display()))?;
+            eprintln!("wrote {path}; next: futago plan -i {path}", path = path.display());
+        }
+        Command::Schema => print!("{}", inventory::json_schema()),
+    }
+    Ok(0)
 }

@@ -1,0 +1,202 @@
+//! The inventory: two hosts, how to reach them, and what is special about them.
+//!
+//! This file owns the checked type and its paths. `read.rs` makes it from YAML and reports every mistake at once.
+
+mod example;
+mod read;
+mod schema;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+pub use example::write_example;
+pub use schema::json_schema;
+
+use crate::problem::{Place, Problem, Problems};
+
+/// A checked inventory.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The file it comes from.
+    pub file: PathBuf,
+    /// Full name of the service: what the virtual address answers to.
+    pub cluster: String,
+    /// The address that moves with the service.
+    pub virtual_ip: VirtualIp,
+    /// The pair; the first one starts as primary.
+    pub hosts: Vec<Member>,
+    /// The third voice, if there is one.
+    pub witness: Option<Member>,
+    /// How to reach them.
+    pub ssh: Ssh,
+    /// Which application is built on the pair.
+    pub stack: Option<String>,
+    /// Variables of all hosts.
+    pub vars: Map<String, Value>,
+    /// Variables that are never shown.
+    pub secrets: Map<String, Value>,
+}
+
+/// The address that moves with the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualIp {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network prefix.
+    pub prefix: u8,
+    /// Interface that carries it.
+    pub interface: String,
+}
+
+/// One host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Short name: its key in the inventory.
+    pub name: String,
+    /// Its name as `uname -n` prints it there.
+    pub fqdn: String,
+    /// Where SSH reaches it, on the public segment.
+    pub address: IpAddr,
+    /// Port of SSH, when it differs from the inventory's.
+    pub port: Option<u16>,
+    /// Its address on the local segment; a witness has none.
+    pub local_address: Option<IpAddr>,
+    /// The disk that is replicated; a witness has none.
+    pub disk: Option<String>,
+    /// Interface on the public segment.
+    pub public_interface: Option<String>,
+    /// Interface on the local segment.
+    pub local_interface: Option<String>,
+    /// Disks of this host whose content may be destroyed.
+    pub wipe: Vec<String>,
+    /// Variables of this host alone.
+    pub vars: Map<String, Value>,
+    /// Where the inventory describes it.
+    pub place: Place,
+}
+
+/// How to reach the hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    /// Who logs in; must be able to do everything.
+    pub user: String,
+    /// Port, unless a host has its own.
+    pub port: u16,
+    /// Private key; without one the keys of ssh-agent and the usual files are tried.
+    pub identity: Option<PathBuf>,
+    /// Known host keys.
+    pub known_hosts: PathBuf,
+    /// Network namespace to connect from: a file below /run/netns or a path.
+    pub netns: Option<String>,
+}
+
+impl Inventory {
+    /// Reads and checks a file.
+    pub fn load(file: &Path) -> Result<Self, Problems> {
+        let shown = file.display().to_string();
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Problem::new(&Place::start(&shown), format!("read the inventory: {error}"))
+                .hint("`futago init DIR` writes an example")
+        })?;
+        read::inventory(file, &text)
+    }
+
+    /// Checks an inventory that is already in memory; `file` is only its name, and the base of relative paths.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
+        read::inventory(file, text)
+    }
+
+    /// All hosts, the pair first.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.hosts.iter().chain(&self.witness)
+    }
+
+    /// The folder that the inventory stands for: its own, or the one above when it is called `inventory`.
+    #[must_use]
+    pub fn project(&self) -> PathBuf {
+        let folder = self.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if folder.file_name().is_some_and(|name| name == "inventory") {
+            return folder
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new("."))
+                .to_owned();
+        }
+        if folder == Path::new(".")
+            && std::env::current_dir().is_ok_and(|d| d.file_name().is_some_and(|n| n == "inventory"))
+        {
+            return PathBuf::from("..");
+        }
+        folder.to_owned()
+    }
+
+    /// What expressions see on one host; facts and registered results come on top of it.
+    #[must_use]
+    pub fn variables(&self, member: &Member) -> Map<String, Value> {
+        let mut all = self.vars.clone();
+        all.extend(member.vars.clone());
+        all.extend(self.secrets.clone());
+        let peer = self.hosts.iter().find(|h| h.name != member.name).filter(|_| member.disk.is_some());
+        let own = [
+            ("inventory_hostname", json!(member.name)),
+            ("fqdn", json!(member.fqdn)),
+            ("host", self.describe(member)),
+            ("peer", peer.map_or(Value::Null, |p| self.describe(p))),
+            ("hosts", self.hosts.iter().map(|h| self.describe(h)).collect()),
+            ("witness", self.witness.as_ref().map_or(Value::Null, |w| self.describe(w))),
+            ("cluster", describe_name(&self.cluster)),
+            ("virtual_ip", self.virtual_ip.describe()),
+            ("stack", json!(self.stack)),
+        ];
+        all.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        all
+    }
+
+    fn describe(&self, member: &Member) -> Value {
+        let position = self.hosts.iter().position(|h| h.name == member.name);
+        let mut names = describe_name(&member.fqdn);
+        names["short"] = json!(member.name);
+        json!({
+            "name": member.name,
+            "fqdn": member.fqdn,
+            "domain": names["domain"],
+            "index": position,
+            "address": member.address,
+            "local_address": member.local_address,
+            "disk": member.disk,
+            "interfaces": {"public": member.public_interface, "local": member.local_interface},
+            "wipe": member.wipe,
+        })
+    }
+}
+
+impl VirtualIp {
+    fn describe(&self) -> Value {
+        let Self { address, prefix, interface } = self;
+        json!({"address": address, "prefix": prefix, "interface": interface, "cidr": format!("{address}/{prefix}")})
+    }
+}
+
+/// `ha.example.com` as `{name: ha.example.com, short: ha, domain: example.com}`.
+fn describe_name(fqdn: &str) -> Value {
+    let (short, domain) = fqdn.split_once('.').unwrap_or((fqdn, ""));
+    json!({"name": fqdn, "short": short, "domain": domain})
+}
+
+/// Names that the program sets itself; variables of the user must not hide them.
+pub(crate) const RESERVED: &[&str] = &[
+    "inventory_hostname",
+    "fqdn",
+    "host",
+    "peer",
+    "hosts",
+    "witness",
+    "cluster",
+    "virtual_ip",
+    "stack",
+    "facts",
+    "item",
+    "result",
+];

@@ -1,0 +1,352 @@
+//! Makes a checked inventory from YAML, or a list of everything that is wrong with it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::{Inventory, Member, RESERVED, Ssh, VirtualIp};
+use crate::fields::{Fields, is_identifier};
+use crate::problem::{Place, Problem, Problems};
+use crate::yaml::{Content, Entry, Node};
+
+pub(super) const TOP: &[&str] =
+    &["cluster", "virtual_ip", "hosts", "witness", "ssh", "stack", "vars", "wipe", "secrets"];
+pub(super) const VIRTUAL_IP: &[&str] = &["address", "interface"];
+pub(super) const HOST: &[&str] = &["address", "local_address", "disk", "interfaces", "fqdn", "port", "vars"];
+pub(super) const INTERFACES: &[&str] = &["public", "local"];
+pub(super) const WITNESS: &[&str] = &["address", "fqdn", "port", "vars"];
+pub(super) const SSH: &[&str] = &["user", "port", "identity", "known_hosts", "netns"];
+pub(super) const STACKS: &[&str] = &["lamp", "zabbix", "wordpress"];
+
+/// A secret shorter than this would mask ordinary words.
+const MIN_SECRET_CHARS: usize = 6;
+const MAX_PREFIX_V4: u8 = 32;
+const MAX_PREFIX_V6: u8 = 128;
+
+pub(super) fn inventory(file: &Path, text: &str) -> Result<Inventory, Problems> {
+    let root = Node::parse(&file.display().to_string(), text)?;
+    let mut problems = Problems::default();
+    let read = read(file, &root, &mut problems);
+    match read {
+        Some(inventory) => problems.or(inventory),
+        None => Err(problems),
+    }
+}
+
+fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> {
+    let mut top = Fields::of(root, "an inventory", TOP, problems)?;
+    let cluster = cluster(&mut top);
+    let virtual_ip = top
+        .required(
+            "virtual_ip",
+            "the address that moves with the service: {address: 203.0.113.10/24, interface: eth0}",
+        )
+        .and_then(|node| virtual_ip(node, top.problems()));
+    let domain =
+        cluster.as_deref().and_then(|c| c.split_once('.')).map_or("", |(_, domain)| domain).to_owned();
+    let mut hosts = hosts(&mut top, &domain);
+    let witness = top.get("witness").and_then(|node| witness(node, &domain, top.problems()));
+    let ssh = ssh(file, top.get("ssh"), top.problems());
+    let stack = choice(&mut top, "stack", STACKS);
+    let vars = variables(top.map("vars"), top.problems());
+    wipe(&mut top, &mut hosts);
+    let secrets = secrets(file, &mut top);
+    let (cluster, virtual_ip, ssh) = (cluster?, virtual_ip?, ssh?);
+    let inventory =
+        Inventory { file: file.to_owned(), cluster, virtual_ip, hosts, witness, ssh, stack, vars, secrets };
+    distinct(&inventory, root, problems);
+    Some(inventory)
+}
+
+fn cluster(top: &mut Fields<'_, '_>) -> Option<String> {
+    let node = top.required("cluster", "the full name of the service, such as ha.example.com")?;
+    let name = top.text("cluster")?;
+    if !is_host_name(&name) || !name.contains('.') {
+        let message = format!("\"cluster\" must be a full host name such as ha.example.com, not {name:?}");
+        top.report(node, message);
+        return None;
+    }
+    Some(name)
+}
+
+fn choice(fields: &mut Fields<'_, '_>, key: &str, allowed: &[&str]) -> Option<String> {
+    let word = fields.text(key)?;
+    if allowed.contains(&word.as_str()) {
+        return Some(word);
+    }
+    let place = fields.get(key).map(|n| n.place.clone())?;
+    fields.problems().push(Problem::unknown_word(&place, key, &word, allowed));
+    None
+}
+
+fn virtual_ip(node: &Node, problems: &mut Problems) -> Option<VirtualIp> {
+    let mut fields = Fields::of(node, "virtual_ip", VIRTUAL_IP, problems)?;
+    let interface = fields.required("interface", "the interface that carries the address").map(|_| ());
+    let interface = interface.and_then(|()| fields.text("interface"));
+    let node = fields.required("address", "an address with its prefix, such as 203.0.113.10/24")?;
+    let written = fields.text("address")?;
+    let parsed = written.split_once('/').and_then(|(address, prefix)| {
+        let address: IpAddr = address.parse().ok()?;
+        let max = if address.is_ipv4() { MAX_PREFIX_V4 } else { MAX_PREFIX_V6 };
+        Some((address, prefix.parse::<u8>().ok().filter(|p| (1..=max).contains(p))?))
+    });
+    if parsed.is_none() {
+        let message = "\"address\" must be an address with its prefix, such as 203.0.113.10/24, not";
+        fields.report(node, format!("{message} {written:?}"));
+    }
+    let (address, prefix) = parsed?;
+    Some(VirtualIp { address, prefix, interface: interface? })
+}
+
+fn hosts(top: &mut Fields<'_, '_>, domain: &str) -> Vec<Member> {
+    let Some(node) = top.required("hosts", "the two hosts of the pair, by name") else { return Vec::new() };
+    let entries = top.map("hosts");
+    if matches!(node.content, Content::Map(_)) && entries.len() != 2 {
+        let names: Vec<&str> = entries.iter().map(|e| e.key.as_str()).collect();
+        let message = format!("a pair has exactly two hosts, here are {}: {}", names.len(), names.join(", "));
+        let problem = Problem::new(&node.place, message);
+        top.problems().push(problem.hint("a further cluster is an inventory file of its own"));
+    }
+    entries.iter().filter_map(|e| host(e, domain, top.problems())).collect()
+}
+
+fn host(entry: &Entry, domain: &str, problems: &mut Problems) -> Option<Member> {
+    let name = &entry.key;
+    if !is_host_name(name) || ["all", "pair", "first", "witness"].contains(&name.as_str()) {
+        problems.push(Problem::new(&entry.place, format!("{name:?} cannot be the name of a host")));
+    }
+    let mut fields = Fields::of(&entry.value, "a host", HOST, problems)?;
+    let address = ip(&mut fields, "address", "where SSH reaches the host");
+    let local_address = ip(&mut fields, "local_address", "its address on the local segment");
+    let disk = disk(&mut fields);
+    let interfaces = fields
+        .required("interfaces", "the interfaces of both segments: {public: eth0, local: eth1}")
+        .and_then(|node| interfaces(node, fields.problems()));
+    let (public_interface, local_interface) = interfaces?;
+    let fqdn = full_name(&mut fields, name, domain);
+    let port = port(&mut fields);
+    let vars = variables(fields.map("vars"), fields.problems());
+    Some(Member {
+        name: name.split('.').next().unwrap_or(name).to_owned(),
+        fqdn,
+        address: address?,
+        port,
+        local_address: Some(local_address?),
+        disk: Some(disk?),
+        public_interface,
+        local_interface,
+        wipe: Vec::new(),
+        vars,
+        place: entry.place.clone(),
+    })
+}
+
+fn witness(node: &Node, domain: &str, problems: &mut Problems) -> Option<Member> {
+    let mut fields = Fields::of(node, "the witness", WITNESS, problems)?;
+    let address = ip(&mut fields, "address", "where SSH reaches the witness");
+    let fqdn = full_name(&mut fields, "witness", domain);
+    let port = port(&mut fields);
+    let vars = variables(fields.map("vars"), fields.problems());
+    Some(Member {
+        name: "witness".to_owned(),
+        fqdn,
+        address: address?,
+        port,
+        local_address: None,
+        disk: None,
+        public_interface: None,
+        local_interface: None,
+        wipe: Vec::new(),
+        vars,
+        place: node.place.clone(),
+    })
+}
+
+fn full_name(fields: &mut Fields<'_, '_>, name: &str, domain: &str) -> String {
+    match fields.text("fqdn") {
+        Some(fqdn) => {
+            if let Some(node) = fields.get("fqdn").filter(|_| !is_host_name(&fqdn)) {
+                fields.report(node, format!("{fqdn:?} is not a host name"));
+            }
+            fqdn
+        }
+        None if name.contains('.') || domain.is_empty() => name.to_owned(),
+        None => format!("{name}.{domain}"),
+    }
+}
+
+fn port(fields: &mut Fields<'_, '_>) -> Option<u16> {
+    fields.int("port", 1, u64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
+}
+
+fn ip(fields: &mut Fields<'_, '_>, key: &str, meaning: &str) -> Option<IpAddr> {
+    let node = fields.required(key, meaning)?;
+    let text = fields.text(key)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        fields.report(node, format!("{key:?} must be an IP address, not {text:?}"));
+    }
+    address
+}
+
+fn disk(fields: &mut Fields<'_, '_>) -> Option<String> {
+    let node = fields.required("disk", "the disk that is replicated, such as /dev/vdb")?;
+    let disk = fields.text("disk")?;
+    if !disk.starts_with("/dev/") {
+        fields.report(node, format!("\"disk\" must be a device such as /dev/vdb, not {disk:?}"));
+        return None;
+    }
+    Some(disk)
+}
+
+fn interfaces(node: &Node, problems: &mut Problems) -> Option<(Option<String>, Option<String>)> {
+    let mut fields = Fields::of(node, "interfaces", INTERFACES, problems)?;
+    fields.required("public", "the interface on the public segment");
+    fields.required("local", "the interface on the local segment");
+    Some((fields.text("public"), fields.text("local")))
+}
+
+fn ssh(file: &Path, node: Option<&Node>, problems: &mut Problems) -> Option<Ssh> {
+    let home =
+        |rest: &str| PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(rest);
+    let default = Ssh {
+        user: "root".into(),
+        port: 22,
+        identity: None,
+        known_hosts: home(".ssh/known_hosts"),
+        netns: None,
+    };
+    let Some(node) = node else { return Some(default) };
+    let mut fields = Fields::of(node, "ssh", SSH, problems)?;
+    let path = |text: String| match text.strip_prefix("~/") {
+        Some(rest) => home(rest),
+        None => file.parent().unwrap_or(Path::new("")).join(text),
+    };
+    Some(Ssh {
+        user: fields.text("user").unwrap_or(default.user),
+        port: port(&mut fields).unwrap_or(default.port),
+        identity: fields.text("identity").map(path),
+        known_hosts: fields.text("known_hosts").map_or(default.known_hosts, path),
+        netns: fields.text("netns"),
+    })
+}
+
+/// Variables by name; a name that the program uses itself is refused.
+pub(crate) fn variables(entries: &[Entry], problems: &mut Problems) -> Map<String, Value> {
+    for Entry { key, place, .. } in entries {
+        if RESERVED.contains(&key.as_str()) {
+            problems.push(Problem::new(place, format!("the variable {key:?} is set by futago itself")));
+        } else if !is_identifier(key) {
+            let problem = Problem::new(place, format!("{key:?} cannot be the name of a variable"));
+            problems.push(problem.hint("letters, digits and _, not starting with a digit"));
+        }
+    }
+    entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect()
+}
+
+fn wipe(top: &mut Fields<'_, '_>, hosts: &mut [Member]) {
+    for (text, node) in top.texts("wipe") {
+        let Some((name, disk)) = text.split_once(':') else {
+            top.report(
+                node,
+                format!("\"wipe\" names disks as HOST:DEVICE, such as ha-b:/dev/vdb, not {text:?}"),
+            );
+            continue;
+        };
+        let known: Vec<String> = hosts.iter().map(|h| h.name.clone()).collect();
+        let Some(host) = hosts.iter_mut().find(|h| h.name == name) else {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            top.problems().push(Problem::unknown_word(&node.place, "host in \"wipe\":", name, &known));
+            continue;
+        };
+        if host.disk.as_deref() != Some(disk) {
+            let own = host.disk.as_deref().unwrap_or_default();
+            top.report(node, format!("\"wipe\" names {disk:?}, but the disk of {name} is {own:?}"));
+            continue;
+        }
+        host.wipe.push(disk.to_owned());
+    }
+}
+
+fn secrets(file: &Path, top: &mut Fields<'_, '_>) -> Map<String, Value> {
+    let Some(name) = top.text("secrets") else { return Map::new() };
+    let path = file.parent().unwrap_or(Path::new("")).join(name);
+    match read_secrets(&path) {
+        Ok(secrets) => secrets,
+        Err(found) => {
+            top.problems().extend(found);
+            Map::new()
+        }
+    }
+}
+
+/// A file of its own that only its owner can read: `name: value` in YAML.
+fn read_secrets(path: &Path) -> Result<Map<String, Value>, Problems> {
+    let shown = path.display().to_string();
+    let start = Place::start(&shown);
+    let fail = |message: String, hint: String| Problems::from(Problem::new(&start, message).hint(hint));
+    let read = std::fs::metadata(path).and_then(|meta| Ok((meta, std::fs::read(path)?)));
+    let (meta, bytes) =
+        read.map_err(|e| fail(format!("read the secrets: {e}"), "write it, or drop \"secrets\"".into()))?;
+    if meta.permissions().mode() & 0o077 != 0 {
+        return Err(fail("others can read the secrets".into(), format!("chmod 600 {shown}")));
+    }
+    if bytes.starts_with(b"age-encryption.org/") || bytes.starts_with(b"-----BEGIN AGE") {
+        let hint = "decrypt it to a file that only you can read, and name that one".into();
+        return Err(fail("this file is encrypted; this version reads plain YAML".into(), hint));
+    }
+    let text =
+        String::from_utf8(bytes).map_err(|_| fail("the file is not text".into(), "write YAML".into()))?;
+    let root = Node::parse(&shown, &text)?;
+    let mut problems = Problems::default();
+    for entry in root.entries() {
+        let long = matches!(&entry.value.content, Content::Text(t) if t.chars().count() >= MIN_SECRET_CHARS);
+        if !long {
+            let message =
+                format!("the secret {:?} must be text of {MIN_SECRET_CHARS} characters or more", entry.key);
+            problems.push(Problem::new(&entry.place, message));
+        }
+    }
+    let secrets = variables(root.entries(), &mut problems);
+    problems.or(secrets)
+}
+
+/// No address and no name may be there twice.
+fn distinct(inventory: &Inventory, root: &Node, problems: &mut Problems) {
+    let mut seen: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let vip = root.get("virtual_ip").map_or(&root.place, |n| &n.place);
+    let own = inventory.members().flat_map(|m| {
+        let local = m.local_address.map(|a| (a, m, "local_address"));
+        [Some((m.address, m, "address")), local].into_iter().flatten()
+    });
+    let own = own.map(|(address, m, key)| (address, &m.place, format!("{key} of {}", m.name)));
+    let all = own.chain([(inventory.virtual_ip.address, vip, "virtual_ip".to_owned())]);
+    for (address, place, what) in all {
+        if let Some(first) = seen.get(&address) {
+            problems.push(Problem::new(place, format!("{what} is {address}, which is already {first}")));
+        } else {
+            seen.insert(address, what);
+        }
+    }
+    let mut names: Vec<&str> = vec![&inventory.cluster];
+    for member in inventory.members() {
+        if names.contains(&member.fqdn.as_str()) {
+            problems.push(Problem::new(&member.place, format!("the name {:?} is there twice", member.fqdn)));
+        }
+        names.push(&member.fqdn);
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    let label = |l: &str| {
+        !l.is_empty()
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.len() < 64
+            && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    name.len() < 254 && name.split('.').all(label)
+}

@@ -1,0 +1,39 @@
+//! The JSON Schema of the inventory, for editors. A test keeps it equal to what the reader accepts.
+
+/// The schema as text.
+#[must_use]
+pub fn json_schema() -> &'static str {
+    include_str!("schema.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use serde_json::Value;
+
+    fn keys(schema: &Value) -> Vec<String> {
+        let mut keys: Vec<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        assert_eq!(schema["additionalProperties"], false, "{schema}");
+        keys
+    }
+
+    fn sorted(keys: &[&str]) -> Vec<String> {
+        let mut keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn the_schema_knows_exactly_the_keys_of_the_reader() {
+        let schema: Value = serde_json::from_str(super::json_schema()).unwrap();
+        assert_eq!(keys(&schema), sorted(read::TOP));
+        assert_eq!(keys(&schema["properties"]["virtual_ip"]), sorted(read::VIRTUAL_IP));
+        assert_eq!(keys(&schema["properties"]["ssh"]), sorted(read::SSH));
+        assert_eq!(keys(&schema["properties"]["witness"]), sorted(read::WITNESS));
+        let host = &schema["properties"]["hosts"]["additionalProperties"];
+        assert_eq!(keys(host), sorted(read::HOST));
+        assert_eq!(keys(&host["properties"]["interfaces"]), sorted(read::INTERFACES));
+        assert_eq!(schema["properties"]["stack"]["enum"], serde_json::json!(read::STACKS));
+    }
+}
