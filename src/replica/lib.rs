@@ -7,6 +7,7 @@
 
 pub mod activity;
 pub mod bitmap;
+pub mod config;
 pub mod control;
 pub mod engine;
 pub mod event;
