@@ -62,7 +62,7 @@ impl Bitmap {
 
     /// Adds the blocks `first .. end`.
     pub fn set(&mut self, first: u64, end: u64) {
-        self.each_word(first, end, |bitmap, word, mask| bitmap.or_word(word, mask));
+        self.each_word(first, end, Self::or_word);
     }
 
     /// Adds every block.

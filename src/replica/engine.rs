@@ -1,8 +1,45 @@
 //! The engine: one resource's state, events in, actions out.
+//!
+//! The rules it keeps, each in the file that carries it:
+//!
+//! - A write is answered when both disks have it; alone, when its block is marked and a new generation is
+//!   durable, so that the peer can never take its older data for the newest (`engine/request.rs`).
+//! - A flush is answered when both disks have flushed everything answered before it (`engine/flush.rs`).
+//! - An extent is in the activity log before it is written, and leaves it only after a flush of both disks
+//!   and the storing of the bitmap (`engine/flush.rs`).
+//! - Bits are cleared only after both disks have flushed (`engine/resync.rs`).
+//! - A target is marked Inconsistent, durably, before the first block of a resync touches it
+//!   (`engine/handshake.rs`).
+//! - Two connected nodes are never both Primary (`engine/role.rs`).
 
-use crate::control::Status;
-use crate::event::{Action, Event, Millis};
-use crate::meta::Attached;
+mod command;
+mod flush;
+mod handshake;
+mod link;
+mod request;
+mod resync;
+mod role;
+mod status;
+mod store;
+mod timer;
+
+use std::collections::BTreeMap;
+
+use crate::activity::{ActivityLog, Transaction};
+use crate::bitmap::Bitmap;
+use crate::control::Reason;
+use crate::event::{Action, BLOCK, DiskError, Event, IoId, LogLevel, Millis, Range, Slot, Token};
+use crate::meta::{Attached, Layout, Superblock};
+use crate::rng::Rng;
+use crate::state::DiskState;
+
+use command::Waiters;
+use flush::{Flusher, Purpose};
+use link::Link;
+use request::Requests;
+use resync::Resync;
+use role::RoleState;
+use store::{Job, Store};
 
 /// What the configuration says about one resource, seen from one node. Checked before it gets here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +81,98 @@ impl Settings {
     }
 }
 
-/// One resource.
+/// What goes on when a metadata job is durable.
 #[derive(Debug)]
+enum Then {
+    /// Nothing.
+    Nothing,
+    /// The generation of this lone period is durable.
+    Alone,
+    /// The activity-log transaction is durable.
+    ActivityCommitted(Transaction),
+    /// The bitmap is durable: the leaving extents may go.
+    ActivityEvicted,
+    /// The merged bitmap and the base are durable: tell the target.
+    AnnounceSync,
+    /// The target's disk is marked Inconsistent: let data come.
+    TargetReady,
+    /// Every block is on both disks: let the target take over the generations.
+    OfferFinish,
+    /// The target's disk is UpToDate.
+    TargetCommitted,
+    /// The outcome of a handshake without resync is stored.
+    NoSyncStored,
+    /// Promotion is stored: the device may be made.
+    Promoted,
+    /// Promotion failed and is taken back.
+    PromotionUndone { reason: String },
+    /// Demotion is stored.
+    Demoted,
+    /// The disk is marked as worth what it is when the link is left on purpose.
+    ReadyToLeave,
+    /// The peer left on purpose: this disk is marked Outdated.
+    Outdated,
+    /// The disk is marked Inconsistent by the administrator.
+    Invalidated { token: Token },
+}
+
+/// What a disk operation was for.
+#[derive(Debug)]
+enum Io {
+    FrontRead { slot: Slot, range: Range },
+    FrontWrite { request: u64 },
+    PeerWrite { link: crate::event::LinkId, id: u64, slot: Slot, range: Range, resync: bool },
+    PeerFlush { link: crate::event::LinkId, id: u64, covers: u64 },
+    ResyncRead { id: u64 },
+    Flush,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    read_bytes: u64,
+    written_bytes: u64,
+    al_writes: u64,
+    bm_writes: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+/// One resource.
 pub struct Engine {
     settings: Settings,
+    now: Millis,
+    out: Vec<Action>,
+    rng: Rng,
+
+    layout: Layout,
+    superblock: Superblock,
+    bitmap: Bitmap,
+    activity: ActivityLog,
+    store: Store,
+    disk: DiskState,
+    disk_failure: Option<String>,
+    ios: BTreeMap<IoId, Io>,
+    last_io: u64,
+    /// Completed writes for the peer, and how many of them are known durable.
+    peer_written: u64,
+    peer_flushed: u64,
+
+    role: RoleState,
+    link: Link,
+    requests: Requests,
+    flusher: Flusher,
+    resync: Resync,
+    waiters: Waiters,
+    counters: Counters,
+    /// The generation at which this daemon was last in contact and in sync with the peer.
+    seen_generation: Option<u64>,
+    woken_at: Option<Millis>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("status", &self.status(self.now)).finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -62,20 +187,216 @@ impl Engine {
         now: Millis,
         out: &mut Vec<Action>,
     ) -> Self {
-        let _ = (attached, seed, now, out);
-        Self { settings }
+        let Attached { layout, superblock, bitmap, activity } = attached;
+        let mut engine = Self {
+            activity: ActivityLog::new(settings.al_extents, activity.sequence),
+            disk: disk_state(&superblock),
+            link: Link::new(&settings, now),
+            settings,
+            now,
+            out: Vec::new(),
+            rng: Rng::new(seed),
+            layout,
+            superblock,
+            bitmap,
+            store: Store::default(),
+            disk_failure: None,
+            ios: BTreeMap::new(),
+            last_io: 0,
+            peer_written: 0,
+            peer_flushed: 0,
+            role: RoleState::Secondary,
+            requests: Requests::default(),
+            flusher: Flusher::new(now),
+            resync: Resync::default(),
+            waiters: Waiters::default(),
+            counters: Counters::default(),
+            seen_generation: None,
+            woken_at: None,
+        };
+        engine.recover(&activity);
+        engine.advance();
+        out.append(&mut engine.out);
+        engine
+    }
+
+    /// After a crash as Primary, everything that was hot may differ.
+    fn recover(&mut self, activity: &Transaction) {
+        if !self.superblock.primary {
+            return;
+        }
+        let before = self.bitmap.count();
+        let per_extent = crate::activity::EXTENT_BYTES / BLOCK;
+        for extent in &activity.extents {
+            let first = u64::from(*extent) * per_extent;
+            self.bitmap.set(first, first + per_extent);
+        }
+        let marked = (self.bitmap.count() - before) * BLOCK / 1024;
+        self.log(
+            LogLevel::Warn,
+            format!(
+                "crashed while Primary; marked additional {marked} KiB as out of sync from the activity log"
+            ),
+        );
+        self.store.push(Job::new(Then::Nothing).bitmap().superblock(|s| {
+            s.primary = false;
+            s.crashed_primary = true;
+        }));
     }
 
     /// Takes one event and appends what shall be done.
     pub fn handle(&mut self, event: Event, now: Millis, out: &mut Vec<Action>) {
-        let _ = (event, now, out);
+        self.now = now.max(self.now);
+        match event {
+            Event::Front { slot, op } => self.front(slot, op),
+            Event::DiskDone { io, result } => self.disk_done(io, result),
+            Event::MetaDone { tx, result } => self.meta_done(tx, result),
+            Event::LinkUp { link } => self.link_up(link),
+            Event::DialFailed => self.dial_failed(),
+            Event::LinkLost { link, reason } => self.link_lost(link, &reason),
+            Event::Received { link, message, payload } => self.received(link, message, payload),
+            Event::ExportStarted => self.export_started(),
+            Event::ExportFailed { reason } => self.export_failed(reason),
+            Event::ExportStopped => self.export_stopped(),
+            Event::ExportBusy { holders } => self.export_busy(&holders),
+            Event::Command { token, command } => self.command(token, command),
+            Event::Abandoned { token } => self.waiters.forget(token),
+            Event::Tick => self.woken_at = None,
+        }
+        self.advance();
+        out.append(&mut self.out);
     }
 
-    /// Everything there is to know, for `status`.
-    #[must_use]
-    pub fn status(&self, now: Millis) -> Status {
-        let _ = now;
-        let _ = &self.settings;
-        todo!("engine")
+    /// Does everything that the new state allows.
+    fn advance(&mut self) {
+        self.check_deadlines();
+        loop {
+            let mut progress = self.advance_link();
+            progress |= self.advance_requests();
+            progress |= self.advance_activity();
+            progress |= self.advance_flush();
+            progress |= self.advance_resync();
+            progress |= self.advance_role();
+            progress |= self.advance_store();
+            progress |= self.advance_waiters();
+            if !progress {
+                break;
+            }
+        }
+        self.set_alarm();
+    }
+
+    fn then(&mut self, then: Then) {
+        match then {
+            Then::Nothing => {}
+            Then::Alone => self.alone_stored(),
+            Then::ActivityCommitted(transaction) => self.activity.committed(&transaction),
+            Then::ActivityEvicted => self.activity_evicted(),
+            Then::AnnounceSync => self.announce_sync(),
+            Then::TargetReady => self.target_ready(),
+            Then::OfferFinish => self.offer_finish(),
+            Then::TargetCommitted => self.target_committed(),
+            Then::NoSyncStored => self.no_sync_stored(),
+            Then::Promoted => self.promotion_stored(),
+            Then::PromotionUndone { reason } => self.promotion_undone(reason),
+            Then::Demoted => self.demotion_stored(),
+            Then::ReadyToLeave => self.leave(),
+            Then::Outdated => self.disk = disk_state(&self.superblock),
+            Then::Invalidated { token } => self.invalidated(token),
+        }
+    }
+
+    fn disk_done(&mut self, io: IoId, result: Result<(), DiskError>) {
+        let Some(what) = self.ios.remove(&io) else { return };
+        if let Err(error) = &result {
+            self.fail_disk(&format!("{} failed: {error}", what.verb()));
+        }
+        let ok = result.is_ok();
+        match what {
+            Io::FrontRead { slot, range } => self.front_read_done(slot, range, ok),
+            Io::FrontWrite { request } => self.front_write_done(request, ok),
+            Io::PeerWrite { link, id, slot, range, resync } => {
+                self.out.push(Action::Release { slot });
+                if ok {
+                    self.peer_write_done(link, id, range, resync);
+                }
+            }
+            Io::PeerFlush { link, id, covers } if ok => self.peer_flush_done(link, id, covers),
+            Io::ResyncRead { id } => self.resync_read_done(id, ok),
+            Io::Flush if ok => self.local_flush_done(),
+            Io::PeerFlush { .. } | Io::Flush => {}
+        }
+    }
+
+    fn start_io(&mut self, what: Io) -> IoId {
+        self.last_io += 1;
+        let io = IoId(self.last_io);
+        self.ios.insert(io, what);
+        io
+    }
+
+    /// Gives the local disk up: nothing more is promised on it, the peer is left to go on alone.
+    fn fail_disk(&mut self, reason: &str) {
+        if self.is_failed() {
+            return;
+        }
+        self.log(
+            LogLevel::Error,
+            format!("disk:{} -> Failed: {reason}; replace the disk, then create-md and up", self.disk),
+        );
+        self.disk = DiskState::Failed;
+        self.disk_failure = Some(reason.to_owned());
+        self.stand_alone(format!("the local disk failed: {reason}"));
+        self.fail_requests();
+        self.fail_role_change();
+        for then in self.store.give_up() {
+            if let Then::Invalidated { token } = then {
+                self.refuse_command(token, Reason::DiskFailed, reason);
+            }
+        }
+    }
+
+    fn is_failed(&self) -> bool {
+        self.disk == DiskState::Failed
+    }
+
+    fn log(&mut self, level: LogLevel, text: String) {
+        self.out.push(Action::Log { level, text });
+    }
+
+    fn blocks(range: Range) -> (u64, u64) {
+        (range.offset / BLOCK, range.end() / BLOCK)
+    }
+
+    fn mark_out_of_sync(&mut self, range: Range) {
+        let (first, end) = Self::blocks(range);
+        self.bitmap.set(first, end);
+    }
+
+    /// Bytes that the device has, or would have.
+    fn device_bytes(&self) -> u64 {
+        match self.superblock.agreed_bytes {
+            0 => self.layout.data_bytes,
+            agreed => agreed.min(self.layout.data_bytes),
+        }
+    }
+}
+
+impl Io {
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::FrontRead { .. } | Self::ResyncRead { .. } => "read",
+            Self::FrontWrite { .. } | Self::PeerWrite { .. } => "write",
+            Self::PeerFlush { .. } | Self::Flush => "flush",
+        }
+    }
+}
+
+/// What a disk is worth by its own metadata alone, before contact with the peer.
+fn disk_state(superblock: &Superblock) -> DiskState {
+    match superblock {
+        s if !s.consistent => DiskState::Inconsistent,
+        s if s.outdated => DiskState::Outdated,
+        _ => DiskState::Consistent,
     }
 }

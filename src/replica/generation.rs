@@ -100,6 +100,8 @@ pub enum Decision {
     SplitBrain,
     /// The disks never had anything in common.
     Unrelated,
+    /// The side whose data is newer is Inconsistent: there is nothing to copy from.
+    Unusable,
 }
 
 impl Decision {
@@ -124,6 +126,7 @@ impl fmt::Display for Decision {
             Self::Target { full: true } => "target-copy-all",
             Self::SplitBrain => "split-brain",
             Self::Unrelated => "unrelated-data",
+            Self::Unusable => "newer-data-unusable",
         })
     }
 }
@@ -171,6 +174,14 @@ fn by_identity(me: &PeerState, peer: &PeerState, first: bool) -> Verdict {
     if a.bitmap == b.current {
         return say(SOURCE, "bitmap-self");
     }
+    // The target took the generations over, but the source never heard of it: its bitmap still covers
+    // everything since the base that both know.
+    if a.bitmap != 0 && a.knows(b.current) && b.bitmap == 0 && b.knows(a.bitmap) {
+        return say(SOURCE, "missed-finish-self");
+    }
+    if b.bitmap != 0 && b.knows(a.current) && a.bitmap == 0 && a.knows(b.bitmap) {
+        return say(TARGET, "missed-finish-peer");
+    }
     match (b.knows(a.current), a.knows(b.current)) {
         (true, false) => return say(Decision::Target { full: true }, "history-peer"),
         (false, true) => return say(Decision::Source { full: true }, "history-self"),
@@ -216,12 +227,19 @@ fn by_consent(me: &PeerState, peer: &PeerState, verdict: Verdict) -> Verdict {
     }
 }
 
-/// "No sync" is believed only if both disks are worth the same and no bit is left in either bitmap.
+/// Nothing is copied from an Inconsistent disk, and "no sync" is believed only if both disks are worth the
+/// same and no bit is left in either bitmap.
 fn by_disk_state(me: &PeerState, peer: &PeerState, first: bool, verdict: Verdict) -> Verdict {
-    if verdict.decision != Decision::NoSync || verdict.rule == "just-created-both" {
-        return verdict;
-    }
     let mixed = |s: &PeerState| s.disk <= DiskState::Inconsistent;
+    match verdict.decision {
+        Decision::Source { .. } | Decision::Target { .. } if mixed(me) && mixed(peer) => {
+            return say(Decision::NoSync, "no-usable-data");
+        }
+        Decision::Source { .. } if mixed(me) => return say(Decision::Unusable, verdict.rule),
+        Decision::Target { .. } if mixed(peer) => return say(Decision::Unusable, verdict.rule),
+        Decision::NoSync if verdict.rule != "just-created-both" => {}
+        _ => return verdict,
+    }
     match (mixed(me), mixed(peer)) {
         (true, false) => return say(TARGET, "disk-states"),
         (false, true) => return say(SOURCE, "disk-states"),

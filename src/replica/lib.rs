@@ -14,4 +14,5 @@ pub mod event;
 pub mod generation;
 pub mod message;
 pub mod meta;
+mod rng;
 pub mod state;

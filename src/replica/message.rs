@@ -157,6 +157,35 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Short name for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "Hello",
+            Self::State(_) => "State",
+            Self::Bitmap { .. } => "Bitmap",
+            Self::BitmapEnd => "BitmapEnd",
+            Self::SyncStart { .. } => "SyncStart",
+            Self::SyncReady => "SyncReady",
+            Self::Resync { .. } => "Resync",
+            Self::ResyncAck { .. } => "ResyncAck",
+            Self::SyncFinish(_) => "SyncFinish",
+            Self::SyncCommitted => "SyncCommitted",
+            Self::Write { .. } => "Write",
+            Self::WriteAck { .. } => "WriteAck",
+            Self::Flush { .. } => "Flush",
+            Self::FlushAck { .. } => "FlushAck",
+            Self::RoleAsk => "RoleAsk",
+            Self::RoleAnswer { .. } => "RoleAnswer",
+            Self::Changed { .. } => "Changed",
+            Self::Ping { .. } => "Ping",
+            Self::Pong { .. } => "Pong",
+            Self::Goodbye { .. } => "Goodbye",
+        }
+    }
+}
+
 /// Why bytes from the peer are not a message. The connection is dropped: nothing that follows can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -299,7 +328,8 @@ fn checksum(head: &[u8], body: &[u8]) -> u32 {
 }
 
 fn aligned(range: Range) -> Option<Range> {
-    let whole = range.offset % BLOCK == 0 && u64::from(range.len) % BLOCK == 0 && range.len > 0;
+    let whole =
+        range.offset.is_multiple_of(BLOCK) && u64::from(range.len).is_multiple_of(BLOCK) && range.len > 0;
     let fits = range.offset.checked_add(u64::from(range.len)).is_some();
     (whole && fits).then_some(range)
 }

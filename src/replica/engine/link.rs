@@ -1,0 +1,381 @@
+//! The connection to the peer: dialling, signs of life, loss; and which messages are taken in which phase.
+//!
+//! ```text
+//! StandAlone ──connect──► Connecting ──LinkUp──► Draining ─► Hello ─► Comparing ─► Joined
+//!     ▲                        ▲                                          │           │
+//!     └──── refused, disconnect┴───────────── lost, silent, hung up ──────┴───────────┘
+//! ```
+//! Draining: no disk operation of an earlier connection and no metadata write is left. Comparing: this
+//! side's [`PeerState`] is on its way and must stay true. Joined: both sides know what happens.
+
+use super::{Engine, Io, Settings};
+use crate::event::{Action, LinkId, LogLevel, Millis, Range, Slot};
+use crate::message::{Hello, Message, PeerState};
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+
+/// Milliseconds that a handshake may take.
+pub(super) const HANDSHAKE_MS: Millis = 10_000;
+/// Milliseconds that both sides of a refused handshake wait for each other's verdict.
+pub(super) const REFUSAL_MS: Millis = 1000;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waiting until nothing of an earlier connection is left.
+    Draining,
+    /// This side's name is sent.
+    Hello,
+    /// The peer's name was right; waiting until this side's state is stable and can be sent.
+    Greeted,
+    /// This side's state is sent.
+    Comparing,
+    /// The verdict is no: waiting until the peer has come to the same one.
+    Refused,
+    /// This side leaves on purpose; waiting until the peer has closed.
+    Leaving,
+    /// Both sides know what happens: replication and resync.
+    Joined,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: LinkId,
+    pub(super) phase: Phase,
+    pub(super) deadline: Option<Millis>,
+    pub(super) heard: Millis,
+    pub(super) pinged: Option<Millis>,
+    /// The peer has said who it is, rightly.
+    pub(super) greeted: bool,
+    pub(super) sent: Option<PeerState>,
+    /// A state that came before this side had sent its own.
+    pub(super) early: Option<PeerState>,
+    pub(super) peer_role: Role,
+    pub(super) peer_disk: DiskState,
+    pub(super) replication: ReplicationState,
+    /// Application writes and flushes go to the peer.
+    pub(super) mirrors: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Wire {
+    StandAlone,
+    /// Nothing there; the time of the next attempt, for the side that dials.
+    Waiting {
+        dial_at: Option<Millis>,
+    },
+    Dialling,
+    Up(Box<Session>),
+}
+
+/// The link to the peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) wire: Wire,
+    /// Why it stands alone, or why the last attempt failed.
+    pub(super) reason: Option<String>,
+    pub(super) discard_my_data: bool,
+    pub(super) last_ping: u64,
+    /// The peer's disk when it left on purpose.
+    pub(super) left: Option<DiskState>,
+}
+
+impl Link {
+    pub(super) fn new(settings: &Settings, now: Millis) -> Self {
+        let wire = Wire::Waiting { dial_at: settings.dials().then_some(now) };
+        Self { wire, reason: None, discard_my_data: false, last_ping: 0, left: None }
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        if let Wire::Up(session) = &self.wire { Some(session) } else { None }
+    }
+
+    pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
+        if let Wire::Up(session) = &mut self.wire { Some(session) } else { None }
+    }
+
+    /// The session, once the handshake is over.
+    pub(super) fn joined(&self) -> Option<&Session> {
+        self.session().filter(|s| s.phase == Phase::Joined)
+    }
+
+    /// Where application writes go besides the local disk.
+    pub(super) fn mirror(&self) -> Option<LinkId> {
+        self.joined().filter(|s| s.mirrors).map(|s| s.id)
+    }
+
+    pub(super) fn is_comparing(&self) -> bool {
+        self.session().is_some_and(|s| s.phase == Phase::Comparing)
+    }
+
+    /// A handshake is under way whose outcome will be known soon.
+    pub(super) fn is_joining(&self) -> bool {
+        let joining = |s: &Session| {
+            matches!(s.phase, Phase::Hello | Phase::Greeted | Phase::Comparing | Phase::Draining)
+        };
+        self.session().is_some_and(joining)
+    }
+
+    pub(super) fn stands_alone(&self) -> bool {
+        matches!(self.wire, Wire::StandAlone) || self.session().is_some_and(|s| s.phase == Phase::Refused)
+    }
+
+    pub(super) fn state(&self) -> ConnectionState {
+        match &self.wire {
+            Wire::StandAlone => ConnectionState::StandAlone,
+            Wire::Up(s) if s.phase == Phase::Joined => ConnectionState::Connected,
+            Wire::Up(s) if s.phase == Phase::Refused => ConnectionState::StandAlone,
+            Wire::Waiting { .. } | Wire::Dialling | Wire::Up(_) => ConnectionState::Connecting,
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn link_up(&mut self, id: LinkId) {
+        if matches!(self.link.wire, Wire::StandAlone) || self.is_failed() {
+            self.out.push(Action::Hangup { link: id });
+            return;
+        }
+        if let Some(old) = self.link.session().map(|s| s.id) {
+            // Only one side dials: a new connection means that the old one is dead over there.
+            self.out.push(Action::Hangup { link: old });
+            self.drop_session("replaced by a new connection");
+        }
+        self.link.wire = Wire::Up(Box::new(Session {
+            id,
+            phase: Phase::Draining,
+            deadline: Some(self.now + HANDSHAKE_MS),
+            heard: self.now,
+            pinged: None,
+            greeted: false,
+            sent: None,
+            early: None,
+            peer_role: Role::Unknown,
+            peer_disk: DiskState::DUnknown,
+            replication: ReplicationState::Off,
+            mirrors: false,
+        }));
+    }
+
+    pub(super) fn dial_failed(&mut self) {
+        if matches!(self.link.wire, Wire::Dialling) {
+            self.wait_for_link(self.settings.connect_interval_ms);
+        }
+    }
+
+    pub(super) fn link_lost(&mut self, id: LinkId, reason: &str) {
+        if self.link.session().is_some_and(|s| s.id == id) {
+            self.drop_session(reason);
+        }
+    }
+
+    /// Closes the connection and tries anew.
+    pub(super) fn hang_up(&mut self, reason: &str) {
+        if let Some(id) = self.link.session().map(|s| s.id) {
+            self.out.push(Action::Hangup { link: id });
+            self.drop_session(reason);
+        }
+    }
+
+    /// Gives up the link until an administrator says `connect`.
+    pub(super) fn stand_alone(&mut self, reason: String) {
+        self.hang_up(&reason);
+        self.link.wire = Wire::StandAlone;
+        self.link.reason = Some(reason);
+    }
+
+    fn wait_for_link(&mut self, delay: Millis) {
+        self.link.wire = Wire::Waiting { dial_at: self.settings.dials().then_some(self.now + delay) };
+    }
+
+    /// Takes leave of a session, whatever the reason: everything that relied on the peer goes on alone.
+    fn drop_session(&mut self, reason: &str) {
+        let Wire::Up(session) = std::mem::replace(&mut self.link.wire, Wire::Waiting { dial_at: None })
+        else {
+            return;
+        };
+        let joined = session.phase == Phase::Joined;
+        match session.phase {
+            Phase::Refused | Phase::Leaving => self.link.wire = Wire::StandAlone,
+            // A connection that never came to anything is not repeated at once.
+            _ => self.wait_for_link(if joined { 0 } else { self.settings.connect_interval_ms }),
+        }
+        if joined {
+            self.log(LogLevel::Warn, format!("connection:Connected -> Connecting: {reason}"));
+        } else if session.phase != Phase::Refused && session.phase != Phase::Leaving {
+            self.log(LogLevel::Info, format!("connection attempt ended: {reason}"));
+        }
+        self.requests_lose_peer();
+        self.flushes_lose_peer();
+        self.resync_loses_peer();
+        self.role_change_loses_peer();
+    }
+
+    /// Takes the steps of the handshake that this side owes, and dials.
+    pub(super) fn advance_link(&mut self) -> bool {
+        if let Wire::Waiting { dial_at: Some(at) } = self.link.wire
+            && at <= self.now
+            && !self.is_failed()
+        {
+            self.link.wire = Wire::Dialling;
+            self.out.push(Action::Dial);
+            return true;
+        }
+        let Some((id, phase)) = self.link.session().map(|s| (s.id, s.phase)) else { return false };
+        match phase {
+            Phase::Draining if !self.has_peer_io() => {
+                let hello = Hello {
+                    resource: self.settings.resource.clone(),
+                    node: self.settings.node.clone(),
+                    peer: self.settings.peer.clone(),
+                };
+                self.send(id, Message::Hello(hello));
+                self.enter(Phase::Hello);
+                true
+            }
+            Phase::Hello if self.link.session().is_some_and(|s| s.greeted) => {
+                self.enter(Phase::Greeted);
+                true
+            }
+            Phase::Greeted if self.store.is_idle() && !self.role.is_changing() => {
+                self.send_state();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether disk operations on behalf of the peer are under way, of this connection or an earlier one.
+    fn has_peer_io(&self) -> bool {
+        self.ios
+            .values()
+            .any(|io| matches!(io, Io::PeerWrite { .. } | Io::PeerFlush { .. } | Io::ResyncRead { .. }))
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase) {
+        if let Some(session) = self.link.session_mut() {
+            session.phase = phase;
+        }
+    }
+
+    pub(super) fn send(&mut self, link: LinkId, message: Message) {
+        self.out.push(Action::Send { link, message, payload: None });
+    }
+
+    pub(super) fn received(&mut self, link: LinkId, message: Message, payload: Option<Slot>) {
+        let now = self.now;
+        let known = self.link.session_mut().filter(|s| s.id == link).map(|s| {
+            s.heard = now;
+            s.pinged = None;
+            s.phase
+        });
+        let Some(phase) = known else {
+            self.release(payload);
+            return;
+        };
+        match (phase, message) {
+            (_, Message::Ping { id }) => self.send(link, Message::Pong { id }),
+            (_, Message::Pong { .. }) => {}
+            (_, Message::Goodbye { disk }) => self.goodbye(disk),
+            (Phase::Draining | Phase::Hello, Message::Hello(hello)) => self.hello(&hello),
+            (Phase::Draining | Phase::Hello | Phase::Greeted | Phase::Comparing, Message::State(state)) => {
+                self.peer_state(state);
+            }
+            (Phase::Joined, message) => self.joined_message(link, message, payload),
+            (Phase::Refused | Phase::Leaving, _) => self.release(payload),
+            (phase, message) => {
+                self.release(payload);
+                self.unexpected(&format!("{} while {phase:?}", message.name()));
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, payload: Option<Slot>) {
+        if let Some(slot) = payload {
+            self.out.push(Action::Release { slot });
+        }
+    }
+
+    pub(super) fn unexpected(&mut self, what: &str) {
+        self.log(LogLevel::Warn, format!("unexpected message from the peer: {what}"));
+        self.hang_up("the peer does not keep to the protocol");
+    }
+
+    fn joined_message(&mut self, link: LinkId, message: Message, payload: Option<Slot>) {
+        match (message, payload) {
+            (Message::Write { id, range }, Some(slot)) => self.peer_write(link, id, range, slot, false),
+            (Message::Resync { id, range }, Some(slot)) => self.peer_write(link, id, range, slot, true),
+            (Message::WriteAck { id }, _) => self.write_confirmed(id),
+            (Message::Flush { id }, _) => self.peer_wants_flush(link, id),
+            (Message::FlushAck { id }, _) => self.peer_flushed(id),
+            (Message::RoleAsk, _) => self.role_asked(link),
+            (Message::RoleAnswer { granted }, _) => self.role_answered(granted),
+            (Message::Changed { role, disk }, _) => self.peer_changed(role, disk),
+            (message, payload) => {
+                self.release(payload);
+                self.resync_message(message);
+            }
+        }
+    }
+
+    /// The peer writes to this disk.
+    fn peer_write(&mut self, link: LinkId, id: u64, range: Range, slot: Slot, resync: bool) {
+        let expected = match self.link.joined().map(|s| s.replication) {
+            Some(ReplicationState::SyncTarget) => true,
+            Some(ReplicationState::Established) => !resync,
+            _ => false,
+        };
+        if !expected || self.role.is_exporting() || range.end() > self.layout.data_bytes {
+            self.release(Some(slot));
+            self.unexpected(&format!("write of {} bytes at {}", range.len, range.offset));
+            return;
+        }
+        self.counters.received_bytes += u64::from(range.len);
+        let io = self.start_io(Io::PeerWrite { link, id, slot, range, resync });
+        self.out.push(Action::WriteDisk { io, slot, range });
+    }
+
+    pub(super) fn peer_write_done(&mut self, link: LinkId, id: u64, range: Range, resync: bool) {
+        self.peer_written += 1;
+        self.counters.written_bytes += u64::from(range.len);
+        if resync {
+            self.resync_received(range);
+            self.send(link, Message::ResyncAck { id });
+        } else {
+            self.send(link, Message::WriteAck { id });
+        }
+    }
+
+    fn peer_wants_flush(&mut self, link: LinkId, id: u64) {
+        let covers = self.peer_written;
+        if covers == self.peer_flushed {
+            self.send(link, Message::FlushAck { id });
+            return;
+        }
+        let io = self.start_io(Io::PeerFlush { link, id, covers });
+        self.out.push(Action::FlushDisk { io });
+    }
+
+    pub(super) fn peer_flush_done(&mut self, link: LinkId, id: u64, covers: u64) {
+        self.peer_flushed = self.peer_flushed.max(covers);
+        self.send(link, Message::FlushAck { id });
+    }
+
+    fn peer_changed(&mut self, role: Role, disk: DiskState) {
+        let Some(session) = self.link.session_mut() else { return };
+        let (old_role, old_disk) = (session.peer_role, session.peer_disk);
+        session.peer_role = role;
+        session.peer_disk = disk;
+        if (old_role, old_disk) != (role, disk) {
+            self.log(LogLevel::Info, format!("peer: role:{old_role} -> {role}, disk:{old_disk} -> {disk}"));
+        }
+    }
+
+    /// Tells the peer what this side is now.
+    pub(super) fn announce(&mut self) {
+        let (role, disk) = (self.role.visible(), self.disk);
+        if let Some(id) = self.link.joined().map(|s| s.id) {
+            self.send(id, Message::Changed { role, disk });
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Application requests: when a write may start, and when it may be answered.
+//!
+//! A write starts when no earlier write and no resync of the same blocks is in flight and its extents are in
+//! the activity log. It goes to the local disk and, while the peer takes part, to the peer at the same time.
+//! It is answered when both have it. A write that the peer does not confirm is marked in the bitmap, and
+//! answered only after a new generation is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::store::Job;
+use super::{Engine, Io, Purpose, Then};
+use crate::event::{Action, BLOCK, FrontError, FrontOp, MAX_IO_BYTES, Millis, Range, Slot};
+use crate::message::Message;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remote {
+    /// Sent, not confirmed.
+    Pending,
+    /// The peer's disk has it.
+    Confirmed,
+    /// The peer does not have it; the block is marked, the new generation is not durable yet.
+    Alone,
+    /// The peer does not have it, and cannot take its own data for the newest any more.
+    Named,
+}
+
+#[derive(Debug)]
+struct Write {
+    slot: Slot,
+    range: Range,
+    local: bool,
+    failed: bool,
+    remote: Remote,
+    started: Millis,
+}
+
+/// The current period without the peer: whether its generation is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Alone {
+    #[default]
+    NotNamed,
+    Storing,
+    Named,
+}
+
+/// Application requests in flight.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    started: BTreeMap<u64, Write>,
+    waiting: VecDeque<(Slot, Range)>,
+    reads: u64,
+    last_id: u64,
+    alone: Alone,
+    /// Writes answered so far.
+    pub(super) answered: u64,
+    /// When an application last asked for something.
+    pub(super) last_front: Millis,
+}
+
+impl Requests {
+    pub(super) fn pending(&self) -> u64 {
+        u64::try_from(self.started.len() + self.waiting.len()).unwrap_or(u64::MAX) + self.reads
+    }
+
+    /// Writes that the peer has not confirmed.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        let count = self.started.values().filter(|w| w.remote == Remote::Pending).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn oldest_unconfirmed(&self) -> Option<Millis> {
+        self.started.values().filter(|w| w.remote == Remote::Pending).map(|w| w.started).min()
+    }
+
+    /// Whether a write that has been started touches the range.
+    pub(super) fn touches(&self, range: Range) -> bool {
+        self.started.values().any(|w| overlap(w.range, range))
+    }
+
+    /// A generation of this lone period is durable: lone writes may be answered.
+    pub(super) fn is_named(&self) -> bool {
+        self.alone == Alone::Named
+    }
+}
+
+pub(super) fn overlap(a: Range, b: Range) -> bool {
+    a.offset < b.end() && b.offset < a.end()
+}
+
+impl Engine {
+    pub(super) fn front(&mut self, slot: Slot, op: FrontOp) {
+        self.requests.last_front = self.now;
+        let refused = match op {
+            FrontOp::Read(range) | FrontOp::Write(range) if !self.is_valid(range) => {
+                Some(FrontError::Invalid)
+            }
+            _ if self.is_failed() || !self.role.is_exporting() => Some(FrontError::Io),
+            _ => None,
+        };
+        if let Some(error) = refused {
+            self.out.push(Action::CompleteFront { slot, result: Err(error) });
+            return;
+        }
+        match op {
+            FrontOp::Read(range) => {
+                self.requests.reads += 1;
+                let io = self.start_io(Io::FrontRead { slot, range });
+                self.out.push(Action::ReadDisk { io, slot, range });
+            }
+            FrontOp::Write(range) => self.requests.waiting.push_back((slot, range)),
+            FrontOp::Flush => self.request_flush(Purpose::Front(slot)),
+        }
+    }
+
+    fn is_valid(&self, range: Range) -> bool {
+        let whole = range.offset.is_multiple_of(BLOCK) && u64::from(range.len).is_multiple_of(BLOCK);
+        whole && range.len > 0 && range.len <= MAX_IO_BYTES && range.end() <= self.device_bytes()
+    }
+
+    pub(super) fn front_read_done(&mut self, slot: Slot, range: Range, ok: bool) {
+        self.requests.reads -= 1;
+        self.counters.read_bytes += u64::from(range.len);
+        let result = if ok { Ok(()) } else { Err(FrontError::Io) };
+        self.out.push(Action::CompleteFront { slot, result });
+    }
+
+    /// Starts every waiting write that may start. Writes of the same blocks keep their order.
+    pub(super) fn advance_requests(&mut self) -> bool {
+        if self.requests.waiting.is_empty() || self.must_hold_writes() {
+            return false;
+        }
+        let waiting = std::mem::take(&mut self.requests.waiting);
+        let mut held: VecDeque<(Slot, Range)> = VecDeque::with_capacity(waiting.len());
+        let before = waiting.len();
+        for (slot, range) in waiting {
+            let blocked = held.iter().any(|(_, r)| overlap(*r, range))
+                || self.requests.touches(range)
+                || self.resync.touches(range)
+                || !self.activity.begin(range);
+            if blocked {
+                held.push_back((slot, range));
+            } else {
+                self.start_write(slot, range);
+            }
+        }
+        self.requests.waiting = held;
+        self.requests.waiting.len() < before
+    }
+
+    /// While both sides compare what they have, nothing may begin that would change the answer.
+    fn must_hold_writes(&self) -> bool {
+        self.is_failed() || (self.link.is_comparing() && self.requests.alone != Alone::Named)
+    }
+
+    fn start_write(&mut self, slot: Slot, range: Range) {
+        self.requests.last_id += 1;
+        let id = self.requests.last_id;
+        let io = self.start_io(Io::FrontWrite { request: id });
+        self.out.push(Action::WriteDisk { io, slot, range });
+        let remote = match self.link.mirror() {
+            Some(link) => {
+                self.counters.sent_bytes += u64::from(range.len);
+                self.out.push(Action::Send {
+                    link,
+                    message: Message::Write { id, range },
+                    payload: Some(slot),
+                });
+                Remote::Pending
+            }
+            None => {
+                self.mark_out_of_sync(range);
+                self.name_lone_generation();
+                if self.requests.is_named() { Remote::Named } else { Remote::Alone }
+            }
+        };
+        let started = self.now;
+        self.requests.started.insert(id, Write { slot, range, local: false, failed: false, remote, started });
+    }
+
+    pub(super) fn front_write_done(&mut self, request: u64, ok: bool) {
+        if let Some(write) = self.requests.started.get_mut(&request) {
+            write.local = true;
+            write.failed = !ok;
+            self.counters.written_bytes += u64::from(write.range.len);
+            self.answer(request);
+        }
+    }
+
+    pub(super) fn write_confirmed(&mut self, id: u64) {
+        let Some(write) = self.requests.started.get_mut(&id) else { return };
+        if write.remote == Remote::Pending {
+            write.remote = Remote::Confirmed;
+            let range = write.range;
+            self.flusher.unstable_on_peer(range);
+            self.answer(id);
+        }
+    }
+
+    /// Answers a write if nothing is missing.
+    fn answer(&mut self, id: u64) {
+        let failed_disk = self.is_failed();
+        let Some(write) = self.requests.started.get(&id) else { return };
+        let failed = write.failed || failed_disk;
+        let confirmed = matches!(write.remote, Remote::Confirmed | Remote::Named);
+        if !write.local || !(confirmed || failed) {
+            return;
+        }
+        let Some(write) = self.requests.started.remove(&id) else { return };
+        self.activity.end(write.range);
+        self.requests.answered += 1;
+        let result = if failed { Err(FrontError::Io) } else { Ok(()) };
+        self.out.push(Action::CompleteFront { slot: write.slot, result });
+    }
+
+    fn answer_all(&mut self) {
+        let ids: Vec<u64> = self.requests.started.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.answer(id));
+    }
+
+    /// The peer takes part from now on and may learn this disk's generation: what is written without it
+    /// later needs a new one.
+    pub(super) fn end_lone_period(&mut self) {
+        self.requests.alone = Alone::NotNamed;
+    }
+
+    /// The peer is gone: what it has not confirmed is marked, and waits for the new generation.
+    pub(super) fn requests_lose_peer(&mut self) {
+        let mut lost = Vec::new();
+        for write in self.requests.started.values_mut() {
+            if write.remote == Remote::Pending {
+                write.remote = Remote::Alone;
+                lost.push(write.range);
+            }
+        }
+        lost.iter().for_each(|range| self.mark_out_of_sync(*range));
+        if !lost.is_empty() {
+            self.name_lone_generation();
+        }
+    }
+
+    /// Makes the new generation of this lone period durable, once.
+    pub(super) fn name_lone_generation(&mut self) {
+        if self.requests.alone != Alone::NotNamed || self.is_failed() {
+            return;
+        }
+        self.requests.alone = Alone::Storing;
+        let new = self.rng.generation();
+        self.store.push(Job::new(Then::Alone).superblock(move |s| s.generations.rotate(new)));
+    }
+
+    pub(super) fn alone_stored(&mut self) {
+        if self.requests.alone == Alone::Storing {
+            self.requests.alone = Alone::Named;
+        }
+        for write in self.requests.started.values_mut().filter(|w| w.remote == Remote::Alone) {
+            write.remote = Remote::Named;
+        }
+        self.answer_all();
+    }
+
+    /// After a disk failure: nothing waits any longer; what is on its way to the disk is answered when it is
+    /// over, because the disk still uses its buffer.
+    pub(super) fn fail_requests(&mut self) {
+        for (slot, _) in std::mem::take(&mut self.requests.waiting) {
+            self.out.push(Action::CompleteFront { slot, result: Err(FrontError::Io) });
+        }
+        self.fail_flushes();
+        self.answer_all();
+    }
+}

@@ -1,0 +1,284 @@
+//! Roles: promotion and demotion, and the device that exists only while Primary.
+//!
+//! ```text
+//! Secondary ─► Asking the peer ─► Storing ─► Exporting ─► Primary
+//!     ▲               │ refused      ▲           │ failed     │ secondary, down
+//!     └───────────────┴──────────────┼───────────┘            ▼
+//!     └──── Storing ◄── Flushing ◄───┴──────────────────── Unexporting (busy: stays Primary)
+//! ```
+//! While connected a node becomes Primary only with the peer's consent, and a node that has consented does
+//! not ask for itself before it has heard of the outcome.
+
+use super::store::Job;
+use super::{Engine, Purpose, Then};
+use crate::control::{Reason, Refusal};
+use crate::event::{Action, LinkId, LogLevel, Token};
+use crate::message::Message;
+use crate::state::{DiskState, ReplicationState, Role};
+
+/// Why the device is being given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Only to become Secondary.
+    Demote,
+    /// On the way to taking the resource down.
+    Down,
+}
+
+/// Where this node is between the two roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoleState {
+    /// No device.
+    Secondary,
+    /// Waiting for the end of a handshake, or for the peer's answer once `asked`.
+    Asking { token: Token, force: bool, asked: bool },
+    /// Storing that this node is Primary.
+    Storing { token: Token },
+    /// The device is being made.
+    Exporting { token: Token },
+    /// The device could not be made: taking it back.
+    Undoing { token: Token },
+    /// The device stands.
+    Primary,
+    /// The device is being taken away.
+    Unexporting { token: Token, leave: Leave },
+    /// It is gone; flushing and storing.
+    Demoting { token: Token, leave: Leave },
+}
+
+impl RoleState {
+    /// What others are told.
+    pub(super) fn visible(self) -> Role {
+        match self {
+            Self::Primary | Self::Unexporting { .. } | Self::Exporting { .. } | Self::Storing { .. } => {
+                Role::Primary
+            }
+            Self::Secondary | Self::Asking { .. } | Self::Undoing { .. } | Self::Demoting { .. } => {
+                Role::Secondary
+            }
+        }
+    }
+
+    pub(super) fn is_changing(self) -> bool {
+        !matches!(self, Self::Secondary | Self::Primary | Self::Asking { asked: false, .. })
+    }
+
+    /// Applications may have requests.
+    pub(super) fn is_exporting(self) -> bool {
+        matches!(self, Self::Primary | Self::Unexporting { .. } | Self::Exporting { .. })
+    }
+}
+
+impl Engine {
+    pub(super) fn promote(&mut self, token: Token, force: bool) {
+        match self.role {
+            RoleState::Primary => self.reply(token, Ok(())),
+            RoleState::Secondary => self.role = RoleState::Asking { token, force, asked: false },
+            _ => self.refuse_command(token, Reason::InTransition, "another change of the role is under way"),
+        }
+    }
+
+    /// Moves a promotion on that waits for the link, and answers the peer when it may be answered.
+    pub(super) fn advance_role(&mut self) -> bool {
+        if self.is_failed() {
+            return false;
+        }
+        let RoleState::Asking { token, force, asked: false } = self.role else { return false };
+        if self.link.is_joining() || !self.store.is_idle() {
+            return false;
+        }
+        if let Err((reason, detail)) = self.may_be_primary(force) {
+            self.role = RoleState::Secondary;
+            self.refuse_command(token, reason, &detail);
+            return true;
+        }
+        match self.link.joined().map(|s| s.id) {
+            Some(link) => {
+                self.role = RoleState::Asking { token, force, asked: true };
+                self.send(link, Message::RoleAsk);
+            }
+            None => self.store_promotion(token, force),
+        }
+        true
+    }
+
+    fn may_be_primary(&self, force: bool) -> Result<(), (Reason, String)> {
+        let peer = &self.settings.peer;
+        if let Some(session) = self.link.joined() {
+            if session.peer_role == Role::Primary {
+                return Err((
+                    Reason::TwoPrimaries,
+                    format!("{peer} is Primary; run `secondary` there first"),
+                ));
+            }
+            if matches!(session.replication, ReplicationState::SyncTarget | ReplicationState::WFBitMapT) {
+                let done = self.sync_status().map_or(0.0, |s| s.done);
+                let text = format!(
+                    "this disk is the target of a resync from {peer}, {done:.2}% done: wait for its end with `wait-sync`, or promote {peer}"
+                );
+                return Err((Reason::NoUpToDateDisk, text));
+            }
+        }
+        if self.disk == DiskState::UpToDate || force {
+            return Ok(());
+        }
+        Err((Reason::NoUpToDateDisk, self.why_not_up_to_date()))
+    }
+
+    fn why_not_up_to_date(&self) -> String {
+        let peer = &self.settings.peer;
+        match self.disk {
+            DiskState::Consistent => format!(
+                "this node has restarted and has not seen {peer} since, which may have newer data: connect to {peer}, or, if it is certain that {peer} has not been Primary meanwhile, `primary --force`"
+            ),
+            DiskState::Outdated => format!(
+                "{peer} was Primary when this node was disconnected, and has newer data: connect to {peer}; `primary --force` would go back to older data"
+            ),
+            _ => format!(
+                "the disk is {}: it holds no usable data, or a mix of old and new blocks; connect to {peer} and let it resync; on a new pair, `primary --force` declares this disk the good one",
+                self.disk
+            ),
+        }
+    }
+
+    pub(super) fn role_asked(&mut self, link: LinkId) {
+        let granted = match self.role {
+            RoleState::Secondary => true,
+            // Both ask at once: the lower number goes first.
+            RoleState::Asking { .. } => self.settings.node_id > self.settings.peer_node_id,
+            _ => false,
+        };
+        self.send(link, Message::RoleAnswer { granted });
+    }
+
+    pub(super) fn role_answered(&mut self, granted: bool) {
+        let RoleState::Asking { token, force, asked: true } = self.role else { return };
+        if granted {
+            self.store_promotion(token, force);
+            return;
+        }
+        self.role = RoleState::Secondary;
+        let text =
+            format!("{} is Primary or is about to be; run `secondary` there first", self.settings.peer);
+        self.refuse_command(token, Reason::TwoPrimaries, &text);
+    }
+
+    pub(super) fn role_change_loses_peer(&mut self) {
+        if let RoleState::Asking { token, force, asked: true } = self.role {
+            self.role = RoleState::Asking { token, force, asked: false };
+        }
+    }
+
+    fn store_promotion(&mut self, token: Token, force: bool) {
+        self.role = RoleState::Storing { token };
+        let forced = self.disk != DiskState::UpToDate && force;
+        let begins = self.disk == DiskState::Inconsistent;
+        if forced {
+            self.log(LogLevel::Warn, format!("disk:{} -> UpToDate: forced by `primary --force`", self.disk));
+        }
+        if begins {
+            self.bitmap.set_all();
+        }
+        let (new, base) = (self.rng.generation(), self.rng.generation());
+        self.store.push(Job::new(Then::Promoted).bitmap().superblock(move |s| {
+            s.primary = true;
+            s.consistent = true;
+            s.was_up_to_date = true;
+            s.outdated = false;
+            if begins {
+                let old = std::mem::replace(&mut s.generations.current, new);
+                s.generations.bitmap = base;
+                s.generations.remember(old);
+                s.generations.counter += 1;
+            }
+        }));
+    }
+
+    pub(super) fn promotion_stored(&mut self) {
+        let RoleState::Storing { token } = self.role else { return };
+        let was_worthless = self.disk == DiskState::Inconsistent;
+        self.turn_up_to_date();
+        // What this disk got from the peer before may still be in its volatile cache.
+        self.requests.answered += 1;
+        self.role = RoleState::Exporting { token };
+        self.out.push(Action::StartExport { bytes: self.device_bytes() });
+        if was_worthless {
+            self.hang_up("this disk was declared the good one: compare again");
+        }
+    }
+
+    pub(super) fn export_started(&mut self) {
+        let RoleState::Exporting { token } = self.role else { return };
+        self.role = RoleState::Primary;
+        self.log(LogLevel::Info, "role:Secondary -> Primary".to_owned());
+        self.announce();
+        self.reply(token, Ok(()));
+    }
+
+    pub(super) fn export_failed(&mut self, reason: String) {
+        let RoleState::Exporting { token } = self.role else { return };
+        self.role = RoleState::Undoing { token };
+        self.store.push(Job::new(Then::PromotionUndone { reason }).superblock(|s| s.primary = false));
+    }
+
+    pub(super) fn promotion_undone(&mut self, reason: String) {
+        let RoleState::Undoing { token } = self.role else { return };
+        self.role = RoleState::Secondary;
+        self.announce();
+        self.refuse_command(token, Reason::ExportFailed, &reason);
+    }
+
+    pub(super) fn give_up_device(&mut self, token: Token, leave: Leave) {
+        self.role = RoleState::Unexporting { token, leave };
+        self.out.push(Action::StopExport);
+    }
+
+    pub(super) fn export_busy(&mut self, holders: &[String]) {
+        let RoleState::Unexporting { token, .. } = self.role else { return };
+        self.role = RoleState::Primary;
+        self.refuse_command(token, Reason::InUse, &holders.join("\n"));
+    }
+
+    pub(super) fn export_stopped(&mut self) {
+        let RoleState::Unexporting { token, leave } = self.role else { return };
+        self.role = RoleState::Demoting { token, leave };
+        if self.is_failed() {
+            self.demotion_stored();
+        } else {
+            self.request_flush(Purpose::Demote);
+        }
+    }
+
+    pub(super) fn demotion_flushed(&mut self) {
+        let cold = self.activity.reset();
+        self.store.push(Job::new(Then::Demoted).bitmap().superblock(|s| s.primary = false).activity(cold));
+    }
+
+    pub(super) fn demotion_stored(&mut self) {
+        let RoleState::Demoting { token, leave } = self.role else { return };
+        self.role = RoleState::Secondary;
+        self.log(LogLevel::Info, "role:Primary -> Secondary".to_owned());
+        self.announce();
+        match leave {
+            Leave::Demote => self.reply(token, Ok(())),
+            Leave::Down => self.go_down(token),
+        }
+    }
+
+    /// After a disk failure a change of the role cannot be stored.
+    pub(super) fn fail_role_change(&mut self) {
+        match self.role {
+            RoleState::Asking { token, .. } | RoleState::Storing { token } | RoleState::Undoing { token } => {
+                self.role = RoleState::Secondary;
+                let text = self.disk_failure.clone().unwrap_or_default();
+                self.reply(token, Err(Refusal { reason: Reason::DiskFailed, detail: text }));
+            }
+            // The device is gone and what could be stored is stored.
+            RoleState::Demoting { .. } => self.demotion_stored(),
+            RoleState::Secondary
+            | RoleState::Exporting { .. }
+            | RoleState::Primary
+            | RoleState::Unexporting { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What the engine tells about itself.
+
+use super::Engine;
+use crate::control::{ConnectionStatus, DeviceStatus, Status};
+use crate::event::{BLOCK, Millis};
+use crate::state::{DiskState, ReplicationState, Role};
+
+impl Engine {
+    /// Everything there is to know, for `status`.
+    #[must_use]
+    pub fn status(&self, _now: Millis) -> Status {
+        Status {
+            name: self.settings.resource.clone(),
+            node_id: self.settings.node_id,
+            role: self.role.visible(),
+            device: self.device_status(),
+            connection: self.connection_status(),
+        }
+    }
+
+    fn device_status(&self) -> DeviceStatus {
+        DeviceStatus {
+            volume: self.settings.volume,
+            minor: self.settings.minor,
+            disk: self.disk,
+            size_kib: self.device_bytes() / 1024,
+            read_kib: self.counters.read_bytes / 1024,
+            written_kib: self.counters.written_bytes / 1024,
+            al_writes: self.counters.al_writes,
+            bm_writes: self.counters.bm_writes,
+            upper_pending: self.requests.pending(),
+            lower_pending: u64::try_from(self.ios.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn connection_status(&self) -> ConnectionStatus {
+        let joined = self.link.joined();
+        let left = self.link.left.unwrap_or(DiskState::DUnknown);
+        ConnectionStatus {
+            peer_node_id: self.settings.peer_node_id,
+            name: self.settings.peer.clone(),
+            state: self.link.state(),
+            standalone_reason: self.link.reason.clone(),
+            peer_role: joined.map_or(Role::Unknown, |s| s.peer_role),
+            replication: joined.map_or(ReplicationState::Off, |s| s.replication),
+            peer_disk: joined.map_or(left, |s| s.peer_disk),
+            received_kib: self.counters.received_bytes / 1024,
+            sent_kib: self.counters.sent_bytes / 1024,
+            out_of_sync_kib: self.out_of_sync_blocks() * BLOCK / 1024,
+            pending: self.requests.unconfirmed(),
+            unacked: self.peer_requests(),
+            sync: self.sync_status(),
+        }
+    }
+
+    fn out_of_sync_blocks(&self) -> u64 {
+        if self.sync_status().is_some() { self.blocks_left() } else { self.bitmap.count() }
+    }
+
+    fn peer_requests(&self) -> u64 {
+        let count = self.ios.values().filter(|io| matches!(io, super::Io::PeerWrite { .. })).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+}
