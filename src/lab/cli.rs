@@ -1,10 +1,168 @@
-//! The command line of this part.
+//! The command line of the lab.
+
+use clap::{Args, Subcommand};
+
+use crate::control_group;
+use crate::exec;
+use crate::host;
+use crate::interrupt::{Interrupt, Interrupted};
+use crate::layout::{self, Lab};
+use crate::power::{self, Keep};
+use crate::requirements;
+use crate::up::{self, Wish};
+
+/// The exit code after Ctrl-C, as in shells.
+const INTERRUPTED: u8 = 130;
 
 /// Verbs.
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {}
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot the pair, making it first if need be; write inventory, key and known_hosts and print where.
+    Up(UpArgs),
+    /// Stop the pair and remove what it holds of the machine; disks stay unless --purge is given.
+    Down(DownArgs),
+    /// Run a command in a host; its output and exit code pass through.
+    Exec(ExecArgs),
+    /// Log in to a host, or run a command there, with the ssh client.
+    Ssh(SshArgs),
+}
+
+#[derive(Debug, Args)]
+struct NameArg {
+    /// Which lab: several may be up side by side.
+    #[arg(long, value_name = "NAME", default_value = "lab")]
+    name: Lab,
+}
+
+/// Arguments of `lab up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// The Debian release of the hosts [default: the machine's own].
+    #[arg(long)]
+    suite: Option<String>,
+    /// Add a third host on the public segment.
+    #[arg(long)]
+    witness: bool,
+    /// Size of each second disk: 512M, 2G [default: 1G].
+    #[arg(long, value_name = "SIZE", value_parser = size_bytes)]
+    disk_size: Option<u64>,
+}
+
+/// Arguments of `lab down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// Remove disks and everything else of this lab, too.
+    #[arg(long)]
+    purge: bool,
+}
+
+/// Arguments of `lab exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// ha-a, ha-b or witness.
+    host: String,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<std::ffi::OsString>,
+}
+
+/// Arguments of `lab ssh`.
+#[derive(Debug, Args)]
+pub struct SshArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// ha-a, ha-b or witness.
+    host: String,
+    /// The command, as ssh takes it; none for a login.
+    #[arg(last = true)]
+    command: Vec<std::ffi::OsString>,
+}
 
 /// Runs a verb; the number is the exit code of the program.
 pub fn run(command: Command) -> anyhow::Result<u8> {
-    match command {}
+    requirements::root()?;
+    let done = match command {
+        Command::Up(args) => run_up(args),
+        Command::Down(args) => run_down(&args),
+        Command::Exec(args) => run_exec(&args),
+        Command::Ssh(args) => run_ssh(&args),
+    };
+    match done {
+        Err(error) if error.chain().any(|cause| cause.downcast_ref::<Interrupted>().is_some()) => {
+            eprintln!("futago: interrupted");
+            Ok(INTERRUPTED)
+        }
+        other => other,
+    }
+}
+
+fn run_up(args: UpArgs) -> anyhow::Result<u8> {
+    let lab = args.lab.name;
+    let wish = Wish { suite: args.suite, witness: args.witness, disk_bytes: args.disk_size };
+    up::up(&lab, &wish, &Interrupt::watch()?)?;
+    println!("inventory: {}", lab.inventory().display());
+    println!("identity: {}", lab.identity().display());
+    println!("known_hosts: {}", lab.known_hosts().display());
+    Ok(0)
+}
+
+fn run_down(args: &DownArgs) -> anyhow::Result<u8> {
+    let lab = &args.lab.name;
+    let keep = if args.purge { Keep::Nothing } else { Keep::Disks };
+    let _lock = up::lock(lab, &Interrupt::watch()?)?;
+    power::down(lab, keep, &control_group::hierarchies()?)?;
+    Ok(0)
+}
+
+fn run_exec(args: &ExecArgs) -> anyhow::Result<u8> {
+    let host = layout::host(&args.host)?;
+    let leader = host::running(&args.lab.name, host, &control_group::hierarchies()?)?;
+    exec::passed_through(host::inside(leader).args(&args.command))
+}
+
+fn run_ssh(args: &SshArgs) -> anyhow::Result<u8> {
+    let host = layout::host(&args.host)?;
+    host::running(&args.lab.name, host, &control_group::hierarchies()?)?;
+    exec::passed_through(host::ssh(&args.lab.name, host).args(&args.command))
+}
+
+/// Reads `512M`, `2G`, `1073741824`.
+fn size_bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.strip_suffix(['M', 'G']) {
+        Some(digits) if text.ends_with('M') => (digits, 1 << 20),
+        Some(digits) => (digits, 1 << 30),
+        None => (text, 1),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "use a number of bytes, or one with M or G behind it".to_owned())?;
+    match number.checked_mul(unit) {
+        Some(bytes) if (SMALLEST_DISK..=LARGEST_DISK).contains(&bytes) => Ok(bytes),
+        _ => Err("use something between 16M and 1024G".to_owned()),
+    }
+}
+
+/// Room for a partition, metadata and a file system.
+const SMALLEST_DISK: u64 = 16 << 20;
+/// Sparse as they are, larger files are more likely a slip of the hand.
+const LARGEST_DISK: u64 = 1 << 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_sizes_are_read_with_their_unit_and_nonsense_is_refused() {
+        assert_eq!(size_bytes("512M"), Ok(512 << 20));
+        assert_eq!(size_bytes("2G"), Ok(2 << 30));
+        assert_eq!(size_bytes("16777216"), Ok(16 << 20));
+        for bad in ["", "G", "1T", "-1G", "1", "99999999999G"] {
+            assert!(size_bytes(bad).is_err(), "{bad}");
+        }
+    }
 }

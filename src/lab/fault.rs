@@ -1,0 +1,1 @@
+//! Faults of the network: cut links, lossy links, slow links.

@@ -1,0 +1,82 @@
+//! The lab's network: a namespace with one bridge a segment, and a cable from each host to its bridges.
+//!
+//! Nothing leads from that namespace to the machine's own network.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::child;
+use crate::interrupt::Interrupt;
+use crate::layout::{CONTROLLER, Host, Lab, PREFIX_BITS, Segment};
+use crate::wait;
+
+/// How long the container may take to make its cables.
+const CABLE: Duration = Duration::from_secs(10);
+
+/// Creates the namespace and its bridges; what exists is kept.
+pub(crate) fn ensure(lab: &Lab) -> anyhow::Result<()> {
+    if !lab.netns_path().exists() {
+        child::run(child::program("ip").args(["netns", "add", &lab.netns()]))
+            .context("create network namespace")?;
+        ip(lab, &["link", "set", "lo", "up"])?;
+    }
+    for segment in [Segment::Public, Segment::Local] {
+        let bridge = segment.as_str();
+        if ip(lab, &["link", "show", "dev", bridge]).is_err() {
+            ip(lab, &["link", "add", "name", bridge, "type", "bridge"])?;
+        }
+        ip(lab, &["link", "set", "dev", bridge, "up"])?;
+    }
+    let controller = format!("{CONTROLLER}/{PREFIX_BITS}");
+    ip(lab, &["address", "replace", &controller, "dev", Segment::Public.as_str()])
+}
+
+/// Plugs the cables of a starting host into the bridges as soon as they are there.
+pub(crate) fn plug(lab: &Lab, host: &Host, interrupt: &Interrupt) -> anyhow::Result<()> {
+    for segment in host.segments() {
+        let port = host.port(segment);
+        let bridge = segment.as_str();
+        let plugged = wait::until(CABLE, interrupt, || {
+            Ok(ip(lab, &["link", "set", "dev", &port, "master", bridge, "up"]).ok())
+        });
+        plugged.with_context(|| format!("plug {port} into bridge {bridge} of namespace {}", lab.netns()))?;
+    }
+    Ok(())
+}
+
+/// Pulls a host's cables, so that its death is not announced to others by its closing connections.
+pub(crate) fn unplug(lab: &Lab, host: &Host) {
+    for segment in host.segments() {
+        // A host that is half dead may have no cables any more.
+        let _ = ip(lab, &["link", "set", "dev", &host.port(segment), "down"]);
+    }
+}
+
+/// Removes the namespace and with it the bridges; nothing to remove is fine.
+pub(crate) fn remove(lab: &Lab) -> anyhow::Result<()> {
+    if !lab.netns_path().exists() {
+        return Ok(());
+    }
+    child::run(child::program("ip").args(["netns", "delete", &lab.netns()]))
+        .context("remove network namespace")?;
+    Ok(())
+}
+
+/// A command that will run inside the lab's network namespace.
+///
+/// Not `ip netns exec`: that would also hide the control groups, which nspawn needs.
+pub(crate) fn inside(lab: &Lab, program: impl AsRef<Path>) -> Command {
+    let mut command = child::program("nsenter");
+    command.arg(format!("--net={}", lab.netns_path().display())).arg(program.as_ref());
+    command
+}
+
+fn ip(lab: &Lab, words: &[&str]) -> anyhow::Result<()> {
+    let mut command = child::program("ip");
+    command.args(["-netns", &lab.netns()]).args(words);
+    child::run(&mut command)?;
+    Ok(())
+}

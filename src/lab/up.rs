@@ -1,0 +1,200 @@
+//! Brings a lab up: all of it, or nothing.
+
+use std::fs;
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::control_group::{self, Hierarchies};
+use crate::disk;
+use crate::files;
+use crate::host;
+use crate::image::{self, Image};
+use crate::interrupt::Interrupt;
+use crate::layout::{Host, Lab};
+use crate::lock::{self, Lock};
+use crate::network;
+use crate::power::{self, Keep};
+use crate::record::Record;
+use crate::requirements;
+use crate::root;
+use crate::sources;
+
+/// Size of the second disks unless said otherwise.
+pub(crate) const DISK_BYTES: u64 = 1 << 30;
+/// How long another command may keep a lab for itself: an `up` that builds the image takes longest.
+const BUSY: Duration = Duration::from_secs(1800);
+
+/// What the lab shall be like; what is not said is as the lab already is, or else the default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    pub(crate) suite: Option<String>,
+    pub(crate) witness: bool,
+    pub(crate) disk_bytes: Option<u64>,
+}
+
+/// Keeps other commands from changing the lab.
+pub(crate) fn lock(lab: &Lab, interrupt: &Interrupt) -> anyhow::Result<Lock> {
+    lock::take(&lab.lock(), BUSY, &format!("another command is changing lab `{lab}`"), interrupt)
+}
+
+/// Brings the lab up and returns when every host has booted. On failure, and when interrupted, what this call
+/// made is gone again.
+pub(crate) fn up(lab: &Lab, wish: &Wish, interrupt: &Interrupt) -> anyhow::Result<()> {
+    requirements::install(interrupt)?;
+    let hierarchies = control_group::hierarchies()?;
+    let _lock = lock(lab, interrupt)?;
+    let existing = Record::load(lab)?.filter(|record| record.complete);
+    match existing {
+        Some(record) => again(lab, wish, &record, &hierarchies, interrupt),
+        None => {
+            let made = fresh(lab, wish, &hierarchies, interrupt);
+            undo(lab, made, Keep::Nothing, &hierarchies)
+        }
+    }
+}
+
+/// Takes back what a failed start left, and adds to the error what could not be taken back.
+fn undo(lab: &Lab, made: anyhow::Result<()>, keep: Keep, hierarchies: &Hierarchies) -> anyhow::Result<()> {
+    let Err(error) = made else { return Ok(()) };
+    eprintln!("cleaning up");
+    match power::down(lab, keep, hierarchies) {
+        Ok(()) => Err(error),
+        Err(left) => Err(error.context(format!("cleaning up failed too: {left:#}"))),
+    }
+}
+
+fn fresh(lab: &Lab, wish: &Wish, hierarchies: &Hierarchies, interrupt: &Interrupt) -> anyhow::Result<()> {
+    // Remains of an `up` that was killed.
+    power::down(lab, Keep::Nothing, hierarchies)?;
+    let sources = sources::find(wish.suite.as_deref(), interrupt)?;
+    let image = image::ensure(&sources, interrupt)?;
+    let mut record = Record {
+        complete: false,
+        disk_bytes: wish.disk_bytes.unwrap_or(DISK_BYTES),
+        image: image.hash.clone(),
+        suite: sources.suite,
+        witness: wish.witness,
+    };
+    let started = Instant::now();
+    let hosts = record.hosts();
+    fs::create_dir_all(lab.folder()).with_context(|| format!("create {}", lab.folder().display()))?;
+    record.save(lab)?;
+    let authorized = files::identity(lab)?;
+    for host in &hosts {
+        make(lab, host, &image, record.disk_bytes, &authorized, interrupt)?;
+    }
+    files::write(lab, &record)?;
+    boot(lab, &hosts, &image, hierarchies, interrupt)?;
+    record.complete = true;
+    record.save(lab)?;
+    eprintln!("lab `{lab}`: up after {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn make(
+    lab: &Lab,
+    host: &Host,
+    image: &Image,
+    disk_bytes: u64,
+    authorized: &str,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let folder = lab.host_folder(host);
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    root::create(lab, host, image, authorized, interrupt)?;
+    if host.has_disk() {
+        disk::create(&lab.disk(host), disk_bytes)?;
+    }
+    Ok(())
+}
+
+/// The lab exists: power on what is off.
+fn again(
+    lab: &Lab,
+    wish: &Wish,
+    record: &Record,
+    hierarchies: &Hierarchies,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    refuse_other(lab, wish, record)?;
+    let Some(image) = image::cached(&record.image) else {
+        bail!(
+            "the image that lab `{lab}` was made from is gone from the cache; \
+             to start over: futago lab down --purge --name {lab}"
+        );
+    };
+    let mut off = Vec::new();
+    for host in record.hosts() {
+        if host::leader(lab, host, hierarchies)?.is_none() {
+            off.push(host);
+        }
+    }
+    if off.is_empty() {
+        eprintln!("lab `{lab}` is already up");
+        return boot(lab, &off, &image, hierarchies, interrupt);
+    }
+    let names: Vec<&str> = off.iter().map(|host| host.name).collect();
+    eprintln!("lab `{lab}` exists: powering on {}", names.join(", "));
+    let started = boot(lab, &off, &image, hierarchies, interrupt);
+    if off.len() == record.hosts().len() {
+        return undo(lab, started, Keep::Disks, hierarchies);
+    }
+    started.inspect_err(|_| {
+        for host in off {
+            // The error that matters is the one of the start.
+            let _ = power::cut(lab, host, hierarchies);
+        }
+    })
+}
+
+fn refuse_other(lab: &Lab, wish: &Wish, record: &Record) -> anyhow::Result<()> {
+    let mut differences = Vec::new();
+    if wish.suite.as_ref().is_some_and(|suite| *suite != record.suite) {
+        differences.push(format!("its hosts run {}", record.suite));
+    }
+    if wish.disk_bytes.is_some_and(|bytes| bytes != record.disk_bytes) {
+        differences.push(format!("its disks have {} bytes", record.disk_bytes));
+    }
+    if wish.witness && !record.witness {
+        differences.push("it has no witness".to_owned());
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "lab `{lab}` exists and is different: {}; take another --name, or start over: \
+         futago lab down --purge --name {lab}",
+        differences.join(", ")
+    )
+}
+
+/// Powers hosts on side by side and waits until all have booted.
+pub(crate) fn boot(
+    lab: &Lab,
+    hosts: &[&'static Host],
+    image: &Image,
+    hierarchies: &Hierarchies,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    network::ensure(lab)?;
+    let boot_one = |host: &'static Host| {
+        let started = Instant::now();
+        // A host that was powered off by its own hand has left something behind.
+        power::cut(lab, host, hierarchies)?;
+        host::start(lab, host, image, hierarchies, interrupt)?;
+        host::ready(lab, host, hierarchies, interrupt)?;
+        eprintln!("{}: booted in {:.1} s", host.name, started.elapsed().as_secs_f64());
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let boots: Vec<_> = hosts.iter().map(|host| scope.spawn(move || boot_one(host))).collect();
+        let results: Vec<anyhow::Result<()>> = boots.into_iter().map(result).collect();
+        results.into_iter().collect()
+    })
+}
+
+fn result(boot: ScopedJoinHandle<'_, anyhow::Result<()>>) -> anyhow::Result<()> {
+    boot.join().unwrap_or_else(|_| bail!("a thread that boots a host has failed; this is a bug"))
+}
