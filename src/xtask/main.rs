@@ -1,3 +1,106 @@
-//! Development tasks: verify (reads only) and fix (writes).
+//! Development tasks. `verify` proves that a change may be handed in and writes nothing but build output;
+//! `fix` repairs what can be repaired mechanically. Neither contains knowledge of the product.
 
-fn main() {}
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  verify   read only: formatting, lints, rules of the tree, documentation, licences of dependencies
+  fix      write: apply lint suggestions and formatting";
+
+/// One command to run.
+struct Step {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
+}
+
+const VERIFY: &[Step] = &[
+    Step { name: "formatting", arguments: &["fmt", "--all", "--check"], environment: &[] },
+    Step {
+        name: "lints",
+        arguments: &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        environment: &[],
+    },
+    Step {
+        name: "rules of the tree",
+        arguments: &["test", "--locked", "--package", "futago", "--test", "tidy"],
+        environment: &[],
+    },
+    Step {
+        name: "documentation",
+        arguments: &["doc", "--locked", "--workspace", "--no-deps"],
+        environment: &[("RUSTDOCFLAGS", "-D warnings")],
+    },
+];
+
+/// Needs a program of its own, which not everybody has.
+const DENY: Step = Step { name: "dependencies", arguments: &["deny", "--locked", "check"], environment: &[] };
+
+const FIX: &[Step] = &[
+    Step {
+        name: "lints",
+        arguments: &["clippy", "--fix", "--allow-dirty", "--allow-staged", "--workspace", "--all-targets"],
+        environment: &[],
+    },
+    Step { name: "formatting", arguments: &["fmt", "--all"], environment: &[] },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["verify"] => verify(),
+        ["fix"] => finish(&run_all(FIX)),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn verify() -> ExitCode {
+    let mut failed = run_all(VERIFY);
+    if cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        failed.extend(run_all(&[DENY]));
+    } else {
+        eprintln!("xtask: {}: skipped, cargo-deny is not installed (cargo install cargo-deny)", DENY.name);
+    }
+    finish(&failed)
+}
+
+/// Runs every step, also after a failed one, so that one run shows all there is to do.
+fn run_all(steps: &[Step]) -> Vec<&'static str> {
+    let mut failed = Vec::new();
+    for step in steps {
+        eprintln!("xtask: {}: cargo {}", step.name, step.arguments.join(" "));
+        let status = cargo().args(step.arguments).envs(step.environment.iter().copied()).status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(_) => failed.push(step.name),
+            Err(error) => {
+                eprintln!("xtask: start cargo: {error}");
+                failed.push(step.name);
+            }
+        }
+    }
+    failed
+}
+
+fn finish(failed: &[&str]) -> ExitCode {
+    if failed.is_empty() {
+        eprintln!("xtask: all steps passed");
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("xtask: failed: {}", failed.join(", "));
+    ExitCode::FAILURE
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}

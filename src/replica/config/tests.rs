@@ -202,3 +202,13 @@ proptest! {
         let _ = parse("x", &text.into_iter().collect::<String>());
     }
 }
+
+#[test]
+fn every_option_is_on_the_page_for_users() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let page = fs::read_to_string(page).unwrap();
+    for spec in options::TABLE {
+        let named = page.contains(&format!("`{}`", spec.name)) || page.contains(&format!("`{} ", spec.name));
+        assert!(named, "docs/configuration.md does not mention {}", spec.name);
+    }
+}
