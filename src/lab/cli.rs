@@ -1,14 +1,17 @@
 //! The command line of the lab.
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::control_group;
 use crate::exec;
+use crate::fault::{self, Link};
 use crate::host;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::{self, Lab};
 use crate::power::{self, Keep};
 use crate::requirements;
+use crate::status;
 use crate::up::{self, Wish};
 
 /// The exit code after Ctrl-C, as in shells.
@@ -21,10 +24,20 @@ pub enum Command {
     Up(UpArgs),
     /// Stop the pair and remove what it holds of the machine; disks stay unless --purge is given.
     Down(DownArgs),
+    /// Show hosts, addresses, disks and links.
+    Status(StatusArgs),
     /// Run a command in a host; its output and exit code pass through.
     Exec(ExecArgs),
     /// Log in to a host, or run a command there, with the ssh client.
     Ssh(SshArgs),
+    /// Cut a host's power: all of it ends at once, its disks stay as they are.
+    PowerOff(HostArgs),
+    /// Boot a host whose power was cut.
+    PowerOn(HostArgs),
+    /// Drop the packets of a link, in both directions or in one.
+    Cut(CutArgs),
+    /// Let packets through again.
+    Heal(HealArgs),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +73,55 @@ pub struct DownArgs {
     purge: bool,
 }
 
+/// Arguments of `lab status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `lab power-off` and `lab power-on`.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// ha-a, ha-b or witness.
+    host: String,
+}
+
+/// Arguments of `lab cut`.
+#[derive(Debug, Args)]
+pub struct CutArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// The link to cut.
+    link: Link,
+    /// Only what this end sends: ha-a, ha-b, witness, or controller, which is this machine.
+    #[arg(long, value_name = "END")]
+    from: Option<String>,
+    /// Only what is sent to this end.
+    #[arg(long, value_name = "END")]
+    to: Option<String>,
+    /// Drop only so many of a hundred packets, at random.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    loss: Option<u8>,
+    /// Drop nothing, or only what --loss says, but make everything so many milliseconds late.
+    #[arg(long, value_name = "MS", conflicts_with = "from", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    delay: Option<u32>,
+}
+
+/// Arguments of `lab heal`.
+#[derive(Debug, Args)]
+pub struct HealArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// The link to heal; all if none is named.
+    link: Option<Link>,
+}
+
 /// Arguments of `lab exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
@@ -90,6 +152,11 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
     let done = match command {
         Command::Up(args) => run_up(args),
         Command::Down(args) => run_down(&args),
+        Command::Status(args) => run_status(&args),
+        Command::PowerOff(args) => run_power_off(&args),
+        Command::PowerOn(args) => run_power_on(&args),
+        Command::Cut(args) => run_cut(&args),
+        Command::Heal(args) => run_heal(&args),
         Command::Exec(args) => run_exec(&args),
         Command::Ssh(args) => run_ssh(&args),
     };
@@ -117,6 +184,56 @@ fn run_down(args: &DownArgs) -> anyhow::Result<u8> {
     let keep = if args.purge { Keep::Nothing } else { Keep::Disks };
     let _lock = up::lock(lab, &Interrupt::watch()?)?;
     power::down(lab, keep, &control_group::hierarchies()?)?;
+    Ok(0)
+}
+
+fn run_status(args: &StatusArgs) -> anyhow::Result<u8> {
+    let status = status::look(&args.lab.name, &control_group::hierarchies()?)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&status).context("write status")?);
+    } else {
+        print!("{status}");
+    }
+    Ok(0)
+}
+
+fn run_power_off(args: &HostArgs) -> anyhow::Result<u8> {
+    let (lab, host) = (&args.lab.name, layout::host(&args.host)?);
+    let hierarchies = control_group::hierarchies()?;
+    let _lock = up::lock(lab, &Interrupt::watch()?)?;
+    up::existing(lab, host)?;
+    if host::leader(lab, host, &hierarchies)?.is_none() {
+        eprintln!("{} of lab `{lab}` is already off", host.name);
+    }
+    power::cut(lab, host, &hierarchies)?;
+    Ok(0)
+}
+
+fn run_power_on(args: &HostArgs) -> anyhow::Result<u8> {
+    let (lab, host) = (&args.lab.name, layout::host(&args.host)?);
+    up::power_on(lab, host, &control_group::hierarchies()?, &Interrupt::watch()?)?;
+    Ok(0)
+}
+
+fn run_cut(args: &CutArgs) -> anyhow::Result<u8> {
+    let lab = &args.lab.name;
+    let _lock = up::lock(lab, &Interrupt::watch()?)?;
+    up::has_network(lab)?;
+    let directions = fault::pick(args.link, args.from.as_deref(), args.to.as_deref())?;
+    if let Some(delay_ms) = args.delay {
+        fault::delay_packets(lab, args.link, args.to.as_deref(), delay_ms)?;
+    }
+    if args.delay.is_none() || args.loss.is_some() {
+        fault::drop_packets(lab, &directions, args.loss.unwrap_or(fault::ALL))?;
+    }
+    Ok(0)
+}
+
+fn run_heal(args: &HealArgs) -> anyhow::Result<u8> {
+    let lab = &args.lab.name;
+    let _lock = up::lock(lab, &Interrupt::watch()?)?;
+    up::has_network(lab)?;
+    fault::heal(lab, args.link)?;
     Ok(0)
 }
 

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+/// Another lab that goes away may remove the common folder between our creating it and filling it.
+const CREATE_ATTEMPTS: u32 = 5;
+
 /// Hierarchies in which a host needs a group of its own.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchies {
@@ -88,10 +91,15 @@ impl Hierarchies {
         }
     }
 
-    /// Removes the group and what is below. The processes must be gone.
+    /// Removes the group and what is below, and the groups above that have become empty. The processes must be
+    /// gone.
     pub(crate) fn remove(&self, group: &Path) -> anyhow::Result<()> {
         for folder in self.folders(group) {
             remove_tree(&folder).with_context(|| format!("remove control group {}", folder.display()))?;
+            for above in folder.ancestors().skip(1).take(group.components().count() - 1) {
+                // Another host or lab may be in it.
+                let _ = fs::remove_dir(above);
+            }
         }
         Ok(())
     }

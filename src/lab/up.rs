@@ -119,22 +119,19 @@ fn again(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     refuse_other(lab, wish, record)?;
-    let Some(image) = image::cached(&record.image) else {
-        bail!(
-            "the image that lab `{lab}` was made from is gone from the cache; \
-             to start over: futago lab down --purge --name {lab}"
-        );
-    };
     let mut off = Vec::new();
     for host in record.hosts() {
-        if host::leader(lab, host, hierarchies)?.is_none() {
-            off.push(host);
+        match host::leader(lab, host, hierarchies)? {
+            None => off.push(host),
+            // A host that rebooted by itself came back with loose cables.
+            Some(_) => network::plug(lab, host, interrupt)?,
         }
     }
     if off.is_empty() {
         eprintln!("lab `{lab}` is already up");
-        return boot(lab, &off, &image, hierarchies, interrupt);
+        return Ok(());
     }
+    let image = image_of(lab, record)?;
     let names: Vec<&str> = off.iter().map(|host| host.name).collect();
     eprintln!("lab `{lab}` exists: powering on {}", names.join(", "));
     let started = boot(lab, &off, &image, hierarchies, interrupt);
@@ -146,6 +143,54 @@ fn again(
             // The error that matters is the one of the start.
             let _ = power::cut(lab, host, hierarchies);
         }
+    })
+}
+
+/// Boots one host of a lab that exists; one that is on stays as it is.
+pub(crate) fn power_on(
+    lab: &Lab,
+    host: &'static Host,
+    hierarchies: &Hierarchies,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let _lock = lock(lab, interrupt)?;
+    let record = existing(lab, host)?;
+    if host::leader(lab, host, hierarchies)?.is_some() {
+        eprintln!("{} of lab `{lab}` is already on", host.name);
+        return Ok(());
+    }
+    let image = image_of(lab, &record)?;
+    boot(lab, &[host], &image, hierarchies, interrupt).inspect_err(|_| {
+        // The error that matters is the one of the start.
+        let _ = power::cut(lab, host, hierarchies);
+    })
+}
+
+/// The record of a lab that exists and has this host.
+pub(crate) fn existing(lab: &Lab, host: &Host) -> anyhow::Result<Record> {
+    let Some(record) = Record::load(lab)?.filter(|record| record.complete) else {
+        bail!("there is no lab `{lab}`; make it: futago lab up --name {lab}");
+    };
+    if !record.hosts().contains(&host) {
+        bail!("lab `{lab}` has no {}: it was not made with --witness", host.name);
+    }
+    Ok(record)
+}
+
+/// An error unless the lab has a network at the moment.
+pub(crate) fn has_network(lab: &Lab) -> anyhow::Result<()> {
+    if lab.netns_path().exists() {
+        return Ok(());
+    }
+    bail!("lab `{lab}` is not up; bring it up: futago lab up --name {lab}")
+}
+
+fn image_of(lab: &Lab, record: &Record) -> anyhow::Result<Image> {
+    image::cached(&record.image).with_context(|| {
+        format!(
+            "the image that lab `{lab}` was made from is gone from the cache; \
+             to start over: futago lab down --purge --name {lab}"
+        )
     })
 }
 
