@@ -1,4 +1,25 @@
 //! The replication daemon: disks, sockets and block device around the replica core.
+//!
+//! ```text
+//!            ctl (one thread a client)          export/helper (a process)
+//!                    │ reports                        │ reports
+//!  FUSE requests ──► driver ◄───────────────── worker (disk threads)
+//!  peer sockets  ──►   │  one thread a resource: engine, slots, descriptors
+//!                      └─► replica::engine: events in, actions out
+//! ```
+//! Nothing is decided here: what a resource may do is the core's business.
 
+pub mod aligned;
 pub mod cli;
+pub mod disk;
+pub mod driver;
+pub mod export;
+pub mod mailbox;
+pub mod peer;
+pub mod slots;
 pub mod status;
+pub mod sys;
+pub mod worker;
+
+/// Stack of the threads of this crate. All memory is locked, so a stack costs what it is given.
+pub(crate) const STACK_BYTES: usize = 512 << 10;
