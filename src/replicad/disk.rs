@@ -78,7 +78,7 @@ impl Backing {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::BlockDevice => {
                 let sector = rustix::fs::ioctl_blksszget(&fd).map_err(fail("read the sector size"))?;
-                if sector == 0 || BLOCK % u64::from(sector) != 0 {
+                if !BLOCK.is_multiple_of(u64::from(sector)) {
                     return Err(DiskProblem::Sector { path: owned(), sector });
                 }
             }

@@ -187,7 +187,7 @@ impl Driver {
         let mut ready = Ready::default();
         let mut scratch = Scratch::default();
         self.settle();
-        while !(self.stopped && !self.peers.is_closing()) {
+        while !self.stopped || self.peers.is_closing() {
             self.wait(&mut ready);
             let now = self.now();
             if ready.mailbox {
@@ -235,8 +235,7 @@ impl Driver {
             Err(error) => tracing::error!("wait for events: {error}"),
         }
         let has = |at: usize| descriptors.get(at).is_some_and(|d| !d.revents().is_empty());
-        ready.mailbox = has(0);
-        ready.fuse = fuse_at.is_some_and(has);
+        (ready.mailbox, ready.fuse) = (has(0), fuse_at.is_some_and(has));
         let results = descriptors.iter().skip(first).map(PollFd::revents);
         let sources = watched.iter().map(|(source, ..)| *source).zip(results);
         ready.sources.extend(sources.filter(|(_, flags)| !flags.is_empty()));

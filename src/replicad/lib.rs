@@ -11,14 +11,23 @@
 
 pub mod aligned;
 pub mod cli;
+mod config;
+pub mod create;
+pub mod ctl;
+mod daemon;
 pub mod disk;
 pub mod driver;
+mod dump;
 pub mod export;
+mod logs;
 pub mod mailbox;
 pub mod peer;
+mod shutdown;
+pub mod signature;
 pub mod slots;
 pub mod status;
 pub mod sys;
+mod verbs;
 pub mod worker;
 
 /// Stack of the threads of this crate. All memory is locked, so a stack costs what it is given.

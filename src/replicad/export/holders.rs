@@ -11,18 +11,22 @@ use super::loopdev;
 
 /// Sentences for a person, most important first; empty when nobody holds it.
 #[must_use]
-pub fn of_loop(number: u32) -> Vec<String> {
+pub(super) fn of_loop(number: u32) -> Vec<String> {
     let Some((major, minor)) = loopdev::device_number(number) else { return Vec::new() };
     let device = Device { number, major, minor };
     let mut out = Vec::new();
     let mut namespaces = HashSet::new();
     let mut opened = Vec::new();
     let home = fs::read_link("/proc/1/ns/mnt").ok();
+    let mut points = HashSet::new();
+    // In order of pid: the first process's namespace is where people look.
     for process in processes() {
         let namespace = fs::read_link(process.path.join("ns/mnt")).ok();
         let is_home = namespace == home;
         if namespaces.insert(namespace) {
-            device.mounts(&process, is_home, &mut out);
+            // Services with a namespace of their own hold copies of the same mounts: one line is enough.
+            let found = device.mounts(&process).into_iter().filter(|point| points.insert(point.clone()));
+            out.extend(found.map(|point| process.mounted(&point, is_home)));
         }
         if device.is_open_in(&process) {
             opened.push(format!("opened by {} (pid {})", process.name(), process.pid));
@@ -59,25 +63,19 @@ impl Process {
         let name = fs::read_to_string(self.path.join("comm")).unwrap_or_default();
         name.trim_end().to_owned()
     }
+
+    fn mounted(&self, point: &str, is_home: bool) -> String {
+        if is_home {
+            return format!("mounted on {point}");
+        }
+        format!("mounted on {point} in the mount namespace of {} (pid {})", self.name(), self.pid)
+    }
 }
 
 impl Device {
-    fn mounts(&self, process: &Process, is_home: bool, out: &mut Vec<String>) {
+    fn mounts(&self, process: &Process) -> Vec<String> {
         let table = fs::read_to_string(process.path.join("mountinfo")).unwrap_or_default();
-        for point in mount_points(&table, self.major, self.minor, &loopdev::node(self.number)) {
-            let sentence = if is_home {
-                format!("mounted on {point}")
-            } else {
-                format!(
-                    "mounted on {point} in the mount namespace of {} (pid {})",
-                    process.name(),
-                    process.pid
-                )
-            };
-            if !out.contains(&sentence) {
-                out.push(sentence);
-            }
-        }
+        mount_points(&table, self.major, self.minor, &loopdev::node(self.number))
     }
 
     fn is_open_in(&self, process: &Process) -> bool {

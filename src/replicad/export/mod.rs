@@ -211,18 +211,18 @@ pub fn remove_leftovers(place: &Place) {
     for number in loopdev::find(&place.name) {
         let node = loopdev::node(number);
         let users = holders::of_loop(number);
-        match helper::abandon(place, number) {
-            Ok(()) if users.is_empty() => {
-                tracing::info!(device = %node.display(), "removed a left-over block device")
-            }
-            Ok(()) => tracing::warn!(
-                device = %node.display(),
-                "a left-over block device without a daemon is still in use, every access fails: {}; unmount or close it",
-                users.join(", ")
-            ),
-            Err(reason) => {
-                tracing::warn!(device = %node.display(), "remove a left-over block device: {reason}")
-            }
+        let abandoned = helper::abandon(place, number);
+        let device = node.display();
+        if let Err(reason) = abandoned {
+            tracing::warn!(%device, "remove a left-over block device: {reason}");
+        } else if users.is_empty() {
+            tracing::info!(%device, "removed a left-over block device");
+        } else {
+            let users = users.join(", ");
+            tracing::warn!(
+                %device,
+                "a left-over block device without a daemon is still in use, every access fails: {users}; unmount or close it"
+            );
         }
         unlink(&place.link, &node);
     }
