@@ -84,6 +84,10 @@ impl Decoder {
     }
 
     /// The next whole frame, if there is one.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "generic over the message, so it cannot be an iterator"
+    )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some((head, rest)) = self.buffer.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let len = body_bytes(*head)?;

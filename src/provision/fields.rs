@@ -2,6 +2,7 @@
 //!
 //! Nothing stops at the first mistake; a value that is wrong is reported and then treated as absent.
 
+use crate::module::nearest;
 use crate::problem::{Problem, Problems};
 use crate::yaml::{Content, Entry, Node};
 
@@ -9,6 +10,8 @@ use crate::yaml::{Content, Entry, Node};
 pub(crate) struct Fields<'a, 'p> {
     node: &'a Node,
     problems: &'p mut Problems,
+    /// Known keys that were probably meant by unknown ones; they are not reported as missing too.
+    meant: Vec<String>,
 }
 
 impl<'a, 'p> Fields<'a, 'p> {
@@ -24,15 +27,17 @@ impl<'a, 'p> Fields<'a, 'p> {
             problems.push(Problem::new(&node.place, message).hint(format!("keys: {}", allowed.join(", "))));
             return None;
         }
+        let mut meant = Vec::new();
         for entry in node.entries().iter().filter(|e| !allowed.contains(&e.key.as_str())) {
-            problems.push(Problem::unknown_word(
-                &entry.place,
-                &format!("key of {what}:"),
-                &entry.key,
-                allowed,
-            ));
+            // A caller with better advice about a key has reported it already.
+            if problems.iter().any(|p| p.place == entry.place) {
+                continue;
+            }
+            let sentence = format!("{what} has no key");
+            problems.push(Problem::unknown_word(&entry.place, &sentence, &entry.key, allowed));
+            meant.extend(nearest(&entry.key, allowed.iter().copied()).map(str::to_owned));
         }
-        Some(Self { node, problems })
+        Some(Self { node, problems, meant })
     }
 
     /// The value of a key, if it is there and not null.
@@ -53,7 +58,7 @@ impl<'a, 'p> Fields<'a, 'p> {
     /// A value that must be there.
     pub(crate) fn required(&mut self, key: &str, meaning: &str) -> Option<&'a Node> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.meant.iter().any(|k| k == key) {
             let place = self.node.get(key).map_or(&self.node.place, |n| &n.place);
             self.problems.push(Problem::new(place, format!("{key:?} is missing: {meaning}")));
         }
@@ -72,7 +77,15 @@ impl<'a, 'p> Fields<'a, 'p> {
         if let Content::Bool(value) = node.content {
             return Some(value);
         }
-        self.report(node, format!("{key:?} must be true or false, not {}", node.shown()));
+        let problem =
+            Problem::new(&node.place, format!("{key:?} must be true or false, not {}", node.shown()));
+        let word = if let Content::Text(text) = &node.content { text.to_lowercase() } else { String::new() };
+        let problem = match word.as_str() {
+            "yes" | "on" => problem.hint("write true"),
+            "no" | "off" => problem.hint("write false"),
+            _ => problem,
+        };
+        self.problems.push(problem);
         None
     }
 

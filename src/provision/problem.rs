@@ -57,11 +57,13 @@ impl Problem {
     }
 
     /// A word that is not among the allowed ones: names the nearest, or lists them all.
+    /// The sentence ends with the word: `a host has no key`.
     #[must_use]
-    pub fn unknown_word(place: &Place, what: &str, word: &str, allowed: &[&str]) -> Self {
-        let problem = Self::new(place, format!("unknown {what} {word:?}"));
+    pub fn unknown_word(place: &Place, sentence: &str, word: &str, allowed: &[&str]) -> Self {
+        let problem = Self::new(place, format!("{sentence} {word:?}"));
         match nearest(word, allowed.iter().copied()) {
             Some(near) => problem.hint(format!("did you mean {near:?}?")),
+            None if allowed.is_empty() => problem,
             None => problem.hint(format!("allowed: {}", allowed.join(", "))),
         }
     }

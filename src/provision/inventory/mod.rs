@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 pub use example::write_example;
+pub(crate) use read::variables as read_variables;
 pub use schema::json_schema;
 
 use crate::problem::{Place, Problem, Problems};
@@ -156,16 +157,19 @@ impl Inventory {
 
     fn describe(&self, member: &Member) -> Value {
         let position = self.hosts.iter().position(|h| h.name == member.name);
-        let mut names = describe_name(&member.fqdn);
-        names["short"] = json!(member.name);
+        let Member { name, fqdn, .. } = member;
+        let domain = fqdn.split_once('.').map_or("", |(_, domain)| domain);
         json!({
-            "name": member.name,
-            "fqdn": member.fqdn,
-            "domain": names["domain"],
+            "name": name,
+            "fqdn": fqdn,
+            "domain": domain,
+            "local_name": format!("{name}-local"),
+            "local_fqdn": format!("{name}-local.{domain}").trim_end_matches('.'),
             "index": position,
             "address": member.address,
             "local_address": member.local_address,
             "disk": member.disk,
+            "partition": member.disk.as_deref().map(first_partition),
             "interfaces": {"public": member.public_interface, "local": member.local_interface},
             "wipe": member.wipe,
         })
@@ -177,6 +181,11 @@ impl VirtualIp {
         let Self { address, prefix, interface } = self;
         json!({"address": address, "prefix": prefix, "interface": interface, "cidr": format!("{address}/{prefix}")})
     }
+}
+
+/// `/dev/vdb1` of `/dev/vdb`, `/dev/nvme0n1p1` of `/dev/nvme0n1`.
+fn first_partition(disk: &str) -> String {
+    if disk.ends_with(|c: char| c.is_ascii_digit()) { format!("{disk}p1") } else { format!("{disk}1") }
 }
 
 /// `ha.example.com` as `{name: ha.example.com, short: ha, domain: example.com}`.

@@ -78,7 +78,7 @@ fn choice(fields: &mut Fields<'_, '_>, key: &str, allowed: &[&str]) -> Option<St
         return Some(word);
     }
     let place = fields.get(key).map(|n| n.place.clone())?;
-    fields.problems().push(Problem::unknown_word(&place, key, &word, allowed));
+    fields.problems().push(Problem::unknown_word(&place, &format!("there is no {key}"), &word, allowed));
     None
 }
 
@@ -256,10 +256,19 @@ fn wipe(top: &mut Fields<'_, '_>, hosts: &mut [Member]) {
             );
             continue;
         };
-        let known: Vec<String> = hosts.iter().map(|h| h.name.clone()).collect();
+        let known: Vec<&str> =
+            top.get("hosts").map_or(&[][..], Node::entries).iter().map(|e| e.key.as_str()).collect();
         let Some(host) = hosts.iter_mut().find(|h| h.name == name) else {
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            top.problems().push(Problem::unknown_word(&node.place, "host in \"wipe\":", name, &known));
+            // A host that is there but wrong has been reported already.
+            if known.contains(&name) {
+                continue;
+            }
+            top.problems().push(Problem::unknown_word(
+                &node.place,
+                "\"wipe\" names a host that is not there:",
+                name,
+                &known,
+            ));
             continue;
         };
         if host.disk.as_deref() != Some(disk) {

@@ -1,0 +1,178 @@
+//! Playbooks, templates and files by name: from the project's folders first, then those built into the program.
+//!
+//! A file of the project hides the built-in one of the same name. Names never lead out of the folders.
+
+use std::path::{Component, Path, PathBuf};
+
+/// How built-in files are shown in messages.
+const BUILT_IN: &str = "built-in:";
+/// Most bytes of one file that is sent to a host by `copy`.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../", $name)))),*]
+    };
+}
+
+static TABLE: &[(&str, &str)] = built_in![
+    "playbooks/site.yml",
+    "playbooks/network.yml",
+    "playbooks/storage.yml",
+    "playbooks/replication.yml",
+    "templates/r0.res.j2",
+    "templates/units/futago-replicad.service.j2",
+];
+
+/// A text with the name under which it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// Path of the file, or `built-in:playbooks/site.yml`.
+    pub name: String,
+    /// Its content.
+    pub text: String,
+}
+
+/// Why a file cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AssetError {
+    /// Nowhere.
+    #[error("there is no {folder}/{name}; looked in {looked}")]
+    Missing {
+        /// `playbooks`, `templates` or `files`.
+        folder: &'static str,
+        /// What was asked for.
+        name: String,
+        /// Where.
+        looked: String,
+    },
+    /// It is there, but cannot be read.
+    #[error("read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Leads out of the folder, or is too large.
+    #[error("{name:?} {reason}")]
+    Refused {
+        /// What was asked for.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Where the project's own files are.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    roots: Vec<PathBuf>,
+}
+
+impl Assets {
+    /// The folders to look in, the most important one first.
+    #[must_use]
+    pub fn new(roots: Vec<PathBuf>) -> Self {
+        let mut seen: Vec<PathBuf> = Vec::new();
+        for root in roots {
+            if !seen.contains(&root) {
+                seen.push(root);
+            }
+        }
+        Self { roots: seen }
+    }
+
+    /// A playbook: a path as it is when it is one, else a name.
+    pub fn playbook(&self, name: &str) -> Result<Asset, AssetError> {
+        if name.contains('/') && Path::new(name).is_file() {
+            return read(Path::new(name));
+        }
+        let name =
+            if Path::new(name).extension().is_some() { name.to_owned() } else { format!("{name}.yml") };
+        self.text("playbooks", &name)
+    }
+
+    /// A playbook that another one imports: beside it, else by name.
+    pub fn imported(&self, name: &str, importer: &str) -> Result<Asset, AssetError> {
+        let beside = Path::new(importer).parent().unwrap_or(Path::new("")).join(name);
+        if !importer.starts_with(BUILT_IN) && beside.is_file() {
+            return read(&beside);
+        }
+        self.playbook(name)
+    }
+
+    /// A template.
+    pub fn template(&self, name: &str) -> Result<Asset, AssetError> {
+        self.text("templates", name)
+    }
+
+    /// The bytes of a file that is copied to hosts.
+    pub fn file(&self, name: &str) -> Result<Vec<u8>, AssetError> {
+        let Some(path) = self.find("files", name)? else { return Err(self.missing("files", name)) };
+        let failed = |source| AssetError::Read { path: path.display().to_string(), source };
+        if std::fs::metadata(&path).map_err(failed)?.len() > MAX_FILE_BYTES {
+            let reason = format!("is larger than {} MiB", MAX_FILE_BYTES >> 20);
+            return Err(AssetError::Refused { name: name.to_owned(), reason });
+        }
+        std::fs::read(&path).map_err(failed)
+    }
+
+    fn text(&self, folder: &'static str, name: &str) -> Result<Asset, AssetError> {
+        if let Some(path) = self.find(folder, name)? {
+            return read(&path);
+        }
+        let full = format!("{folder}/{name}");
+        match TABLE.iter().find(|(known, _)| *known == full) {
+            Some((_, text)) => Ok(Asset { name: format!("{BUILT_IN}{full}"), text: (*text).to_owned() }),
+            None => Err(self.missing(folder, name)),
+        }
+    }
+
+    fn find(&self, folder: &str, name: &str) -> Result<Option<PathBuf>, AssetError> {
+        if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+            let reason = format!("must be a plain name below {folder}/");
+            return Err(AssetError::Refused { name: name.to_owned(), reason });
+        }
+        Ok(self.roots.iter().map(|root| root.join(folder).join(name)).find(|path| path.is_file()))
+    }
+
+    fn missing(&self, folder: &'static str, name: &str) -> AssetError {
+        let mut looked: Vec<String> =
+            self.roots.iter().map(|r| r.join(folder).display().to_string()).collect();
+        looked.push("the built-in ones".into());
+        AssetError::Missing { folder, name: name.to_owned(), looked: looked.join(", ") }
+    }
+}
+
+fn read(path: &Path) -> Result<Asset, AssetError> {
+    let name = path.strip_prefix("./").unwrap_or(path).display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Asset { name, text }),
+        Err(source) => Err(AssetError::Read { path: name, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_project_hides_the_built_in_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let assets = Assets::new(vec![folder.path().to_owned()]);
+        assert_eq!(assets.playbook("site").unwrap().name, "built-in:playbooks/site.yml");
+        std::fs::create_dir(folder.path().join("playbooks")).unwrap();
+        std::fs::write(folder.path().join("playbooks/site.yml"), "[]").unwrap();
+        assert_eq!(assets.playbook("site.yml").unwrap().text, "[]");
+    }
+
+    #[test]
+    fn a_name_cannot_lead_out_of_the_folder() {
+        let assets = Assets::new(vec![".".into()]);
+        for name in ["../Cargo.toml", "/etc/passwd", "a/../../b"] {
+            assert!(matches!(assets.template(name), Err(AssetError::Refused { .. })), "{name}");
+        }
+        assert!(matches!(assets.template("none.j2"), Err(AssetError::Missing { .. })));
+    }
+}

@@ -1,0 +1,82 @@
+//! Hides the values of secrets in everything that is shown or kept.
+
+use serde_json::Value;
+
+use super::Event;
+
+/// What stands in the place of a secret.
+const HIDDEN: &str = "********";
+
+/// Texts that must not be shown.
+#[derive(Clone, Debug, Default)]
+pub struct Mask {
+    secrets: Vec<String>,
+}
+
+impl Mask {
+    /// Hides these texts, and each line of those that have several.
+    #[must_use]
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+        let mut all: Vec<String> = Vec::new();
+        for secret in secrets {
+            all.extend(secret.lines().filter(|line| line.len() > 3).map(str::to_owned));
+            all.push(secret);
+        }
+        // A secret inside another one must not leave the rest of the longer one readable.
+        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self { secrets: all }
+    }
+
+    /// The text without secrets.
+    #[must_use]
+    pub fn text(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), HIDDEN))
+    }
+
+    /// The event without secrets.
+    pub(super) fn event(&self, event: Event) -> Event {
+        if self.secrets.is_empty() {
+            return event;
+        }
+        let Ok(mut value) = serde_json::to_value(&event) else { return Event::Stopping };
+        self.value(&mut value);
+        // Masking changes texts only, so the shape still fits.
+        serde_json::from_value(value).unwrap_or(Event::Stopping)
+    }
+
+    fn value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.text(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            Value::Object(map) => map.values_mut().for_each(|item| self.value(item)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Status, TaskDone};
+    use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_wherever_it_stands() {
+        let mask = Mask::new(["hunter2hunter2".to_owned(), "hunter2".to_owned()]);
+        let done = TaskDone {
+            host: "ha-a".into(),
+            task: "t".into(),
+            place: "p".into(),
+            item: Some(serde_json::json!({"password": "hunter2"})),
+            status: Status::Changed,
+            message: "wrote hunter2hunter2".into(),
+            diff: Some("+password = hunter2\n".into()),
+            seconds: 0.1,
+            failure: None,
+        };
+        let Event::TaskDone(masked) = mask.event(Event::TaskDone(Box::new(done))) else { panic!() };
+        assert_eq!(masked.message, "wrote ********");
+        assert_eq!(masked.diff.as_deref(), Some("+password = ********\n"));
+        assert_eq!(masked.item, Some(serde_json::json!({"password": "********"})));
+        assert_eq!(masked.status, Status::Changed);
+    }
+}

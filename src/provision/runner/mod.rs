@@ -1,0 +1,376 @@
+//! Runs a plan: each task on all its hosts at the same time, the next task when all are done.
+//!
+//! The rule for failures is the safe one for a pair: when a task fails on one host, the others finish that task, and
+//! then the whole run stops, because every later step may rely on both. Nothing is started unless every needed
+//! host answers and is the one that the inventory means. Handlers run at the end of each play, or of each batch
+//! of a `serial` play. In a plan, what depends on steps that were not really done is reported as unknown.
+
+mod link;
+mod task;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+pub use link::{Connect, Host, Lost};
+
+use crate::inventory::{Inventory, Member};
+use crate::plan::{Plan, PlannedPlay};
+use crate::playbook::{Play, Task};
+use crate::protocol::Failure;
+use crate::report::{Event, HostRecap, Report, Status, TaskDone, TaskTime};
+use crate::step::Resolver;
+use crate::template::Scope;
+
+/// Exit codes of a run.
+pub mod exit {
+    /// Done, or nothing to do.
+    pub const DONE: u8 = 0;
+    /// A task failed, or a host refused.
+    pub const FAILED: u8 = 1;
+    /// A plan found something to do.
+    pub const CHANGES: u8 = 2;
+    /// A host could not be reached.
+    pub const UNREACHABLE: u8 = 4;
+    /// Wrong usage, or a mistake in what the user wrote; no host was contacted.
+    pub const USAGE: u8 = 64;
+    /// Stopped by the user.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Tasks named at the end as the slowest.
+const SLOWEST: usize = 3;
+/// Faster tasks are not worth naming.
+const SLOW_SECONDS: f64 = 1.0;
+
+/// A request to stop after the running step.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks to stop; `true` the first time.
+    pub fn ask(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether it was asked for.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// How to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Change nothing.
+    pub check: bool,
+    /// Show changes.
+    pub diff: bool,
+    /// Name of the playbook, for the report.
+    pub playbook: String,
+    /// Command that a continuation starts with, such as `futago apply -i ha.yml`.
+    pub command: String,
+    /// The log, for the report.
+    pub log: Option<String>,
+}
+
+/// Everything that all hosts of a run share.
+pub(crate) struct Shared {
+    pub(crate) resolver: Resolver,
+    pub(crate) report: Arc<Report>,
+    pub(crate) options: Options,
+    pub(crate) stop: Stop,
+}
+
+/// One host during a run.
+pub(crate) struct State<H> {
+    pub(crate) member: Member,
+    pub(crate) link: H,
+    /// Inventory, facts and registered results.
+    pub(crate) scope: Scope,
+    pub(crate) notified: BTreeSet<String>,
+    pub(crate) recap: HostRecap,
+}
+
+/// Runs a plan on the hosts that `connect` gives; the number is the exit code.
+pub async fn run<C: Connect>(
+    inventory: &Inventory,
+    plan: Plan,
+    assets: crate::assets::Assets,
+    connect: Arc<C>,
+    report: Arc<Report>,
+    options: Options,
+    stop: Stop,
+) -> u8 {
+    let resolver = Resolver::new(assets);
+    let shared = Arc::new(Shared { resolver, report, options, stop });
+    let mut run = Run {
+        shared,
+        hosts: Vec::new(),
+        lost: Vec::new(),
+        times: Vec::new(),
+        stopped_at: None,
+        started: Instant::now(),
+    };
+    run.announce(inventory, &plan);
+    if run.connect(inventory, &plan, connect).await {
+        run.plays(&plan).await;
+    }
+    run.finish().await
+}
+
+struct Run<H> {
+    shared: Arc<Shared>,
+    hosts: Vec<State<H>>,
+    lost: Vec<HostRecap>,
+    times: Vec<TaskTime>,
+    /// Name of the task that a continuation starts at.
+    stopped_at: Option<String>,
+    started: Instant,
+}
+
+impl<H: Host> Run<H> {
+    fn announce(&self, inventory: &Inventory, plan: &Plan) {
+        let options = &self.shared.options;
+        self.shared.report.say(Event::RunStarted {
+            inventory: inventory.file.display().to_string(),
+            playbook: options.playbook.clone(),
+            check: options.check,
+            hosts: plan.hosts(inventory),
+            tasks: plan.tasks(),
+        });
+    }
+
+    /// Connects to all hosts at once; nothing is done unless all of them are there.
+    async fn connect<C: Connect<Host = H>>(
+        &mut self,
+        inventory: &Inventory,
+        plan: &Plan,
+        connect: Arc<C>,
+    ) -> bool {
+        let names = plan.hosts(inventory);
+        let mut joining = JoinSet::new();
+        for (index, name) in names.iter().enumerate() {
+            let Some(member) = inventory.members().find(|m| m.name == *name).cloned() else { continue };
+            let connect = connect.clone();
+            joining.spawn(async move { (index, connect.connect(&member).await, member) });
+        }
+        let mut all = true;
+        let mut connected = Vec::new();
+        while let Some(joined) = joining.join_next().await {
+            let Ok((index, result, member)) = joined else { return false };
+            match result.and_then(|link| is_the_one(&link, &member).map(|()| link)) {
+                Ok(link) => {
+                    let seconds = self.started.elapsed().as_secs_f64();
+                    self.shared.report.say(Event::Connected { host: member.name.clone(), seconds });
+                    connected.push((index, State::new(inventory, member, link)));
+                }
+                Err(lost) => {
+                    all = false;
+                    self.lose(&member.name, &lost);
+                }
+            }
+        }
+        connected.sort_by_key(|(index, _)| *index);
+        self.hosts = connected.into_iter().map(|(_, state)| state).collect();
+        all
+    }
+
+    fn lose(&mut self, host: &str, lost: &Lost) {
+        let status = if lost.unreachable { Status::Unreachable } else { Status::Failed };
+        let mut recap = HostRecap { host: host.to_owned(), ..HostRecap::default() };
+        recap.count(status);
+        self.lost.push(recap);
+        self.shared.report.say(Event::TaskDone(Box::new(TaskDone {
+            host: host.to_owned(),
+            task: "connect".into(),
+            place: String::new(),
+            item: None,
+            status,
+            message: String::new(),
+            diff: None,
+            seconds: self.started.elapsed().as_secs_f64(),
+            failure: Some(Failure { message: lost.message.clone(), ..Failure::default() }),
+        })));
+        self.shared.report.say(Event::TaskFinished { task: "connect".into() });
+    }
+
+    async fn plays(&mut self, plan: &Plan) {
+        for planned in &plan.plays {
+            for batch in &planned.batches {
+                if !self.batch(planned, batch).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One play on some of its hosts; `false` stops the run.
+    async fn batch(&mut self, planned: &PlannedPlay, batch: &[String]) -> bool {
+        let PlannedPlay { name, play, .. } = planned;
+        self.shared.report.say(Event::PlayStarted { play: name.clone(), hosts: batch.to_vec() });
+        for task in &play.tasks {
+            if self.shared.stop.asked() {
+                self.stopped_at = Some(task.name.clone());
+                return false;
+            }
+            if !self.task(play, task, batch).await {
+                self.stopped_at = Some(task.name.clone());
+                return false;
+            }
+        }
+        self.handlers(play, batch).await
+    }
+
+    /// The handlers that were asked for, in the order in which they are written.
+    async fn handlers(&mut self, play: &Play, batch: &[String]) -> bool {
+        for handler in &play.handlers {
+            let asked = |s: &&State<H>| batch.contains(&s.member.name) && s.notified.contains(&handler.name);
+            let hosts: Vec<String> = self.hosts.iter().filter(asked).map(|s| s.member.name.clone()).collect();
+            if hosts.is_empty() {
+                continue;
+            }
+            if self.shared.stop.asked() || !self.task(play, handler, &hosts).await {
+                return false;
+            }
+            for state in self.hosts.iter_mut().filter(|s| hosts.contains(&s.member.name)) {
+                state.notified.remove(&handler.name);
+            }
+        }
+        true
+    }
+
+    /// One task on these hosts at the same time; `false` when it failed somewhere.
+    async fn task(&mut self, play: &Play, task: &Task, hosts: &[String]) -> bool {
+        let chosen: Vec<String> =
+            if task.run_once { hosts.iter().take(1).cloned().collect() } else { hosts.to_vec() };
+        self.shared.report.say(Event::TaskStarted {
+            task: task.name.clone(),
+            place: task.place.to_string(),
+            hosts: chosen.clone(),
+            handler: play.handlers.iter().any(|h| h.name == task.name && h.place == task.place),
+        });
+        let started = Instant::now();
+        let (vars, task) = (Arc::new(play.vars.clone()), Arc::new(task.clone()));
+        let (mut chosen, mut waiting): (Vec<State<H>>, Vec<State<H>>) =
+            std::mem::take(&mut self.hosts).into_iter().partition(|s| chosen.contains(&s.member.name));
+        let mut running = JoinSet::new();
+        for mut state in chosen.drain(..) {
+            let (shared, vars, task) = (self.shared.clone(), vars.clone(), task.clone());
+            running.spawn(async move {
+                let verdict = task::run(&shared, &vars, &task, &mut state).await;
+                (state, verdict)
+            });
+        }
+        let mut good = true;
+        let mut registered = None;
+        while let Some(joined) = running.join_next().await {
+            // A panic of the program's own: the host's state is gone, and the run cannot go on.
+            let Ok((state, verdict)) = joined else {
+                good = false;
+                continue;
+            };
+            good &= verdict.good;
+            registered = verdict.registered;
+            waiting.push(state);
+        }
+        self.hosts = waiting;
+        if task.run_once {
+            self.share(&task, hosts, registered);
+        }
+        self.hosts.sort_by_key(State::position);
+        self.times.push(TaskTime { task: task.name.clone(), seconds: started.elapsed().as_secs_f64() });
+        self.shared.report.say(Event::TaskFinished { task: task.name.clone() });
+        good
+    }
+
+    /// The result of a `run_once` task counts for all hosts of the play.
+    fn share(&mut self, task: &Task, hosts: &[String], registered: Option<task::Registered>) {
+        let (Some(name), Some(registered)) = (&task.register, registered) else { return };
+        for state in self.hosts.iter_mut().filter(|s| hosts.contains(&s.member.name)) {
+            registered.set(name, &mut state.scope);
+        }
+    }
+
+    async fn finish(self) -> u8 {
+        let Self { shared, hosts, lost, mut times, stopped_at, started, .. } = self;
+        let owed = hosts.iter().flat_map(|s| s.notified.iter().map(|n| format!("{n} on {}", s.member.name)));
+        let owed: Vec<String> = owed.collect();
+        let mut recaps = lost;
+        let mut closing = JoinSet::new();
+        for state in hosts {
+            recaps.push(state.recap);
+            closing.spawn(state.link.close());
+        }
+        closing.join_all().await;
+        recaps.sort_by(|a, b| a.host.cmp(&b.host));
+        let exit_code = exit_code(&recaps, shared.options.check, shared.stop.asked());
+        times.retain(|t| t.seconds >= SLOW_SECONDS);
+        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        times.truncate(SLOWEST);
+        let Options { command, check, log, .. } = &shared.options;
+        let continue_with = stopped_at.filter(|_| exit_code != exit::DONE && !check);
+        shared.report.say(Event::RunFinished {
+            hosts: recaps,
+            slowest: times,
+            owed,
+            continue_with: continue_with.map(|task| format!("{command} --start-at-task {}", quoted(&task))),
+            log: log.clone(),
+            seconds: started.elapsed().as_secs_f64(),
+            check: *check,
+            exit_code,
+        });
+        exit_code
+    }
+}
+
+impl<H: Host> State<H> {
+    fn new(inventory: &Inventory, member: Member, link: H) -> Self {
+        let mut scope = Scope::new(&inventory.variables(&member));
+        scope.set("facts", &serde_json::to_value(link.facts()).unwrap_or_default());
+        let recap = HostRecap { host: member.name.clone(), ..HostRecap::default() };
+        Self { scope, member, link, notified: BTreeSet::new(), recap }
+    }
+
+    /// Order of the inventory; a witness comes last.
+    fn position(&self) -> (bool, usize) {
+        (self.member.disk.is_none(), self.member.place.line)
+    }
+}
+
+/// A host that calls itself differently may be another host than the one that is meant.
+fn is_the_one<H: Host>(link: &H, member: &Member) -> Result<(), Lost> {
+    let own = &link.facts().hostname;
+    if *own == member.fqdn {
+        return Ok(());
+    }
+    let Member { name, fqdn, address, .. } = member;
+    let message = format!(
+        "{name} ({address}) must be called {fqdn:?}, but `uname -n` there says {own:?}; if it is the right host, run \
+         `hostnamectl set-hostname {fqdn}` there, or write `fqdn: {own}` under {name} in the inventory"
+    );
+    Err(Lost { message, unreachable: false })
+}
+
+fn exit_code(recaps: &[HostRecap], check: bool, stopped: bool) -> u8 {
+    let any = |count: fn(&HostRecap) -> u32| recaps.iter().any(|r| count(r) > 0);
+    if any(|r| r.failed) {
+        exit::FAILED
+    } else if any(|r| r.unreachable) {
+        exit::UNREACHABLE
+    } else if stopped {
+        exit::INTERRUPTED
+    } else if check && any(|r| r.changed + r.unknown) {
+        exit::CHANGES
+    } else {
+        exit::DONE
+    }
+}
+
+fn quoted(name: &str) -> String {
+    if name.contains('"') { format!("'{name}'") } else { format!("\"{name}\"") }
+}

@@ -1,0 +1,242 @@
+//! From a task and the variables of one host to the step that the host is sent.
+//!
+//! `template` and `copy: src` end here: a host is only ever sent `copy` with the content itself.
+
+use base64ct::{Base64, Encoding as _};
+use serde_json::{Map, Value};
+
+use crate::assets::Assets;
+use crate::module::{ArgError, Kind, check_args, schemas};
+use crate::playbook::Task;
+use crate::problem::{Place, Problem};
+use crate::template::{Engine, Resolved, Scope};
+use crate::yaml::{Content, Entry, Node};
+
+/// Arguments of `template`; all but `src` are those of `copy`.
+const TEMPLATE: &[&str] = &["src", "dest", "mode", "owner", "group"];
+
+/// A module with its arguments for one host.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Resolution {
+    /// The module that runs on the host.
+    pub(crate) module: &'static str,
+    /// Its arguments; those that are not known yet hold a placeholder of the right kind.
+    pub(crate) args: Map<String, Value>,
+    /// Whether some argument is not known yet.
+    pub(crate) unknown: bool,
+}
+
+/// Evaluates values of playbooks.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    pub(crate) engine: Engine,
+    pub(crate) assets: Assets,
+}
+
+impl Resolver {
+    pub(crate) fn new(assets: Assets) -> Self {
+        Self { engine: Engine::new(assets.clone()), assets }
+    }
+
+    /// A value with every expression in it evaluated.
+    pub(crate) fn value(&self, node: &Node, scope: &Scope) -> Result<Resolved<Value>, Problem> {
+        match &node.content {
+            Content::Text(text) => self.engine.text(text, scope).map_err(|e| e.in_value(&node.place, text)),
+            Content::List(items) => {
+                let items = items.iter().map(|item| self.value(item, scope));
+                let items: Vec<Resolved<Value>> = items.collect::<Result<_, _>>()?;
+                let known: Option<Vec<Value>> = items.into_iter().map(Resolved::known).collect();
+                Ok(known.map_or(Resolved::Unknown, |items| Resolved::Known(items.into())))
+            }
+            Content::Map(entries) => {
+                let mut map = Some(Map::new());
+                for entry in entries {
+                    match (self.value(&entry.value, scope)?.known(), &mut map) {
+                        (Some(value), Some(map)) => drop(map.insert(entry.key.clone(), value)),
+                        _ => map = None,
+                    }
+                }
+                Ok(map.map_or(Resolved::Unknown, |map| Resolved::Known(map.into())))
+            }
+            _ => Ok(Resolved::Known(node.to_json())),
+        }
+    }
+
+    /// Adds variables to a scope, evaluated in their order.
+    pub(crate) fn add_variables(&self, entries: &[Entry], scope: &mut Scope) -> Result<(), Problem> {
+        for Entry { key, value, .. } in entries {
+            match self.value(value, scope)? {
+                Resolved::Known(value) => scope.set(key, &value),
+                Resolved::Unknown => scope.set_partial(key, &Map::new()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The module and arguments of a task for one host.
+    pub(crate) fn resolve(&self, task: &Task, scope: &Scope) -> Result<Resolution, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut args = Map::new();
+        let mut unknown = Vec::new();
+        for entry in &task.args {
+            match self.value(&entry.value, scope) {
+                Ok(Resolved::Known(value)) => drop(args.insert(entry.key.clone(), value)),
+                Ok(Resolved::Unknown) => unknown.push(entry.key.as_str()),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        self.finish(task, args, &unknown, Some(scope))
+    }
+
+    /// Checks a task that is known to be skipped: names of variables, syntax, arguments, but not values.
+    pub(crate) fn check_skipped(&self, task: &Task, scope: &Scope) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut args = Map::new();
+        let mut unknown = Vec::new();
+        for entry in &task.args {
+            let texts = texts(&entry.value);
+            let computed = texts.iter().any(|(text, _)| text.contains("{{") || text.contains("{%"));
+            for (text, place) in texts {
+                let checked = self.engine.check_text(text, scope);
+                problems.extend(checked.err().map(|e| e.in_value(place, text)));
+            }
+            if computed {
+                unknown.push(entry.key.as_str());
+            } else {
+                args.insert(entry.key.clone(), entry.value.to_json());
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        self.finish(task, args, &unknown, None).map(drop)
+    }
+
+    /// Turns the controller's modules into the host's, and checks the arguments. Without a scope nothing is rendered.
+    fn finish(
+        &self,
+        task: &Task,
+        mut args: Map<String, Value>,
+        unknown: &[&str],
+        scope: Option<&Scope>,
+    ) -> Result<Resolution, Vec<Problem>> {
+        let mut is_unknown = !unknown.is_empty();
+        let module = match task.module.as_str() {
+            "template" => {
+                let content = self.template(task, &mut args, unknown, scope).map_err(|p| vec![p])?;
+                is_unknown |= content.is_none();
+                args.insert("content".into(), Value::String(content.unwrap_or_default()));
+                "copy"
+            }
+            "copy" if args.contains_key("src") => {
+                let content = self.source(task, &mut args).map_err(|p| vec![p])?;
+                args.extend([content]);
+                "copy"
+            }
+            other => schemas().iter().map(|s| s.name).find(|name| *name == other).unwrap_or_default(),
+        };
+        let keys = schemas().iter().find(|s| s.name == module).map_or(&[][..], |s| s.keys);
+        for key in keys.iter().filter(|k| unknown.contains(&k.name)) {
+            args.insert(key.name.into(), placeholder(key.kind));
+        }
+        match check_args(module, &args) {
+            Ok(()) => Ok(Resolution { module, args, unknown: is_unknown }),
+            Err(errors) => Err(without_meant(errors).map(|e| located(task, module, e)).collect()),
+        }
+    }
+
+    /// The rendered text; none when it cannot be known yet.
+    fn template(
+        &self,
+        task: &Task,
+        args: &mut Map<String, Value>,
+        unknown: &[&str],
+        scope: Option<&Scope>,
+    ) -> Result<Option<String>, Problem> {
+        if let Some(entry) = task.args.iter().find(|e| !TEMPLATE.contains(&e.key.as_str())) {
+            return Err(Problem::unknown_word(
+                &entry.place,
+                "module template has no argument",
+                &entry.key,
+                TEMPLATE,
+            ));
+        }
+        let place = argument_place(task, "src");
+        if unknown.contains(&"src") {
+            return Ok(None);
+        }
+        let Some(Value::String(src)) = args.shift_remove("src") else {
+            return Err(Problem::new(
+                place,
+                "module template needs the argument \"src\": a file below templates/",
+            ));
+        };
+        let asset = self.assets.template(&src).map_err(|e| Problem::new(place, e.to_string()))?;
+        let Some(scope) = scope else { return Ok(None) };
+        let text = self.engine.render(&asset.name, &asset.text, scope);
+        text.map(Resolved::known).map_err(|mut error| {
+            // An included template is shown with its whole path too.
+            let included = error.template.take().filter(|name| *name != asset.name);
+            let file = included.and_then(|name| self.assets.template(&name).ok());
+            error.in_file(file.as_ref().map_or(&asset.name, |included| &included.name))
+        })
+    }
+
+    /// `copy: src` as `content` or `content_base64`.
+    fn source(&self, task: &Task, args: &mut Map<String, Value>) -> Result<(String, Value), Problem> {
+        let place = argument_place(task, "src");
+        let Some(Value::String(src)) = args.shift_remove("src") else {
+            return Err(Problem::new(place, "\"src\" must be the name of a file below files/"));
+        };
+        let bytes = self.assets.file(&src).map_err(|e| Problem::new(place, e.to_string()))?;
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => ("content".into(), text.into()),
+            Err(error) => ("content_base64".into(), Base64::encode_string(error.as_bytes()).into()),
+        })
+    }
+}
+
+fn argument_place<'a>(task: &'a Task, key: &str) -> &'a Place {
+    task.args.iter().find(|e| e.key == key).map_or(&task.module_place, |e| &e.value.place)
+}
+
+/// An argument that was only misspelt is not reported as missing too.
+fn without_meant(errors: Vec<ArgError>) -> impl Iterator<Item = ArgError> {
+    let all = errors.clone();
+    errors.into_iter().filter(move |error| {
+        let meant = error.key.as_ref().map(|key| format!("did you mean \"{key}\"?"));
+        !meant.is_some_and(|meant| all.iter().any(|other| other.message.ends_with(&meant)))
+    })
+}
+
+fn located(task: &Task, module: &str, error: ArgError) -> Problem {
+    let entry = error.key.as_ref().and_then(|key| task.args.iter().find(|e| e.key == *key));
+    let place = entry.map_or(&task.module_place, |e| &e.place);
+    let message = error.message.replace(&format!("module {module}"), &format!("module {}", task.module));
+    Problem::new(place, message)
+}
+
+fn placeholder(kind: Kind) -> Value {
+    match kind {
+        Kind::Text | Kind::Any => "unknown".into(),
+        Kind::Bool => false.into(),
+        Kind::Int => 1.into(),
+        Kind::Path => "/unknown".into(),
+        Kind::Mode => "0644".into(),
+        Kind::TextList => Value::Array(vec!["unknown".into()]),
+        Kind::Choice(words) => words.first().copied().unwrap_or_default().into(),
+        Kind::Map => Value::Object(Map::new()),
+    }
+}
+
+fn texts(node: &Node) -> Vec<(&str, &Place)> {
+    match &node.content {
+        Content::Text(text) => vec![(text, &node.place)],
+        Content::List(items) => items.iter().flat_map(texts).collect(),
+        Content::Map(entries) => entries.iter().flat_map(|e| texts(&e.value)).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,504 @@
+//! Templates and expressions: minijinja with strict undefined, and values that are not known yet.
+//!
+//! Facts, and results of steps that were not really done, are unknown before contact and in a plan. An expression
+//! that looked at one has no value yet ([`Resolved::Unknown`]); everything else about it is still checked:
+//! syntax, names of variables, filters and tests. What is written into a file is text: lists, mappings and nothing
+//! are refused there instead of being printed in the notation of another language.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use minijinja::value::{Enumerator, Object, Serde, Value as Jinja, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, syntax::SyntaxConfig};
+use serde_json::{Map, Value};
+
+use crate::assets::Assets;
+use crate::module::nearest;
+use crate::problem::{Place, Problem};
+
+/// Steps of evaluation after which a template is taken for endless.
+const MAX_FUEL: u64 = 2_000_000;
+
+/// A value, or the statement that it cannot be known before earlier steps are really done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resolved<T> {
+    /// The value.
+    Known(T),
+    /// Not before the run.
+    Unknown,
+}
+
+impl<T> Resolved<T> {
+    /// The value, if it is known.
+    pub fn known(self) -> Option<T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// The variables of one host at one moment. Copies belong to the same host and are used one at a time.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    values: BTreeMap<String, Jinja>,
+    touched: Arc<AtomicBool>,
+}
+
+impl Scope {
+    /// Variables that are all known.
+    #[must_use]
+    pub fn new(variables: &Map<String, Value>) -> Self {
+        let mut scope = Self { values: BTreeMap::new(), touched: Arc::default() };
+        scope.extend(variables);
+        scope
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: &Value) {
+        self.values.insert(name.to_owned(), Jinja::from(Serde(value)));
+    }
+
+    /// Sets variables.
+    pub fn extend(&mut self, variables: &Map<String, Value>) {
+        variables.iter().for_each(|(name, value)| self.set(name, value));
+    }
+
+    /// Sets a variable of which only these attributes are known yet.
+    pub fn set_partial(&mut self, name: &str, known: &Map<String, Value>) {
+        let known = known.iter().map(|(k, v)| (k.clone(), Jinja::from(Serde(v)))).collect();
+        let partial = Partial { known, touched: self.touched.clone() };
+        self.values.insert(name.to_owned(), Jinja::from_object(partial));
+    }
+
+    /// Takes a variable away.
+    pub fn remove(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
+    /// Whether a variable is there.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    fn context(&self) -> Jinja {
+        self.touched.store(false, Ordering::Relaxed);
+        Jinja::from_pairs(self.values.iter().map(|(k, v)| (k.clone(), v.clone())))
+    }
+
+    fn touched(&self) -> bool {
+        self.touched.load(Ordering::Relaxed)
+    }
+
+    /// The names that could have been meant by an undefined `a.b.c`.
+    fn names_beside(&self, path: &str) -> Vec<String> {
+        let mut words: Vec<&str> = path.split('.').collect();
+        words.pop();
+        let mut words = words.into_iter();
+        let Some(first) = words.next() else { return self.values.keys().cloned().collect() };
+        let root = self.values.get(first).cloned().unwrap_or_default();
+        let value = words.fold(root, |value, word| value.get_attr(word).unwrap_or_default());
+        value
+            .try_iter()
+            .map(|keys| keys.filter_map(|k| k.as_str().map(str::to_owned)).collect())
+            .unwrap_or_default()
+    }
+}
+
+/// A mapping of which more will be known later.
+#[derive(Debug)]
+struct Partial {
+    known: BTreeMap<String, Jinja>,
+    touched: Arc<AtomicBool>,
+}
+
+impl Partial {
+    fn touch(&self) {
+        self.touched.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Object for Partial {
+    fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
+        let known = key.as_str().and_then(|key| self.known.get(key));
+        Some(known.cloned().unwrap_or_else(|| {
+            self.touch();
+            Jinja::from_object(Self { known: BTreeMap::new(), touched: self.touched.clone() })
+        }))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        self.touch();
+        Enumerator::Empty
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        self.touch();
+        true
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.touch();
+        f.write_str("unknown until applied")
+    }
+}
+
+/// A template or expression that could not be evaluated.
+#[derive(Debug)]
+pub struct TemplateError {
+    /// Where inside the template, when it is not the one that was given.
+    pub template: Option<String>,
+    /// Line and column inside it, from 1.
+    pub position: Option<(usize, usize)>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl TemplateError {
+    /// As a mistake in the value at `place` that contains the expression.
+    #[must_use]
+    pub fn in_value(self, place: &Place, source: &str) -> Problem {
+        let problem = Problem::new(place, format!("{} in {source:?}", self.message));
+        Problem { hint: self.hint, ..problem }
+    }
+
+    /// As a mistake in a template file.
+    #[must_use]
+    pub fn in_file(self, name: &str) -> Problem {
+        let (line, column) = self.position.unwrap_or((1, 1));
+        let file = self.template.as_deref().unwrap_or(name).into();
+        Problem { place: Place { file, line, column }, message: self.message, hint: self.hint }
+    }
+}
+
+/// Evaluates.
+#[derive(Debug)]
+pub struct Engine {
+    environment: Environment<'static>,
+}
+
+impl Engine {
+    /// An engine whose templates may include others of the project.
+    #[must_use]
+    pub fn new(assets: Assets) -> Self {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_debug(true);
+        environment.set_fuel(Some(MAX_FUEL));
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        let syntax =
+            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+        if let Ok(syntax) = syntax {
+            environment.set_syntax(syntax);
+        }
+        environment.set_formatter(format_as_text);
+        environment.set_loader(move |name| Ok(assets.template(name).ok().map(|asset| asset.text)));
+        environment.add_filter("to_yaml", to_yaml);
+        for flag in ["changed", "failed", "skipped"] {
+            environment
+                .add_test(flag, move |result: &Jinja| result.get_attr(flag).is_ok_and(|v| v.is_true()));
+        }
+        Self { environment }
+    }
+
+    /// The value of an expression, in its own type.
+    pub fn expression(&self, source: &str, scope: &Scope) -> Result<Resolved<Value>, TemplateError> {
+        let compiled =
+            self.environment.compile_expression(source).map_err(|e| explain(&e, source, scope, true))?;
+        for name in compiled.undeclared_variables(false) {
+            self.known_name(&name, source, scope)?;
+        }
+        let value = compiled.eval(scope.context());
+        if value.as_ref().is_ok_and(Jinja::is_undefined) {
+            return Err(undefined(source, scope, None, None));
+        }
+        resolve(value.and_then(|v| to_json(&v)), scope).map_err(|e| explain(&e, source, scope, true))
+    }
+
+    /// Whether an expression holds.
+    pub fn condition(&self, source: &str, scope: &Scope) -> Result<Resolved<bool>, TemplateError> {
+        Ok(match self.expression(source, scope)? {
+            Resolved::Known(value) => Resolved::Known(is_true(&value)),
+            Resolved::Unknown => Resolved::Unknown,
+        })
+    }
+
+    /// A template rendered as text.
+    pub fn render(&self, name: &str, source: &str, scope: &Scope) -> Result<Resolved<String>, TemplateError> {
+        let template = self.environment.template_from_named_str(name, source);
+        let template = template.map_err(|e| explain(&e, source, scope, false))?;
+        for variable in template.undeclared_variables(false) {
+            self.known_name(&variable, source, scope)?;
+        }
+        let text = template.render(scope.context());
+        resolve(text, scope).map_err(|e| explain(&e, source, scope, false))
+    }
+
+    /// A value of a playbook with every text in it evaluated; `{{ x }}` alone keeps the type of `x`.
+    pub fn text(&self, source: &str, scope: &Scope) -> Result<Resolved<Value>, TemplateError> {
+        if !source.contains("{{") && !source.contains("{%") && !source.contains("{#") {
+            return Ok(Resolved::Known(Value::String(source.to_owned())));
+        }
+        if let Some(expression) = alone(source) {
+            return self.expression(expression, scope);
+        }
+        Ok(match self.render(INLINE, source, scope)? {
+            Resolved::Known(text) => Resolved::Known(Value::String(text)),
+            Resolved::Unknown => Resolved::Unknown,
+        })
+    }
+
+    /// Checks what can be checked of a text that will not be evaluated: syntax and the names of variables.
+    pub fn check_text(&self, source: &str, scope: &Scope) -> Result<(), TemplateError> {
+        let template = self.environment.template_from_named_str(INLINE, source);
+        let template = template.map_err(|e| explain(&e, source, scope, false))?;
+        let names = template.undeclared_variables(false);
+        names.iter().try_for_each(|name| self.known_name(name, source, scope))
+    }
+
+    /// A name is checked also where evaluation does not come by; one that is tested first may be missing.
+    fn known_name(&self, name: &str, source: &str, scope: &Scope) -> Result<(), TemplateError> {
+        if scope.contains(name) || self.environment.globals().any(|(global, _)| global == name) {
+            return Ok(());
+        }
+        let tested = |test: &str| source.contains(&format!("{name} {test}"));
+        if ["is defined", "is not defined", "is undefined", "| default", "|default"].iter().any(|t| tested(t))
+            || source.contains(&format!("{name}|default"))
+        {
+            return Ok(());
+        }
+        let offset = word_offset(source, name);
+        Err(undefined(name, scope, offset.map(|o| line_and_column(source, o)), None))
+    }
+}
+
+/// Name of a template that is written inside a playbook.
+const INLINE: &str = "<value>";
+
+/// The expression, when the text is one `{{ … }}` and nothing else.
+fn alone(source: &str) -> Option<&str> {
+    let inner = source.trim().strip_prefix("{{")?.strip_suffix("}}")?;
+    (!inner.contains("{{") && !inner.contains("}}")).then_some(inner.trim_matches('-').trim())
+}
+
+/// Truth as Ansible's `when` has it: also the text `false` is false.
+#[must_use]
+pub fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(b) => *b,
+        Value::Number(n) => n.as_f64().is_some_and(|n| n != 0.0),
+        Value::String(text) => !text.is_empty() && !text.eq_ignore_ascii_case("false"),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+fn resolve<T>(value: Result<T, Error>, scope: &Scope) -> Result<Resolved<T>, Error> {
+    match value {
+        Err(error) if scope.touched() && about_values(&error) => Ok(Resolved::Unknown),
+        Err(error) => Err(error),
+        Ok(_) if scope.touched() => Ok(Resolved::Unknown),
+        Ok(value) => Ok(Resolved::Known(value)),
+    }
+}
+
+/// Whether the error could come from a value that merely is not known yet.
+fn about_values(error: &Error) -> bool {
+    use ErrorKind as K;
+    !matches!(
+        error.kind(),
+        K::SyntaxError
+            | K::UndefinedError
+            | K::UnknownFilter
+            | K::UnknownTest
+            | K::UnknownFunction
+            | K::OutOfFuel
+    )
+}
+
+fn to_json(value: &Jinja) -> Result<Value, Error> {
+    serde_json::to_value(value).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))
+}
+
+fn to_yaml(value: &Jinja) -> Result<String, Error> {
+    let json = to_json(value)?;
+    serde_yaml::to_string(&json).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))
+}
+
+fn format_as_text(
+    out: &mut minijinja::Output<'_>,
+    state: &mut minijinja::State<'_, '_>,
+    value: &Jinja,
+) -> Result<(), Error> {
+    let refuse = |what: &str, advice: &str| {
+        Err(Error::new(ErrorKind::InvalidOperation, format!("{what} cannot be written as text; {advice}")))
+    };
+    match value.kind() {
+        ValueKind::Bool => minijinja::escape_formatter(out, state, &Jinja::from(value.is_true().to_string())),
+        ValueKind::None => refuse("nothing (null)", "give it a value, or use `| default('', true)`"),
+        ValueKind::Seq | ValueKind::Iterable => refuse("a list", "use `| join(', ')` or `| tojson`"),
+        ValueKind::Map if value.downcast_object_ref::<Partial>().is_none() => {
+            refuse("a mapping", "name one of its keys, or use `| tojson`")
+        }
+        _ => minijinja::escape_formatter(out, state, value),
+    }
+}
+
+fn explain(error: &Error, source: &str, scope: &Scope, is_expression: bool) -> TemplateError {
+    let inner = std::error::Error::source(error).and_then(|inner| inner.downcast_ref::<Error>());
+    if let Some(inner) = inner.filter(|_| error.kind() == ErrorKind::BadInclude) {
+        return explain(inner, inner.template_source().unwrap_or_default(), scope, false);
+    }
+    let template = error.name().filter(|name| !name.starts_with('<')).map(str::to_owned);
+    let text = error.template_source().unwrap_or(source).to_owned();
+    let position = if is_expression { None } else { position(error, &text) };
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    if error.kind() == ErrorKind::UndefinedError {
+        let name = detail.split('`').nth(1).or_else(|| error.range().and_then(|r| text.get(r)));
+        if let Some(name) = name {
+            return undefined(name.trim(), scope, position, template);
+        }
+    }
+    let message = match error.kind() {
+        ErrorKind::SyntaxError => format!("this is not an expression or template: {detail}"),
+        ErrorKind::OutOfFuel => "the template does not come to an end".to_owned(),
+        _ => detail,
+    };
+    TemplateError { template, position, message, hint: None }
+}
+
+fn undefined(
+    name: &str,
+    scope: &Scope,
+    position: Option<(usize, usize)>,
+    template: Option<String>,
+) -> TemplateError {
+    let beside = scope.names_beside(name);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let near = nearest(last, beside.iter().map(String::as_str));
+    let prefix = name.strip_suffix(last).unwrap_or_default();
+    let hint = match near {
+        Some(near) => Some(format!("did you mean `{prefix}{near}`?")),
+        None if prefix.is_empty() || beside.is_empty() => None,
+        None => Some(format!("`{}` has: {}", prefix.trim_end_matches('.'), beside.join(", "))),
+    };
+    TemplateError { template, position, message: format!("the variable `{name}` is not defined"), hint }
+}
+
+fn position(error: &Error, source: &str) -> Option<(usize, usize)> {
+    match error.range() {
+        Some(range) => Some(line_and_column(source, range.start)),
+        None => error.line().map(|line| (line, 1)),
+    }
+}
+
+fn line_and_column(source: &str, offset: usize) -> (usize, usize) {
+    let before = source.get(..offset).unwrap_or(source);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    (line, column)
+}
+
+fn word_offset(source: &str, word: &str) -> Option<usize> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    source.match_indices(word).map(|(at, _)| at).find(|at| {
+        let before = source.get(..*at).and_then(|s| s.chars().next_back());
+        let after = source.get(at + word.len()..).and_then(|s| s.chars().next());
+        !before.is_some_and(inside) && !after.is_some_and(|c| inside(c) && c != '.')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn engine() -> Engine {
+        Engine::new(Assets::new(vec![]))
+    }
+
+    fn scope() -> Scope {
+        let variables =
+            json!({"host": {"name": "ha-a", "disk": "/dev/vdb"}, "n": 3, "on": true, "list": ["a", "b"]});
+        let mut scope = Scope::new(variables.as_object().unwrap());
+        scope.set_partial("facts", &Map::new());
+        scope.set_partial("made", json!({"changed": true}).as_object().unwrap());
+        scope
+    }
+
+    fn text(source: &str) -> Value {
+        engine().text(source, &scope()).unwrap().known().unwrap()
+    }
+
+    fn fault(source: &str) -> (String, Option<String>) {
+        let error = engine().text(source, &scope()).unwrap_err();
+        (error.message, error.hint)
+    }
+
+    #[test]
+    fn an_expression_alone_keeps_its_type_and_mixed_text_is_text() {
+        assert_eq!(text("{{ n }}"), json!(3));
+        assert_eq!(text("{{ host.disk == '/dev/vdb' }}"), json!(true));
+        assert_eq!(text("{{ host.disk }}1"), json!("/dev/vdb1"));
+        assert_eq!(text("on={{ on }}"), json!("on=true"));
+        assert_eq!(text("plain"), json!("plain"));
+    }
+
+    #[test]
+    fn an_undefined_name_is_explained_also_where_evaluation_does_not_come_by() {
+        let wrong = |name: &str, near: &str| {
+            (format!("the variable `{name}` is not defined"), Some(format!("did you mean `{near}`?")))
+        };
+        assert_eq!(fault("{{ hots.name }}"), wrong("hots", "host"));
+        assert_eq!(fault("{{ host.nmae }}"), wrong("host.nmae", "host.name"));
+        assert_eq!(fault("x {{ host.nmae }}"), wrong("host.nmae", "host.name"));
+        assert_eq!(
+            fault("{% if facts.x == 1 %}{{ lost }}{% endif %}").0,
+            "the variable `lost` is not defined"
+        );
+        assert_eq!(text("{{ lost | default('x') }}"), json!("x"));
+    }
+
+    #[test]
+    fn what_depends_on_the_future_is_unknown_but_still_checked() {
+        let unknown = |source: &str| engine().text(source, &scope()).unwrap() == Resolved::Unknown;
+        assert!(unknown("{{ facts.family }}"));
+        assert!(unknown("{{ facts.family == 'debian' }}"));
+        assert!(unknown("{{ made.stdout | int + 1 }}"));
+        assert!(unknown("a {{ made.lines | join(' ') }}"));
+        assert_eq!(text("{{ made.changed }}"), json!(true));
+        assert_eq!(text("{{ made is changed }}"), json!(true));
+        assert!(fault("{{ facts.a | nofilter }}").0.contains("nofilter"));
+        assert!(fault("{{ facts.a + }}").0.contains("not an expression"));
+    }
+
+    #[test]
+    fn lists_mappings_and_nothing_are_not_written_as_text() {
+        assert!(fault("a {{ list }}").0.contains("a list cannot be written"));
+        assert!(fault("a {{ host }}").0.contains("a mapping cannot be written"));
+        assert!(fault("a {{ none }}").0.contains("cannot be written"));
+        assert_eq!(text("a {{ list | join('-') }}"), json!("a a-b"));
+    }
+
+    #[test]
+    fn a_template_error_names_line_and_column() {
+        let source = "one\ntwo {{ host.dsk }}\n";
+        let error = engine().render("templates/x.j2", source, &scope()).unwrap_err();
+        let problem = error.in_file("templates/x.j2");
+        assert_eq!(problem.place.to_string(), "templates/x.j2:2:8");
+        assert_eq!(problem.message, "the variable `host.dsk` is not defined");
+    }
+
+    #[test]
+    fn an_endless_template_is_stopped() {
+        let (message, _) =
+            fault("{% for a in range(9000) %}{% for b in range(9000) %}x{% endfor %}{% endfor %}");
+        assert!(message.contains("does not come to an end"), "{message}");
+    }
+}

@@ -1,0 +1,88 @@
+//! What the shipped templates render to, and what expressions see of an inventory.
+
+use std::collections::BTreeSet;
+
+use provision::assets::Assets;
+use provision::plan::Selection;
+use provision::template::{Engine, Scope};
+
+use crate::project::Project;
+
+/// The file of the article, word for word.
+const ARTICLE: &str = "\
+resource r0 {
+    volume 0 {
+        device           /dev/drbd1;
+        disk             /dev/vdb1;
+        meta-disk        internal;
+    }
+    on ha-a.example.com {
+        node-id 0;
+        address          ipv4 192.168.1.101:7789;
+    }
+    on ha-b.example.com {
+        node-id 1;
+        address          ipv4 192.168.1.102:7789;
+    }
+}
+";
+
+fn rendered(project: &Project, template: &str) -> BTreeSet<String> {
+    let inventory = project.inventory().unwrap();
+    let assets = Assets::new(vec![]);
+    let engine = Engine::new(assets.clone());
+    let asset = assets.template(template).unwrap();
+    let render = |member| {
+        let scope = Scope::new(&inventory.variables(member));
+        engine.render(&asset.name, &asset.text, &scope).unwrap().known().unwrap()
+    };
+    inventory.hosts.iter().map(render).collect()
+}
+
+#[test]
+fn r0_res_is_the_one_of_the_article_and_the_same_on_both_hosts() {
+    let project = Project::new([]);
+    assert_eq!(rendered(&project, "r0.res.j2"), BTreeSet::from([ARTICLE.to_owned()]));
+}
+
+#[test]
+fn r0_res_is_the_same_on_both_hosts_also_when_their_disks_differ() {
+    let inventory = crate::project::INVENTORY.replacen("/dev/vdb", "/dev/nvme0n1", 1);
+    let project = Project::new([("ha.yml", inventory.as_str())]);
+    let files = rendered(&project, "r0.res.j2");
+    assert_eq!(files.len(), 1);
+    let text = files.first().unwrap();
+    assert!(
+        text.contains("disk         /dev/nvme0n1p1;") && text.contains("disk         /dev/vdb1;"),
+        "{text}"
+    );
+    assert!(!text.contains("        disk             /dev"), "{text}");
+}
+
+#[test]
+fn the_shipped_playbook_passes_its_own_check_and_both_hosts_do_all_of_it() {
+    let project = Project::new([]);
+    let (inventory, plan) = project.plan(&Selection::default()).unwrap();
+    assert_eq!(plan.hosts(&inventory), ["ha-a", "ha-b"]);
+    let plays: Vec<(&str, usize)> =
+        plan.plays.iter().map(|p| (p.name.as_str(), p.batches[0].len())).collect();
+    assert_eq!(plays, [("Network", 2), ("Storage", 2), ("Replication", 2), ("First sync", 1)]);
+}
+
+#[test]
+fn names_of_tasks_are_unique_so_that_a_run_can_be_continued_at_each() {
+    let project = Project::new([]);
+    let (_, plan) = project.plan(&Selection::default()).unwrap();
+    let names: Vec<&String> = plan.plays.iter().flat_map(|p| &p.play.tasks).map(|t| &t.name).collect();
+    let distinct: BTreeSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len());
+}
+
+#[test]
+fn expressions_see_the_inventory_in_this_form() {
+    let project = Project::new([]);
+    let inventory = project.inventory().unwrap();
+    let seen = serde_json::Value::Object(inventory.variables(&inventory.hosts[1]));
+    let expected: serde_json::Value = serde_json::from_str(include_str!("golden/variables.json")).unwrap();
+    assert_eq!(seen, expected, "{seen:#}");
+}

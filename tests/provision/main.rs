@@ -1,0 +1,9 @@
+//! The provisioner from outside: what it says about broken input, what it renders, and in which order it works.
+//!
+//! No host is contacted here: the runner's tests use a scripted one.
+
+mod errors;
+mod golden;
+mod project;
+mod runner;
+mod scripted;

@@ -1,0 +1,68 @@
+//! A project in a temporary folder.
+
+use std::fs;
+use std::path::Path;
+
+use provision::assets::Assets;
+use provision::inventory::Inventory;
+use provision::plan::{self, Plan, Selection};
+use provision::playbook;
+use provision::problem::Problems;
+use tempfile::TempDir;
+
+/// The inventory that a project has when it brings none.
+pub(crate) const INVENTORY: &str = "\
+cluster: ha.example.com
+virtual_ip: {address: 203.0.113.10/24, interface: eth0}
+hosts:
+  ha-a: {address: 203.0.113.11, local_address: 192.168.1.101, disk: /dev/vdb, interfaces: {public: eth0, local: eth1}}
+  ha-b: {address: 203.0.113.12, local_address: 192.168.1.102, disk: /dev/vdb, interfaces: {public: eth0, local: eth1}}
+";
+
+/// A folder with an inventory, playbooks and templates.
+pub(crate) struct Project {
+    pub(crate) folder: TempDir,
+}
+
+impl Project {
+    /// From files by name; `ha.yml` is the inventory, `playbooks/site.yml` the playbook.
+    pub(crate) fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let project = Self { folder };
+        project.write("ha.yml", INVENTORY);
+        files.into_iter().for_each(|(name, text)| project.write(name, text));
+        project
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        // Secrets must be private.
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn assets(&self) -> Assets {
+        Assets::new(vec![self.path().to_owned()])
+    }
+
+    pub(crate) fn inventory(&self) -> Result<Inventory, Problems> {
+        Inventory::load(&self.path().join("ha.yml"))
+    }
+
+    /// Everything that happens before contact.
+    pub(crate) fn plan(&self, selection: &Selection) -> Result<(Inventory, Plan), String> {
+        let show =
+            |problems: Problems| problems.to_string().replace(&format!("{}/", self.path().display()), "");
+        let inventory = self.inventory().map_err(show)?;
+        let assets = self.assets();
+        let playbook = playbook::load("site", &assets).map_err(show)?;
+        plan::check_selection(selection, &playbook, &inventory)?;
+        let plan = plan::prepare(&inventory, &playbook, selection, &assets).map_err(show)?;
+        Ok((inventory, plan))
+    }
+}

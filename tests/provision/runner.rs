@@ -1,0 +1,329 @@
+//! How the runner behaves: order, failures, handlers, loops, plans, secrets.
+
+use provision::plan::Selection;
+use provision::protocol::Outcome;
+use provision::report::Event;
+use provision::runner::{Lost, Stop, exit};
+use serde_json::json;
+
+use crate::project::Project;
+use crate::scripted::{Pair, apply, changed, check, failed};
+
+fn playbook(text: &str) -> Project {
+    Project::new([("playbooks/site.yml", text), ("templates/x.j2", "password={{ password }}\n")])
+}
+
+fn tasks(tasks: &str) -> Project {
+    playbook(&format!("- hosts: pair\n  tasks:\n{tasks}"))
+}
+
+#[test]
+fn both_hosts_finish_a_task_before_the_next_one_starts() {
+    let project = tasks("  - command: one\n  - command: two\n  - command: three\n");
+    let ran = Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), &Selection::default());
+    let mut order = ran.order();
+    order.chunks_mut(2).for_each(<[String]>::sort);
+    assert_eq!(order, ["ha-a one", "ha-b one", "ha-a two", "ha-b two", "ha-a three", "ha-b three"]);
+    assert_eq!(ran.exit_code, exit::DONE);
+    assert_eq!(
+        ran.recap(),
+        [
+            "ha-a : ok=3 changed=0 failed=0 unreachable=0 skipped=0",
+            "ha-b : ok=3 changed=0 failed=0 unreachable=0 skipped=0"
+        ]
+    );
+}
+
+#[test]
+fn a_failure_on_one_host_stops_both_after_that_task() {
+    let project = tasks("  - command: one\n  - {name: Two, command: two}\n  - command: three\n");
+    let pair = Pair::new(|host, step| {
+        Ok(if host == "ha-b" && step.args["line"] == "two" { failed("no") } else { Outcome::default() })
+    });
+    let ran = pair.run(&project, apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::FAILED);
+    assert!(!ran.order().iter().any(|step| step.ends_with("three")), "{:?}", ran.order());
+    assert_eq!(
+        ran.recap(),
+        [
+            "ha-a : ok=2 changed=0 failed=0 unreachable=0 skipped=0",
+            "ha-b : ok=1 changed=0 failed=1 unreachable=0 skipped=0"
+        ]
+    );
+    for part in [
+        "host: ha-b",
+        "task: Two",
+        "site.yml:4:5",
+        "why:  no",
+        "| last words",
+        "hint: look there",
+        "--start-at-task \"Two\"",
+    ] {
+        assert!(ran.text.contains(part), "{part} is missing in:\n{}", ran.text);
+    }
+}
+
+#[test]
+fn nothing_is_done_when_a_host_cannot_be_reached() {
+    let project = tasks("  - command: one\n");
+    let ran = Pair::new(|_, _| Ok(changed())).without("ha-b").run(&project, apply(), &Selection::default());
+    assert_eq!((ran.exit_code, ran.steps.len()), (exit::UNREACHABLE, 0));
+    assert_eq!(ran.recap()[1], "ha-b : ok=0 changed=0 failed=0 unreachable=1 skipped=0");
+}
+
+#[test]
+fn a_host_that_calls_itself_differently_is_not_touched() {
+    let project = tasks("  - command: one\n");
+    let pair = Pair::new(|_, _| Ok(changed())).calling_itself("ha-a", "other.example.com");
+    let ran = pair.run(&project, apply(), &Selection::default());
+    assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 0));
+    assert!(ran.text.contains("hostnamectl set-hostname ha-a.example.com"), "{}", ran.text);
+}
+
+#[test]
+fn a_host_lost_in_the_middle_is_counted_as_unreachable() {
+    let project = tasks("  - command: one\n  - command: two\n");
+    let pair = Pair::new(|host, _| {
+        if host == "ha-a" { Err(Lost { message: "gone".into(), unreachable: true }) } else { Ok(changed()) }
+    });
+    let ran = pair.run(&project, apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::UNREACHABLE);
+    assert_eq!(ran.recap()[0], "ha-a : ok=0 changed=0 failed=0 unreachable=1 skipped=0");
+}
+
+#[test]
+fn a_handler_runs_once_at_the_end_and_only_where_it_was_asked_for() {
+    let project = playbook(
+        "- hosts: pair
+  tasks:
+  - {command: one, notify: Restart}
+  - {command: two, notify: [Restart, Reload]}
+  - command: three
+  handlers:
+  - {name: Reload, command: reload}
+  - {name: Restart, command: restart}
+",
+    );
+    let pair = Pair::new(|host, step| {
+        Ok(if host == "ha-a" && step.args["line"] != "three" { changed() } else { Outcome::default() })
+    });
+    let ran = pair.run(&project, apply(), &Selection::default());
+    let order = ran.order();
+    assert_eq!(order[6..], ["ha-a reload", "ha-a restart"], "{order:?}");
+}
+
+#[test]
+fn handlers_that_a_failed_run_owes_are_named() {
+    let project = playbook(
+        "- hosts: pair
+  tasks:
+  - {command: one, notify: Restart}
+  - command: two
+  handlers:
+  - {name: Restart, command: restart}
+",
+    );
+    let pair = Pair::new(|_, step| Ok(if step.args["line"] == "two" { failed("no") } else { changed() }));
+    let ran = pair.run(&project, apply(), &Selection::default());
+    assert!(ran.text.contains("Restart on ha-a; Restart on ha-b"), "{}", ran.text);
+}
+
+#[test]
+fn serial_takes_one_host_at_a_time_through_the_whole_play() {
+    let project = playbook("- hosts: pair\n  serial: 1\n  tasks:\n  - command: one\n  - command: two\n");
+    let ran = Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), &Selection::default());
+    assert_eq!(ran.order(), ["ha-a one", "ha-a two", "ha-b one", "ha-b two"]);
+}
+
+#[test]
+fn run_once_runs_on_the_first_host_and_all_know_the_result() {
+    let project = tasks(
+        "  - {command: one, run_once: true, register: r}\n  - {command: 'echo {{ r.word }}', when: r.word == 'x'}\n",
+    );
+    let pair = Pair::new(|_, _| {
+        Ok(Outcome { data: json!({"word": "x"}).as_object().unwrap().clone(), ..Outcome::default() })
+    });
+    let mut order = pair.run(&project, apply(), &Selection::default()).order();
+    order[1..].sort();
+    assert_eq!(order, ["ha-a one", "ha-a echo x", "ha-b echo x"]);
+}
+
+#[test]
+fn loops_when_facts_and_registered_results_are_evaluated_on_each_host() {
+    let project = tasks(
+        "  - {command: 'do {{ item.n }} {{ facts.family }}', loop: [{n: 1}, {n: 2}], when: inventory_hostname != 'ha-b', register: r}
+  - {command: 'sum {{ r.results | length }}', when: r is not skipped}
+",
+    );
+    let ran = Pair::new(|_, _| Ok(changed())).run(&project, apply(), &Selection::default());
+    assert_eq!(ran.order(), ["ha-a do 1 debian", "ha-a do 2 debian", "ha-a sum 2"]);
+    assert_eq!(
+        ran.recap(),
+        [
+            "ha-a : ok=2 changed=2 failed=0 unreachable=0 skipped=0",
+            "ha-b : ok=0 changed=0 failed=0 unreachable=0 skipped=2"
+        ]
+    );
+}
+
+#[test]
+fn changed_when_and_failed_when_replace_the_verdict_of_the_module() {
+    let project = tasks(
+        "  - {command: a, changed_when: false}
+  - {command: b, failed_when: result.rc > 1, changed_when: result.rc == 1}
+",
+    );
+    let pair = Pair::new(|_, step| {
+        let data = json!({"rc": 1}).as_object().unwrap().clone();
+        Ok(if step.args["line"] == "a" { changed() } else { Outcome { data, ..failed("rc 1") } })
+    });
+    let ran = pair.run(&project, apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+    assert_eq!(ran.recap()[0], "ha-a : ok=2 changed=1 failed=0 unreachable=0 skipped=0");
+}
+
+#[test]
+fn until_repeats_at_most_as_often_as_it_says() {
+    let project = tasks("  - {command: a, until: result.n == 3, retries: 2, delay: 0}\n");
+    let pair = Pair::new(|_, _| {
+        Ok(Outcome { data: json!({"n": 1}).as_object().unwrap().clone(), ..Outcome::default() })
+    });
+    let ran = pair.run(&project, apply(), &Selection::default());
+    assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 6));
+    assert!(ran.text.contains("still not result.n == 3 after 3 attempts"), "{}", ran.text);
+}
+
+#[test]
+fn a_plan_does_not_fail_because_an_earlier_step_was_not_really_done() {
+    let project = tasks(
+        "  - {command: make, register: made}
+  - {command: 'use {{ made.stdout }}'}
+  - {command: next, when: made.stdout == 'x'}
+  - {command: certain, when: made is changed}
+",
+    );
+    let ran = Pair::new(|_, step| {
+        assert!(step.check && step.diff, "a plan must not change anything");
+        Ok(changed())
+    })
+    .run(&project, check(), &Selection::default());
+    let mut order = ran.order();
+    order.sort();
+    assert_eq!(order, ["ha-a certain", "ha-a make", "ha-b certain", "ha-b make"]);
+    assert_eq!(ran.exit_code, exit::CHANGES);
+    assert!(ran.text.contains("4 to change, 4 unknown until applied"), "{}", ran.text);
+}
+
+#[test]
+fn a_plan_with_nothing_to_do_says_so() {
+    let project = tasks("  - command: make\n");
+    let ran = Pair::new(|_, _| Ok(Outcome::default())).run(&project, check(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::DONE);
+    assert!(ran.text.contains("nothing to do"), "{}", ran.text);
+}
+
+#[test]
+fn tags_limit_and_start_choose_a_part() {
+    let project = playbook(
+        "- hosts: pair
+  tags: base
+  tasks:
+  - {name: One, command: one, tags: a}
+  - {name: Two, command: two, tags: [b, never]}
+  - {name: Three, command: three, tags: always}
+",
+    );
+    let run = |selection: Selection| {
+        let pair = Pair::new(|_, _| Ok(Outcome::default()));
+        pair.run(&project, apply(), &Selection { limit: vec!["ha-a".into()], ..selection }).order()
+    };
+    let tags = |tags: &str| vec![tags.to_owned()];
+    assert_eq!(run(Selection::default()), ["ha-a one", "ha-a three"]);
+    assert_eq!(run(Selection { tags: tags("b"), ..Selection::default() }), ["ha-a two", "ha-a three"]);
+    assert_eq!(run(Selection { skip_tags: tags("a"), ..Selection::default() }), ["ha-a three"]);
+    assert_eq!(run(Selection { start_at: Some("Three".into()), ..Selection::default() }), ["ha-a three"]);
+}
+
+#[test]
+fn words_of_a_selection_that_mean_nothing_are_refused() {
+    let project = tasks("  - {name: One, command: one, tags: base}\n");
+    let refused = |selection: Selection| project.plan(&selection).err().unwrap();
+    let words = |word: &str| vec![word.to_owned()];
+    assert_eq!(
+        refused(Selection { tags: words("bsae"), ..Selection::default() }),
+        "no task has the tag \"bsae\"; did you mean \"base\"?"
+    );
+    assert_eq!(
+        refused(Selection { limit: words("ha-c"), ..Selection::default() }),
+        "the inventory has no host \"ha-c\"; did you mean \"ha-a\"?"
+    );
+    assert_eq!(
+        refused(Selection { start_at: Some("On".into()), ..Selection::default() }),
+        "no task is called \"On\"; did you mean \"One\"?"
+    );
+}
+
+#[test]
+fn a_start_that_leaves_out_a_needed_result_is_refused() {
+    let project =
+        tasks("  - {name: One, command: one, register: r}\n  - {name: Two, command: two, when: r.rc == 0}\n");
+    let error =
+        project.plan(&Selection { start_at: Some("Two".into()), ..Selection::default() }).err().unwrap();
+    assert!(error.contains("\"r\" is the result of the task \"One\", which is left out"), "{error}");
+}
+
+#[test]
+fn secrets_and_no_log_are_never_shown() {
+    let inventory = format!("{}secrets: secrets.yml\n", crate::project::INVENTORY);
+    let project = Project::new([
+        ("ha.yml", inventory.as_str()),
+        ("secrets.yml", "password: correct-horse\n"),
+        ("templates/x.j2", "password={{ password }}\n"),
+        (
+            "playbooks/site.yml",
+            "- hosts: pair
+  tasks:
+  - template: {src: x.j2, dest: /etc/x}
+  - {command: quiet, no_log: true}
+",
+        ),
+    ]);
+    let pair = Pair::new(|_, step| {
+        let text = step.args.get("content").and_then(|c| c.as_str()).unwrap_or("open sesame").to_owned();
+        Ok(Outcome { message: format!("wrote {text}"), diff: Some(format!("+{text}")), ..changed() })
+    });
+    let ran = pair.run(&project, provision::runner::Options { diff: true, ..apply() }, &Selection::default());
+    assert_eq!(ran.steps[0].1.args["content"], "password=correct-horse\n", "the host gets the real value");
+    let events = serde_json::to_string(&ran.events).unwrap();
+    for shown in [&ran.text, &events] {
+        assert!(shown.contains("password=********"), "{shown}");
+        assert!(!shown.contains("correct-horse") && !shown.contains("open sesame"), "{shown}");
+    }
+}
+
+#[test]
+fn an_interrupt_finishes_the_running_step_and_says_how_to_go_on() {
+    let project = tasks("  - {name: One, command: one}\n  - {name: Two, command: two}\n");
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let pair = Pair::new(move |_, _| {
+        asked.ask();
+        Ok(changed())
+    });
+    let ran = pair.stopping_with(stop).run(&project, apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::INTERRUPTED);
+    assert_eq!(ran.steps.len(), 2, "both hosts finish the running task");
+    assert!(
+        ran.text.contains("continue with: futago apply -i ha.yml --start-at-task \"Two\""),
+        "{}",
+        ran.text
+    );
+}
+
+#[test]
+fn progress_is_passed_on_with_host_and_task() {
+    let project = tasks("  - {name: One, command: one}\n");
+    let ran = Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), &Selection::default());
+    let progress = |event: &&Event| matches!(event, Event::Progress { host, task, .. } if host == "ha-b" && task == "One");
+    assert_eq!(ran.events.iter().filter(progress).count(), 1);
+}
