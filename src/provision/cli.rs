@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use crate::agent;
 use crate::inventory;
 
 /// Verbs.
@@ -17,6 +18,13 @@ pub enum Command {
     },
     /// Print the JSON Schema of the inventory, for editors.
     Schema,
+    /// Carry out steps on this host for a controller; started by it over SSH.
+    #[command(hide = true)]
+    Agent {
+        /// On whose behalf.
+        #[arg(long, default_value = "someone")]
+        holder: String,
+    },
 }
 
 /// Runs a verb; the number is the exit code of the program.
@@ -27,6 +35,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
                 .with_context(|| format!("write an example into {}", folder.display()))?;
             eprintln!("wrote {path}; next: futago plan -i {path}", path = path.display());
         }
+        Command::Agent { holder } => return agent::run(&holder),
         Command::Schema => print!("{}", inventory::json_schema()),
     }
     Ok(0)

@@ -1,8 +1,10 @@
 //! The provisioner: inventory and playbooks in, converged hosts out.
 
+pub mod agent;
 pub mod assets;
 pub mod cli;
 mod fields;
+pub mod host;
 pub mod inventory;
 pub mod module;
 pub mod plan;

@@ -1,7 +1,15 @@
 //! What the provisioner can do on a host: one file per module, each with its arguments and its checks.
+//!
+//! Every module looks first, says what differs, and only then changes it. It never destroys by surprise, and
+//! a second run changes nothing.
 
+mod attributes;
 mod command;
+mod context;
 mod copy;
+mod disk;
+mod error;
+mod exec;
 mod file;
 mod filesystem;
 mod firewall;
@@ -13,27 +21,51 @@ mod program;
 mod replica;
 mod schema;
 mod service;
+#[cfg(test)]
+mod testing;
 mod wait_for;
 
 pub(crate) use schema::nearest;
 pub use schema::{ArgError, Key, Kind, Schema};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-static SCHEMAS: &[Schema] = &[
-    command::SCHEMA,
-    copy::SCHEMA,
-    file::SCHEMA,
-    filesystem::SCHEMA,
-    firewall::SCHEMA,
-    hosts::SCHEMA,
-    mount::SCHEMA,
-    package::SCHEMA,
-    partition::SCHEMA,
-    program::SCHEMA,
-    replica::SCHEMA,
-    service::SCHEMA,
-    wait_for::SCHEMA,
+use crate::protocol::{Failure, Outcome, Progress, Step};
+use context::Context;
+use error::Error;
+
+/// The arguments of a module, and what it does with them.
+trait Module: DeserializeOwned {
+    const SCHEMA: Schema;
+
+    /// Mistakes that the schema cannot express: combinations, and texts with an inner form.
+    fn validate(&self) -> Vec<ArgError> {
+        Vec::new()
+    }
+
+    /// Brings the host into the wanted state, or with `check` only says what is missing.
+    fn run(self, context: &mut Context) -> Result<Outcome, Error>;
+}
+
+type Given = Map<String, Value>;
+type Checked = Result<(), Vec<ArgError>>;
+
+struct Entry {
+    check: fn(&Given) -> Checked,
+    run: fn(&Given, &mut Context) -> Result<Outcome, Failure>,
+}
+
+macro_rules! modules {
+    ($($name:ident),* $(,)?) => {
+        static SCHEMAS: &[Schema] = &[$($name::Args::SCHEMA),*];
+        static ENTRIES: &[Entry] = &[$(Entry { check: check::<$name::Args>, run: execute::<$name::Args> }),*];
+    };
+}
+
+modules![
+    command, copy, file, filesystem, firewall, hosts, mount, package, partition, program, replica, service,
+    wait_for,
 ];
 
 /// All modules, by name.
@@ -45,15 +77,86 @@ pub fn schemas() -> &'static [Schema] {
 /// Checks arguments before anything is done: unknown and missing ones, wrong types, combinations that
 /// exclude each other. Every mistake is reported.
 pub fn check_args(module: &str, args: &Map<String, Value>) -> Result<(), Vec<ArgError>> {
-    let Some(schema) = SCHEMAS.iter().find(|schema| schema.name == module) else {
-        return Err(vec![unknown_module(module)]);
-    };
-    schema.coerce(args).map(drop)
+    (find(module).map_err(|error| vec![error])?.check)(args)
 }
 
-fn unknown_module(module: &str) -> ArgError {
-    ArgError::whole(match schema::nearest(module, SCHEMAS.iter().map(|schema| schema.name)) {
-        Some(right) => format!("there is no module \"{module}\"; did you mean \"{right}\"?"),
-        None => format!("there is no module \"{module}\""),
+/// Runs a step on this host.
+pub(crate) fn run(step: &Step, report: &mut dyn FnMut(Progress)) -> Outcome {
+    let mut context = Context::new(step.check, step.diff, report);
+    let entry = find(&step.module).map_err(|error| refused(&[error]));
+    let result = entry.and_then(|entry| (entry.run)(&step.args, &mut context));
+    result.unwrap_or_else(|failure| Outcome { failure: Some(failure), ..Outcome::default() })
+}
+
+fn find(module: &str) -> Result<&'static Entry, ArgError> {
+    let position = SCHEMAS.iter().position(|schema| schema.name == module);
+    position.and_then(|index| ENTRIES.get(index)).ok_or_else(|| {
+        ArgError::whole(match schema::nearest(module, SCHEMAS.iter().map(|schema| schema.name)) {
+            Some(right) => format!("there is no module \"{module}\"; did you mean \"{right}\"?"),
+            None => format!("there is no module \"{module}\""),
+        })
     })
+}
+
+fn parse<M: Module>(args: &Map<String, Value>) -> Result<M, Vec<ArgError>> {
+    let args = M::SCHEMA.coerce(args)?;
+    let module: M = serde_json::from_value(Value::Object(args))
+        .map_err(|error| vec![ArgError::whole(format!("arguments of module {}: {error}", M::SCHEMA.name))])?;
+    let errors = module.validate();
+    if errors.is_empty() { Ok(module) } else { Err(errors) }
+}
+
+fn check<M: Module>(args: &Map<String, Value>) -> Result<(), Vec<ArgError>> {
+    parse::<M>(args).map(drop)
+}
+
+fn execute<M: Module>(args: &Map<String, Value>, context: &mut Context) -> Result<Outcome, Failure> {
+    let module = parse::<M>(args).map_err(|errors| refused(&errors))?;
+    let result = module.run(context);
+    match result {
+        // A plan does not fail on what an earlier task of the same plan provides.
+        Err(error @ Error::NoSuchOwner { .. }) if context.check => Ok(Context::unknown(error.to_string())),
+        result => Ok(result?),
+    }
+}
+
+fn refused(errors: &[ArgError]) -> Failure {
+    let messages: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
+    Failure { message: messages.join("; "), ..Failure::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_module_has_its_own_name_and_explains_itself() {
+        let names: Vec<&str> = schemas().iter().map(|schema| schema.name).collect();
+        let mut unique = names.clone();
+        unique.dedup();
+        assert_eq!((unique.len(), names.is_sorted()), (names.len(), true), "{names:?}");
+        for schema in schemas() {
+            assert!(schema.summary.ends_with('.') && schema.keys.iter().all(|key| !key.help.is_empty()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_module_is_answered_with_the_nearest_one() {
+        let errors = check_args("pakage", &Map::new()).unwrap_err();
+        assert_eq!(errors[0].message, "there is no module \"pakage\"; did you mean \"package\"?");
+        let step = Step { module: "nothing-like-it".into(), args: Map::new(), check: true, diff: false };
+        let outcome = run(&step, &mut |_| {});
+        assert_eq!(outcome.failure.unwrap().message, "there is no module \"nothing-like-it\"");
+    }
+
+    #[test]
+    fn a_step_with_wrong_arguments_fails_and_names_them_all() {
+        let args = json!({"paht": "/x", "state": "gone"}).as_object().unwrap().clone();
+        let outcome = run(&Step { module: "file".into(), args, check: false, diff: false }, &mut |_| {});
+        let message = outcome.failure.unwrap().message;
+        for part in ["did you mean \"path\"", "not \"gone\"", "needs the argument \"path\""] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
 }

@@ -1,0 +1,72 @@
+//! `futago agent`: carries out steps on a host, asked through its standard input and answering on its
+//! standard output.
+//!
+//! One step at a time, no runtime, no threads. Programs started by a module never get hold of the frames:
+//! the real input and output are moved to descriptors that no child inherits. One agent a host: a lock
+//! keeps two runs apart. A panic is answered as a failure of the step.
+
+pub(crate) mod facts;
+mod lock;
+mod stdio;
+
+use std::fs::File;
+use std::panic;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use base::frame;
+
+use crate::module;
+use crate::protocol::{Failure, Outcome, Reply, Request, VERSION};
+use lock::{Lock, Taken};
+
+/// Exit code when another run holds the host: the temporary failure of sysexits.h.
+pub const EXIT_BUSY: u8 = 75;
+/// Where the lock is.
+const LOCK: &str = "/run/futago/agent.lock";
+
+type Output = Arc<Mutex<File>>;
+
+/// Serves until the controller closes the channel. `holder` says on whose behalf; the number is the exit code.
+pub fn run(holder: &str) -> anyhow::Result<u8> {
+    let _lock = match Lock::take(Path::new(LOCK), holder).context("lock this host")? {
+        Taken::Ours(lock) => lock,
+        Taken::By(other) => {
+            eprintln!("{other}");
+            return Ok(EXIT_BUSY);
+        }
+    };
+    let (mut input, output) = stdio::take().context("set standard input and output aside")?;
+    let output: Output = Arc::new(Mutex::new(output));
+    answer_panics(Arc::clone(&output));
+    send(&output, &Reply::Hello { version: VERSION, facts: facts::gather() })?;
+    while let Some(Request::Run(step)) = frame::read(&mut input).context("read a request")? {
+        let progress = &mut |sign| {
+            // The step goes on without its controller; the answer then fails too, and the agent ends.
+            let _ = send(&output, &Reply::Progress(sign));
+        };
+        let outcome = module::run(&step, progress);
+        send(&output, &Reply::Done(outcome))?;
+    }
+    Ok(0)
+}
+
+fn send(output: &Output, reply: &Reply) -> anyhow::Result<()> {
+    let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+    frame::write(&mut *output, reply).context("answer")
+}
+
+/// A release build ends at a panic, so the hook is where it must be answered.
+fn answer_panics(output: Output) {
+    panic::set_hook(Box::new(move |info| {
+        let failure = Failure {
+            message: "the module failed by a mistake of this program".into(),
+            output: info.to_string(),
+            hint: Some("report it with this text; steps done before this one stay done".into()),
+        };
+        let outcome = Outcome { failure: Some(failure), ..Outcome::default() };
+        let _ = send(&output, &Reply::Done(outcome));
+        std::process::exit(1);
+    }));
+}
