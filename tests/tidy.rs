@@ -283,19 +283,18 @@ fn the_tree_has_the_designed_shape() {
         DIRECTION.iter().map(|(name, _)| *name).filter(|name| *name != "futago").collect();
     for file in &files {
         let parts: Vec<&str> = file.path.split('/').collect();
-        match parts.as_slice() {
-            ["src", "main.rs"] => {}
+        let misplaced = match parts.as_slice() {
+            ["src", "main.rs"] => None,
             ["src", part, "src", ..] => {
-                _ = broken.insert(format!("src/{part}/src: a crate's files lie beside its manifest"))
+                Some(format!("src/{part}/src: a crate's files lie beside its manifest"))
             }
             ["src", part, ..] if !crates.contains(part) => {
-                _ = broken.insert(format!("src/{part} is no part of the program"))
+                Some(format!("src/{part} is no part of the program"))
             }
-            [top, ..] if !TOP.contains(top) => {
-                _ = broken.insert(format!("{top} does not belong to the top of the tree"))
-            }
-            _ => {}
-        }
+            [top, ..] if !TOP.contains(top) => Some(format!("{top} does not belong to the top of the tree")),
+            _ => None,
+        };
+        broken.extend(misplaced);
         if ["utils.rs", "helpers.rs", "misc.rs", "common.rs", "prelude.rs"].contains(&file.name()) {
             broken.insert(format!("{}: name the file after what it owns", file.path));
         }
