@@ -1,19 +1,166 @@
-//! The command line of this part.
+//! The command line of this part: drbdadm's verbs, and the daemon.
+
+use clap::{Args, Subcommand};
+
+use crate::config::Site;
+use crate::daemon::{self, Options};
+use crate::export;
+use crate::verbs;
 
 /// Verbs of `futago replica`.
-#[derive(Debug, clap::Subcommand)]
-pub enum Verb {}
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a disk part of a resource: write empty metadata to its end. Refuses a disk that carries anything.
+    #[command(
+        after_help = "Example:\n  futago replica create-md r0\n\nExit code 40: refused, the disk carries something."
+    )]
+    CreateMd {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Even if the disk carries a file system, partitions or older metadata.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Attach the disk and begin to connect, as the resource file says now.
+    #[command(after_help = "Example:\n  futago replica up r0")]
+    Up(Target),
+    /// Disconnect, detach, take the block device away.
+    #[command(
+        after_help = "Example:\n  futago replica down r0\n\nRefused while someone has the device open."
+    )]
+    Down(Target),
+    /// Become Primary: the block device appears here.
+    #[command(
+        after_help = "Example:\n  futago replica primary r0\n\nFirst use of a new pair, on the host whose data shall be kept:\n  futago replica primary --force r0\n\nExit code 17: the local data is not known to be the newest."
+    )]
+    Primary {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Even if the local data is not known to be the newest.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Become Secondary: the block device disappears here.
+    #[command(
+        after_help = "Example:\n  umount /mnt && futago replica secondary r0\n\nRefused while someone has the device open."
+    )]
+    Secondary(Target),
+    /// Show roles, disks and what is going on between them.
+    #[command(after_help = "Examples:\n  futago replica status r0\n  futago replica status --json")]
+    Status(StatusArgs),
+    /// Print the role of this node.
+    #[command(after_help = "Example:\n  futago replica role r0      prints Primary or Secondary")]
+    Role(Target),
+    /// Print the states of the local disk and the peer's.
+    #[command(after_help = "Example:\n  futago replica dstate r0    prints UpToDate/UpToDate")]
+    Dstate(Target),
+    /// Print the state of the connection.
+    #[command(after_help = "Example:\n  futago replica cstate r0    prints Connected")]
+    Cstate(Target),
+    /// Begin to connect to the peer.
+    #[command(
+        after_help = "Example:\n  futago replica connect r0\n\nAfter a split brain, on the host whose changes shall be lost:\n  futago replica connect --discard-my-data r0"
+    )]
+    Connect {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Give up what was changed here since the split brain.
+        #[arg(long)]
+        discard_my_data: bool,
+    },
+    /// Stop being connected.
+    #[command(after_help = "Example:\n  futago replica disconnect r0")]
+    Disconnect(Target),
+    /// Wait until the peer is connected.
+    #[command(
+        after_help = "Example:\n  futago replica wait-connect --timeout 30 r0\n\nExit code 5: not connected in time."
+    )]
+    WaitConnect(Wait),
+    /// Wait until both disks are UpToDate.
+    #[command(after_help = "Example:\n  futago replica wait-sync r0\n\nExit code 5: not in sync in time.")]
+    WaitSync(Wait),
+    /// Declare the local data worthless and fetch all of it from the peer.
+    #[command(after_help = "Example:\n  futago replica invalidate r0")]
+    Invalidate(Target),
+    /// Print what the resource files say, defaults filled in.
+    #[command(after_help = "Example:\n  futago replica dump r0")]
+    Dump(Optional),
+    /// Make or take away a loop device, for the daemon.
+    #[command(hide = true)]
+    LoopDevice {
+        /// attach NAME, detach NUMBER, abandon NUMBER.
+        words: Vec<String>,
+    },
+}
+
+/// A resource.
+#[derive(Debug, Args)]
+pub struct Target {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    /// Name of the resource, or `all`.
+    #[arg(value_name = "RES")]
+    pub(crate) resource: String,
+}
+
+/// A resource, or all.
+#[derive(Debug, Args)]
+pub struct Optional {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    /// Name of the resource; all when left out.
+    #[arg(value_name = "RES", default_value = "all")]
+    pub(crate) resource: String,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) which: Optional,
+    /// As JSON, with the keys of drbdsetup.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Also what is at rest.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// Also counters.
+    #[arg(long)]
+    pub(crate) statistics: bool,
+}
+
+/// Arguments of the waiting verbs.
+#[derive(Debug, Args)]
+pub struct Wait {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Longest to wait; for ever when left out.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
 
 /// Arguments of `futago replicad`.
-#[derive(Debug, clap::Args)]
-pub struct Daemon {}
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  systemctl start futago-replicad\n\nBrings up every resource in /etc/futago/replica.d/*.res, then tells systemd that it is ready.\nFUTAGO_LOG=debug logs every command and connection."
+)]
+pub struct Daemon {
+    #[command(flatten)]
+    options: Options,
+}
 
 /// Runs a verb; the number is the exit code of the program.
 pub fn run_verb(verb: Verb) -> anyhow::Result<u8> {
-    match verb {}
+    match verb {
+        Verb::LoopDevice { words } => export::run_helper(&words),
+        verb => verbs::run(verb),
+    }
 }
 
 /// Runs the daemon until it is told to stop.
-pub fn run_daemon(_daemon: Daemon) -> anyhow::Result<u8> {
-    Ok(0)
+pub fn run_daemon(daemon: Daemon) -> anyhow::Result<u8> {
+    daemon::run(daemon.options)
 }

@@ -1,4 +1,34 @@
 //! The replication daemon: disks, sockets and block device around the replica core.
+//!
+//! ```text
+//!            ctl (one thread a client)          export/helper (a process)
+//!                    │ reports                        │ reports
+//!  FUSE requests ──► driver ◄───────────────── worker (disk threads)
+//!  peer sockets  ──►   │  one thread a resource: engine, slots, descriptors
+//!                      └─► replica::engine: events in, actions out
+//! ```
+//! Nothing is decided here: what a resource may do is the core's business.
 
+pub mod aligned;
 pub mod cli;
+mod config;
+pub mod create;
+pub mod ctl;
+mod daemon;
+pub mod disk;
+pub mod driver;
+mod dump;
+pub mod export;
+mod logs;
+pub mod mailbox;
+pub mod peer;
+mod shutdown;
+pub mod signature;
+pub mod slots;
 pub mod status;
+pub mod sys;
+mod verbs;
+pub mod worker;
+
+/// Stack of the threads of this crate. All memory is locked, so a stack costs what it is given.
+pub(crate) const STACK_BYTES: usize = 512 << 10;

@@ -141,6 +141,11 @@ impl Engine {
             self.out.push(Action::Hangup { link: old });
             self.drop_session("replaced by a new connection");
         }
+        if matches!(self.link.wire, Wire::StandAlone) {
+            // The old one was being left on purpose, and the peer dialled again before it had closed.
+            self.out.push(Action::Hangup { link: id });
+            return;
+        }
         self.link.wire = Wire::Up(Box::new(Session {
             id,
             phase: Phase::Draining,

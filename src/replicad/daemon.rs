@@ -1,0 +1,299 @@
+//! The daemon: its start, the resources that are up, the commands that come in, its end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use replica::config::Local;
+use replica::control::{Command, Status};
+use replica::event::Token;
+use rustix::fs::FlockOperation;
+use rustix::mm::MlockAllFlags;
+
+use crate::config::{self, Site};
+use crate::ctl::{self, Answer, Client, Missed, Request, Service};
+use crate::driver::{self, Plan, Report, Running};
+use crate::export::{self, Place};
+use crate::sys::StopSignals;
+use crate::{logs, shutdown};
+
+/// A driver answers questions at once; one that does not for this long has a defect.
+const STATUS_WITHIN: Duration = Duration::from_secs(5);
+/// Digits of the machine's identity in the name of its loop devices.
+const MACHINE_DIGITS: usize = 12;
+
+/// Arguments of `futago replicad`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    /// Identity of this machine, instead of the beginning of /etc/machine-id.
+    #[arg(long, value_name = "HEX", hide = true)]
+    machine: Option<String>,
+}
+
+/// Everything that is up.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    site: Site,
+    node: String,
+    machine: String,
+    resources: Mutex<BTreeMap<String, Resource>>,
+    /// Held while a resource comes up or goes down, so that neither happens twice at a time.
+    changing: Mutex<()>,
+    tokens: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Resource {
+    local: Local,
+    running: Option<Arc<Running>>,
+    problem: Option<String>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
+    logs::start();
+    let signals = StopSignals::block().context("block signals")?;
+    let _lock = lock(&options.site.run_dir)?;
+    prepare_process();
+    let node = options.site.node();
+    let machine = options.machine.clone().unwrap_or_else(machine);
+    let daemon = Arc::new(Daemon {
+        site: options.site,
+        node,
+        machine,
+        resources: Mutex::default(),
+        changing: Mutex::default(),
+        tokens: AtomicU64::new(1),
+    });
+    daemon.bring_all_up();
+    let socket = daemon.site.socket();
+    ctl::listen(&socket, Arc::clone(&daemon)).with_context(|| format!("listen on {}", socket.display()))?;
+    say("READY=1");
+    signals.wait().context("wait for a signal")?;
+    say("STOPPING=1");
+    // No command any more: the verbs say that the daemon is not running.
+    let _ = fs::remove_file(&socket);
+    shutdown::all(&daemon);
+    Ok(0)
+}
+
+/// Tells systemd; that nobody listens is no reason to stop.
+pub(crate) fn say(state: &str) {
+    if let Err(error) = base::notify::notify(state) {
+        tracing::warn!("tell systemd {state}: {error}");
+    }
+}
+
+/// One daemon for one folder.
+fn lock(run_dir: &Path) -> anyhow::Result<fs::File> {
+    fs::create_dir_all(run_dir).with_context(|| format!("create {}", run_dir.display()))?;
+    let path = run_dir.join("replicad.lock");
+    let file = fs::File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("lock {}: is another replication daemon running?", path.display()))?;
+    Ok(file)
+}
+
+/// Keeps the memory of the process from depending on the devices that it serves.
+fn prepare_process() {
+    if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
+        tracing::warn!("declare this process as one that writes out memory (PR_SET_IO_FLUSHER): {error}");
+    }
+    if let Err(error) = rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) {
+        tracing::warn!("lock memory: {error}; under memory pressure the device may stall");
+    }
+}
+
+fn machine() -> String {
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    id.trim().chars().take(MACHINE_DIGITS).collect()
+}
+
+impl Daemon {
+    fn resources(&self) -> MutexGuard<'_, BTreeMap<String, Resource>> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The resources that are up.
+    pub(crate) fn running(&self) -> Vec<(String, Arc<Running>)> {
+        let resources = self.resources();
+        let up = resources.iter().filter_map(|(name, r)| Some((name.clone(), r.up()?)));
+        up.collect()
+    }
+
+    fn bring_all_up(&self) {
+        let (parsed, problems) = config::load_what_works(&self.site.config);
+        problems.iter().for_each(|problem| tracing::error!("{problem}"));
+        for note in &parsed.notes {
+            tracing::info!("{note}");
+        }
+        let here = config::local(&parsed, &self.node);
+        if here.is_empty() {
+            let folder = self.site.config.display();
+            tracing::warn!("no resource for {} in {folder}", self.node);
+        }
+        for local in here {
+            let name = local.settings.resource.clone();
+            if let Err(reason) = self.bring_up(local) {
+                tracing::error!("{name} is not up: {reason}");
+            }
+        }
+    }
+
+    fn bring_up(&self, local: Local) -> Result<(), String> {
+        let name = local.settings.resource.clone();
+        let result = driver::start(self.plan(&local)).map_err(|error| error.to_string());
+        let (running, problem) = match result {
+            Ok(running) => (Some(Arc::new(running)), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let outcome = problem.clone().map_or(Ok(()), Err);
+        self.resources().insert(name, Resource { local, running, problem });
+        outcome
+    }
+
+    fn plan(&self, local: &Local) -> Plan {
+        let place = Place {
+            name: format!("futago:{}:{}", local.settings.resource, self.machine),
+            link: PathBuf::from(&local.device),
+            // Also right when the file was replaced by a newer version meanwhile.
+            program: PathBuf::from("/proc/self/exe"),
+        };
+        export::remove_leftovers(&place);
+        Plan {
+            settings: local.settings.clone(),
+            disk: PathBuf::from(&local.disk),
+            local: local.address,
+            remote: local.peer_address,
+            place,
+        }
+    }
+
+    fn up(&self, name: &str) -> Answer {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.resources().get(name).is_some_and(|r| r.up().is_some()) {
+            return Answer::Done;
+        }
+        let parsed = match config::load(&self.site.config) {
+            Ok(parsed) => parsed,
+            Err(error) => return Answer::Failed { text: error.to_string() },
+        };
+        match config::find(&parsed, name, &self.node) {
+            Err(text) => Answer::Unknown { text },
+            Ok(local) => self.bring_up(local).map_or_else(|text| Answer::Failed { text }, |()| Answer::Done),
+        }
+    }
+
+    fn command(
+        &self,
+        name: &str,
+        command: Command,
+        timeout: Option<Duration>,
+        client: &Client<'_>,
+    ) -> Answer {
+        let down = command == Command::Down;
+        let running = match self.find(name) {
+            Ok(Some(running)) => running,
+            // Down already.
+            Ok(None) if down => return Answer::Done,
+            Ok(None) => {
+                let problem = self.resources().get(name).and_then(|r| r.problem.clone());
+                let reason = problem.map_or_else(String::new, |p| format!(": {p}"));
+                let text = format!("{name} is not up{reason}\n  bring it up: futago replica up {name}");
+                return Answer::NotUp { text };
+            }
+            Err(text) => return Answer::Unknown { text },
+        };
+        let _changing = down.then(|| self.changing.lock().unwrap_or_else(PoisonError::into_inner));
+        let (sender, answer) = sync_channel(1);
+        let token = Token(self.tokens.fetch_add(1, Ordering::Relaxed));
+        running.mailbox.put(Report::Command(token, command, sender));
+        match client.wait(&answer, timeout) {
+            Ok(Ok(())) => {
+                if down {
+                    running.join();
+                }
+                Answer::Done
+            }
+            Ok(Err(refusal)) => Answer::Refused(refusal),
+            Err(Missed::Dropped) if down => {
+                running.join();
+                Answer::Done
+            }
+            Err(Missed::Dropped) => Answer::Failed { text: format!("{name} went down") },
+            Err(Missed::TimedOut | Missed::ClientGone) => {
+                running.mailbox.put(Report::Abandoned(token));
+                Answer::TimedOut
+            }
+        }
+    }
+
+    /// The resource's driver, if it is up; the error is for people.
+    fn find(&self, name: &str) -> Result<Option<Arc<Running>>, String> {
+        if let Some(resource) = self.resources().get(name) {
+            return Ok(resource.up());
+        }
+        let parsed = config::load(&self.site.config).map_err(|error| error.to_string())?;
+        config::find(&parsed, name, &self.node).map(|_| None)
+    }
+
+    fn status(&self, name: Option<&str>) -> Answer {
+        let chosen: Vec<(String, Resource)> = {
+            let resources = self.resources();
+            let wanted = resources.iter().filter(|(known, _)| name.is_none_or(|n| n == *known));
+            wanted.map(|(name, resource)| (name.clone(), resource.clone())).collect()
+        };
+        if let (Some(name), true) = (name, chosen.is_empty()) {
+            return match self.find(name) {
+                Ok(_) => Answer::NotUp {
+                    text: format!("{name} is not up\n  bring it up: futago replica up {name}"),
+                },
+                Err(text) => Answer::Unknown { text },
+            };
+        }
+        Answer::Status(chosen.into_iter().map(|(name, resource)| resource.report(name)).collect())
+    }
+}
+
+impl Resource {
+    fn up(&self) -> Option<Arc<Running>> {
+        self.running.clone().filter(|r| !r.is_finished())
+    }
+
+    fn report(self, name: String) -> ctl::Report {
+        let status = self.up().and_then(|running| ask_status(&running));
+        let problem = match (&status, self.up()) {
+            (None, Some(_)) => {
+                Some("its driver does not answer: this is a defect; restart the daemon".to_owned())
+            }
+            _ => self.problem,
+        };
+        let addresses = [self.local.address, self.local.peer_address];
+        ctl::Report { name, status, problem, backing_dev: self.local.disk, addresses }
+    }
+}
+
+fn ask_status(running: &Running) -> Option<Status> {
+    let (sender, answer) = sync_channel(1);
+    running.mailbox.put(Report::Status(sender));
+    answer.recv_timeout(STATUS_WITHIN).ok()
+}
+
+impl Service for Daemon {
+    fn serve(&self, request: Request, client: &Client<'_>) -> Answer {
+        match request {
+            Request::Up { name } => self.up(&name),
+            Request::Command { name, command, timeout_ms } => {
+                self.command(&name, command, timeout_ms.map(Duration::from_millis), client)
+            }
+            Request::Status { name } => self.status(name.as_deref()),
+        }
+    }
+}

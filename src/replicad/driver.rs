@@ -1,0 +1,417 @@
+//! The driver: one thread that owns a resource. It turns what happens into events for the core and performs
+//! the actions that come back. It never waits for a disk, a peer, a mount or an administrator.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use replica::control::{Command, Refusal, Status};
+use replica::engine::{Engine, Settings};
+use replica::event::{Action, Event, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
+use replica::message::Message;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::STACK_BYTES;
+use crate::disk::{Backing, DiskProblem};
+use crate::export::{self, Export, Place};
+use crate::mailbox::Mailbox;
+use crate::peer::{LinkEnd, Peers, Received, Source};
+use crate::slots::{FreeSlots, TOTAL};
+use crate::sys::Arena;
+use crate::worker::{Done, Job, Workers};
+
+/// All that is needed to bring a resource up.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the core must know.
+    pub settings: Settings,
+    /// The backing device.
+    pub disk: PathBuf,
+    /// Address of this node.
+    pub local: SocketAddr,
+    /// Address of the peer.
+    pub remote: SocketAddr,
+    /// The block device to be offered.
+    pub place: Place,
+}
+
+/// Why a resource could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// Its disk.
+    #[error(transparent)]
+    Disk(#[from] DiskProblem),
+    /// The system.
+    #[error("{what}: {error}")]
+    System {
+        /// `start a thread`
+        what: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// What other threads say to the driver.
+#[derive(Debug)]
+pub enum Report {
+    /// A disk operation is over.
+    Disk(Done),
+    /// The block device was made or taken away.
+    Export(export::Report),
+    /// An administrator's command.
+    Command(Token, Command, SyncSender<Result<(), Refusal>>),
+    /// Its administrator does not wait any longer.
+    Abandoned(Token),
+    /// An administrator's question.
+    Status(SyncSender<Status>),
+    /// Fail every request of applications and let go of the block device.
+    Abort,
+}
+
+/// A running resource, seen from outside.
+#[derive(Debug)]
+pub struct Running {
+    /// For [`Report`]s.
+    pub mailbox: Arc<Mailbox<Report>>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    finished: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Running {
+    /// Whether the resource is down.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Waits until it is down and its disk is closed.
+    pub fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A driver that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Finished(Arc<std::sync::atomic::AtomicBool>);
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// Opens the disk, reads its metadata and starts the driver.
+pub fn start(plan: Plan) -> Result<Running, UpError> {
+    let system = |what| move |error: io::Error| UpError::System { what, error };
+    let disk = Arc::new(Backing::open(&plan.disk)?);
+    let attached = disk.attach()?;
+    let arena = Arc::new(Arena::new(TOTAL).map_err(system("allocate the request buffers"))?);
+    let mailbox = Arc::new(Mailbox::new().map_err(system("create an event descriptor"))?);
+    let report = Arc::clone(&mailbox);
+    let workers = Workers::start(&disk, &arena, move |done| report.put(Report::Disk(done)))
+        .map_err(system("start a disk thread"))?;
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| UpError::System { what: "read random bytes", error: e.into() })?;
+    let peers = Peers::new(plan.local, plan.remote, !plan.settings.dials());
+    let name = plan.settings.resource.clone();
+    let mut actions = Vec::new();
+    let engine = Engine::new(plan.settings, attached, u64::from_ne_bytes(seed), 0, &mut actions);
+    let driver = Driver {
+        engine,
+        arena,
+        slots: FreeSlots::all(),
+        workers,
+        peers,
+        export: Export::new(plan.place),
+        mailbox: Arc::clone(&mailbox),
+        began: Instant::now(),
+        wake_at: None,
+        stopped: false,
+        actions,
+        events: Vec::new(),
+        jobs: Vec::new(),
+        waiting: HashMap::new(),
+    };
+    let finished = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let guard = Finished(Arc::clone(&finished));
+    let thread = thread::Builder::new().name(format!("driver {name}")).stack_size(STACK_BYTES);
+    let thread = thread.spawn(move || {
+        let _guard = guard;
+        let _span = tracing::info_span!("resource", %name).entered();
+        driver.run();
+    });
+    let thread = std::sync::Mutex::new(Some(thread.map_err(system("start the driver thread"))?));
+    Ok(Running { mailbox, thread, finished })
+}
+
+struct Driver {
+    engine: Engine,
+    arena: Arc<Arena>,
+    slots: FreeSlots,
+    workers: Workers,
+    peers: Peers,
+    export: Export,
+    mailbox: Arc<Mailbox<Report>>,
+    began: Instant,
+    wake_at: Option<Millis>,
+    stopped: bool,
+    /// To be performed.
+    actions: Vec<Action>,
+    /// To be told to the core.
+    events: Vec<Event>,
+    /// To be handed to the disk threads.
+    jobs: Vec<Job>,
+    waiting: HashMap<Token, SyncSender<Result<(), Refusal>>>,
+}
+
+/// What became ready.
+#[derive(Default)]
+struct Ready {
+    mailbox: bool,
+    fuse: bool,
+    sources: Vec<(Source, PollFlags)>,
+    links: Vec<LinkId>,
+}
+
+impl Driver {
+    fn run(mut self) {
+        let mut ready = Ready::default();
+        let mut scratch = Scratch::default();
+        self.settle();
+        while !self.stopped || self.peers.is_closing() {
+            self.wait(&mut ready);
+            let now = self.now();
+            if ready.mailbox {
+                self.take_reports(&mut scratch.reports);
+            }
+            self.serve_peers(&ready, now, &mut scratch.received);
+            if ready.fuse {
+                self.serve_fuse(&mut scratch.requests);
+            }
+            self.peers.tick(now, &mut self.events);
+            if self.wake_at.is_some_and(|at| at <= now) {
+                self.wake_at = None;
+                self.events.push(Event::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Sleeps until something is ready or due.
+    fn wait(&mut self, ready: &mut Ready) {
+        ready.sources.clear();
+        ready.links.clear();
+        self.peers.ready(&self.slots, &mut ready.links);
+        let due = [self.wake_at, self.peers.deadline()].into_iter().flatten().min();
+        let pause =
+            if ready.links.is_empty() { due.map(|at| at.saturating_sub(self.now())) } else { Some(0) };
+        let mut watched = Vec::with_capacity(8);
+        self.peers.watched(&self.slots, &mut watched);
+        let mut descriptors = Vec::with_capacity(watched.len() + 2);
+        descriptors.push(PollFd::new(&self.mailbox, PollFlags::IN));
+        let fuse = self.export.fuse().filter(|_| self.slots.has_front());
+        let fuse_at = fuse.map(|fuse| {
+            descriptors.push(PollFd::new(fuse, PollFlags::IN));
+            descriptors.len() - 1
+        });
+        let first = descriptors.len();
+        descriptors.extend(watched.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
+        let timeout = pause.map(timespec);
+        match poll(&mut descriptors, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => tracing::error!("wait for events: {error}"),
+        }
+        let has = |at: usize| descriptors.get(at).is_some_and(|d| !d.revents().is_empty());
+        (ready.mailbox, ready.fuse) = (has(0), fuse_at.is_some_and(has));
+        let results = descriptors.iter().skip(first).map(PollFd::revents);
+        let sources = watched.iter().map(|(source, ..)| *source).zip(results);
+        ready.sources.extend(sources.filter(|(_, flags)| !flags.is_empty()));
+    }
+
+    fn take_reports(&mut self, reports: &mut Vec<Report>) {
+        self.mailbox.take(reports);
+        for report in reports.drain(..) {
+            match report {
+                Report::Disk(Done::Io(io, result)) => self.events.push(Event::DiskDone { io, result }),
+                Report::Disk(Done::Meta(tx, result)) => self.events.push(Event::MetaDone { tx, result }),
+                Report::Export(report) => self.events.extend(self.export.reported(report)),
+                Report::Command(token, command, answer) => {
+                    self.waiting.insert(token, answer);
+                    self.events.push(Event::Command { token, command });
+                }
+                Report::Abandoned(token) => {
+                    if self.waiting.remove(&token).is_some() {
+                        self.events.push(Event::Abandoned { token });
+                    }
+                }
+                Report::Status(answer) => {
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(self.engine.status(self.now()));
+                }
+                Report::Abort => self.export.abort(),
+            }
+        }
+    }
+
+    fn serve_fuse(&mut self, requests: &mut Vec<(Slot, FrontOp)>) {
+        let Some(fuse) = self.export.fuse_mut() else { return };
+        let served = fuse.receive(&self.arena, &mut self.slots, requests);
+        self.events.extend(requests.drain(..).map(|(slot, op)| Event::Front { slot, op }));
+        if let Err(end) = served {
+            self.export.ended(&end);
+        }
+    }
+
+    fn serve_peers(&mut self, ready: &Ready, now: Millis, received: &mut Received) {
+        for &link in &ready.links {
+            self.receive(link, received);
+        }
+        for &(source, flags) in &ready.sources {
+            match source {
+                Source::Listener => self.peers.accept(now, &mut self.events),
+                Source::Dial => self.peers.dialled(&mut self.events),
+                Source::Closing(link) => self.peers.linger(link, &self.arena),
+                // A connection that can only be written to is served when everything is sent.
+                Source::Link(_) if flags == PollFlags::OUT => {}
+                Source::Link(link) if ready.links.contains(&link) => {}
+                Source::Link(link) => self.receive(link, received),
+            }
+        }
+    }
+
+    fn receive(&mut self, link: LinkId, received: &mut Received) {
+        let result = self.peers.receive(link, &self.arena, &mut self.slots, received);
+        let messages = received.drain(..);
+        self.events.extend(messages.map(|(message, payload)| Event::Received { link, message, payload }));
+        if let Err(end) = result {
+            self.lose(link, &end);
+        }
+    }
+
+    fn lose(&mut self, link: LinkId, end: &LinkEnd) {
+        if self.peers.lose(link, &mut self.slots) {
+            self.events.push(Event::LinkLost { link, reason: end.to_string() });
+        }
+    }
+
+    /// Tells the core what happened and performs what it asks for, until nothing is left to tell.
+    fn settle(&mut self) {
+        let mut failed = Vec::new();
+        loop {
+            let now = self.now();
+            let mut events = std::mem::take(&mut self.events);
+            for event in events.drain(..) {
+                tracing::trace!(?event);
+                self.engine.handle(event, now, &mut self.actions);
+            }
+            self.events = events;
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                tracing::trace!(?action);
+                self.perform(action, now);
+            }
+            self.actions = actions;
+            self.workers.submit(&mut self.jobs);
+            self.peers.flush(&self.arena, &mut failed);
+            for (link, end) in failed.drain(..) {
+                self.lose(link, &end);
+            }
+            if self.events.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action, now: Millis) {
+        match action {
+            Action::ReadDisk { io, slot, range } => {
+                self.peers.let_go_of(&self.arena, slot);
+                self.jobs.push(Job::Read(io, slot, range));
+            }
+            Action::WriteDisk { io, slot, range } => self.jobs.push(Job::Write(io, slot, range)),
+            Action::FlushDisk { io } => self.jobs.push(Job::Flush(io)),
+            Action::WriteMeta { tx, writes } => self.jobs.push(Job::Meta(tx, writes)),
+            Action::CompleteFront { slot, result } => {
+                self.peers.let_go_of(&self.arena, slot);
+                if let Some(fuse) = self.export.fuse_mut() {
+                    fuse.complete(&self.arena, slot, result);
+                }
+                self.slots.give(slot);
+            }
+            Action::Release { slot } => {
+                self.peers.let_go_of(&self.arena, slot);
+                self.slots.give(slot);
+            }
+            Action::Dial => self.peers.dial(now, &mut self.events),
+            Action::Send { link, message, payload } => self.send(link, &message, payload),
+            Action::Hangup { link } => {
+                if self.peers.hang_up(link, &self.arena, &mut self.slots, now) {
+                    self.events.push(Event::LinkLost { link, reason: "closed by this node".to_owned() });
+                }
+            }
+            Action::StartExport { .. } | Action::StopExport => self.perform_export(&action),
+            Action::Reply { token, result } => {
+                if let Some(answer) = self.waiting.remove(&token) {
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(result);
+                }
+            }
+            Action::Log { level, text } => match level {
+                LogLevel::Error => tracing::error!("{text}"),
+                LogLevel::Warn => tracing::warn!("{text}"),
+                LogLevel::Info => tracing::info!("{text}"),
+            },
+            Action::WakeAt { at } => self.wake_at = Some(at),
+            Action::Stopped => self.stopped = true,
+        }
+    }
+
+    fn send(&mut self, link: LinkId, message: &Message, payload: Option<Slot>) {
+        let len = match message {
+            Message::Write { range, .. } | Message::Resync { range, .. } => range.len as usize,
+            _ => 0,
+        };
+        let data = payload.map(|slot| (slot, len));
+        if let Err(end) = self.peers.send(&self.arena, link, message, data) {
+            self.lose(link, &end);
+        }
+    }
+
+    fn perform_export(&mut self, action: &Action) {
+        let mailbox = Arc::clone(&self.mailbox);
+        let report = move |report| mailbox.put(Report::Export(report));
+        if let Action::StartExport { bytes } = action {
+            if let Err(reason) = self.export.start(*bytes, report) {
+                self.events.push(Event::ExportFailed { reason });
+            }
+        } else if let Err(reason) = self.export.stop(report) {
+            self.events.push(Event::ExportBusy { holders: vec![reason] });
+        }
+    }
+}
+
+/// Lists that are filled and emptied at every wake-up, kept for their memory.
+#[derive(Default)]
+struct Scratch {
+    reports: Vec<Report>,
+    requests: Vec<(Slot, FrontOp)>,
+    received: Received,
+}
+
+fn timespec(pause: Millis) -> Timespec {
+    let part = i64::try_from(pause % 1000).unwrap_or_default() * 1_000_000;
+    Timespec { tv_sec: i64::try_from(pause / 1000).unwrap_or(i64::MAX), tv_nsec: part }
+}

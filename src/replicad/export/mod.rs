@@ -1,0 +1,316 @@
+//! The block device of a resource: a loop device on a FUSE file that this process serves.
+//!
+//! ```text
+//! Off ──start──► Starting ──attached──► On ──stop──► Stopping ──gone──► Off
+//!                   │                   │ ▲              │
+//!                   └─failed─► Off      │ └────busy──────┘
+//!                                       └─connection ended─► Lost ──stop──► Stopping
+//! ```
+//! The driver serves the FUSE connection in every state that has one: making and taking away the device wait
+//! for answers, so they run in a helper process (`loopdev`), watched by a thread that reports here.
+
+mod fuse;
+mod helper;
+mod holders;
+pub mod loopdev;
+mod wire;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use replica::event::Event;
+use rustix::fs::FileType;
+
+pub use fuse::{Fuse, FuseEnd};
+pub use helper::{HELPER_BUSY, run_helper};
+
+/// How long `stop` waits for someone who has merely opened the device, such as udev looking at it.
+const PASSERS_BY: Duration = Duration::from_millis(1500);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Where the pieces of an export are found.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Shown by the loop device, to recognise leftovers: `futago:RESOURCE:MACHINE`.
+    pub name: String,
+    /// The configured device path, which becomes a symbolic link.
+    pub link: PathBuf,
+    /// The program that is run as helper: this one.
+    pub program: PathBuf,
+}
+
+/// What the watching thread reports.
+#[derive(Debug)]
+pub enum Report {
+    /// Number of the loop device, or why there is none.
+    Attached(Result<u32, String>),
+    /// The device is gone, or who holds it.
+    Detached(Result<(), Vec<String>>),
+}
+
+#[derive(Debug)]
+enum State {
+    Off,
+    Starting { fuse: Fuse },
+    On { fuse: Fuse, number: u32 },
+    Stopping { fuse: Option<Fuse>, number: u32 },
+    Lost { number: u32 },
+}
+
+/// The export of one resource.
+#[derive(Debug)]
+pub struct Export {
+    place: Place,
+    state: State,
+    /// Why the FUSE connection ended, for the report of a failed start.
+    end: Option<String>,
+}
+
+impl Export {
+    /// No device yet.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        Self { place, state: State::Off, end: None }
+    }
+
+    /// The connection to be watched, if there is one.
+    #[must_use]
+    pub fn fuse(&self) -> Option<&Fuse> {
+        match &self.state {
+            State::Starting { fuse } | State::On { fuse, .. } => Some(fuse),
+            State::Stopping { fuse, .. } => fuse.as_ref(),
+            State::Off | State::Lost { .. } => None,
+        }
+    }
+
+    /// The connection to be served, if there is one.
+    pub fn fuse_mut(&mut self) -> Option<&mut Fuse> {
+        match &mut self.state {
+            State::Starting { fuse } | State::On { fuse, .. } => Some(fuse),
+            State::Stopping { fuse, .. } => fuse.as_mut(),
+            State::Off | State::Lost { .. } => None,
+        }
+    }
+
+    /// Begins to make the device; `report` is called once, from another thread.
+    pub fn start(&mut self, bytes: u64, report: impl FnOnce(Report) + Send + 'static) -> Result<(), String> {
+        let (fuse, mount) =
+            Fuse::mount(&self.place.name, bytes).map_err(|e| format!("mount a FUSE file: {e}"))?;
+        let place = self.place.clone();
+        spawn("attach", move || {
+            remove_leftovers(&place);
+            let attached = helper::attach(&place, mount).and_then(|number| {
+                let linked = link(&place.link, &loopdev::node(number));
+                if linked.is_err() {
+                    let _ = helper::abandon(&place, number);
+                }
+                linked.map(|()| number)
+            });
+            report(Report::Attached(attached));
+        })
+        .map_err(|e| format!("start a thread: {e}"))?;
+        self.end = None;
+        self.state = State::Starting { fuse };
+        Ok(())
+    }
+
+    /// Begins to take the device away; `report` is called once, from another thread.
+    pub fn stop(&mut self, report: impl FnOnce(Report) + Send + 'static) -> Result<(), String> {
+        let (fuse, number) = match std::mem::replace(&mut self.state, State::Off) {
+            State::On { fuse, number } => (Some(fuse), number),
+            State::Lost { number } => (None, number),
+            State::Off => {
+                report(Report::Detached(Ok(())));
+                return Ok(());
+            }
+            other => {
+                self.state = other;
+                return Err("the block device is just being made or taken away".to_owned());
+            }
+        };
+        let lost = fuse.is_none();
+        self.state = State::Stopping { fuse, number };
+        let place = self.place.clone();
+        spawn("detach", move || {
+            let gone = if lost { abandon(&place, number) } else { detach(&place, number) };
+            if gone.is_ok() {
+                unlink(&place.link, &loopdev::node(number));
+            }
+            report(Report::Detached(gone));
+        })
+        .map_err(|e| format!("start a thread: {e}"))
+    }
+
+    /// Takes the thread's report and says what the core must be told.
+    pub fn reported(&mut self, report: Report) -> Option<Event> {
+        let state = std::mem::replace(&mut self.state, State::Off);
+        match (report, state) {
+            (Report::Attached(Ok(number)), State::Starting { fuse }) => {
+                tracing::info!(device = %loopdev::node(number).display(), link = %self.place.link.display(), "block device made");
+                self.state = State::On { fuse, number };
+                Some(Event::ExportStarted)
+            }
+            (Report::Attached(Ok(number)), _) => {
+                self.state = State::Lost { number };
+                Some(Event::ExportStarted)
+            }
+            (Report::Attached(Err(reason)), _) => {
+                let reason = self.end.take().unwrap_or(reason);
+                Some(Event::ExportFailed { reason })
+            }
+            (Report::Detached(Ok(())), _) => Some(Event::ExportStopped),
+            (Report::Detached(Err(holders)), State::Stopping { fuse, number }) => {
+                self.state = fuse.map_or(State::Lost { number }, |fuse| State::On { fuse, number });
+                Some(Event::ExportBusy { holders })
+            }
+            (Report::Detached(Err(holders)), state) => {
+                self.state = state;
+                Some(Event::ExportBusy { holders })
+            }
+        }
+    }
+
+    /// The FUSE connection has ended: by the detaching, by an administrator, or by the kernel's refusal.
+    pub fn ended(&mut self, end: &FuseEnd) {
+        self.state = match std::mem::replace(&mut self.state, State::Off) {
+            State::On { number, .. } => {
+                let device = loopdev::node(number);
+                tracing::error!(device = %device.display(), "the block device was taken away by someone else: {end}");
+                State::Lost { number }
+            }
+            State::Stopping { number, .. } => State::Stopping { fuse: None, number },
+            State::Starting { .. } => {
+                self.end = Some(end.to_string());
+                State::Off
+            }
+            other => other,
+        };
+    }
+
+    /// Ends the connection at once: every request of an application that is not answered fails with EIO.
+    pub fn abort(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Off) {
+            State::On { number, .. } => State::Lost { number },
+            State::Stopping { number, .. } => State::Stopping { fuse: None, number },
+            State::Starting { .. } => State::Off,
+            other => other,
+        };
+    }
+}
+
+fn spawn(what: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(what.to_owned()).stack_size(crate::STACK_BYTES).spawn(body).map(drop)
+}
+
+/// Lets go of devices that an earlier, killed daemon left behind. Their connection is dead: users of them get
+/// errors, and they vanish when the last one closes.
+pub fn remove_leftovers(place: &Place) {
+    for number in loopdev::find(&place.name) {
+        let node = loopdev::node(number);
+        let users = holders::of_loop(number);
+        let abandoned = helper::abandon(place, number);
+        let device = node.display();
+        if let Err(reason) = abandoned {
+            tracing::warn!(%device, "remove a left-over block device: {reason}");
+        } else if users.is_empty() {
+            tracing::info!(%device, "removed a left-over block device");
+        } else {
+            let users = users.join(", ");
+            tracing::warn!(
+                %device,
+                "a left-over block device without a daemon is still in use, every access fails: {users}; unmount or close it"
+            );
+        }
+        unlink(&place.link, &node);
+    }
+}
+
+fn detach(place: &Place, number: u32) -> Result<(), Vec<String>> {
+    let deadline = Instant::now() + PASSERS_BY;
+    loop {
+        let mut users = holders::of_loop(number);
+        if users.is_empty() {
+            match helper::detach(place, number) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(reason) => {
+                    return Err(vec![format!("take away {}: {reason}", loopdev::node(number).display())]);
+                }
+            }
+            users = holders::of_loop(number);
+        }
+        let firm = users.iter().any(|u| !u.starts_with("opened by"));
+        if firm || Instant::now() > deadline {
+            if users.is_empty() {
+                users.push("held by the kernel, or by a process that is not visible from here".to_owned());
+            }
+            return Err(users);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// The connection is dead already: nobody can lose more by letting the device go.
+fn abandon(place: &Place, number: u32) -> Result<(), Vec<String>> {
+    if let Err(reason) = helper::abandon(place, number) {
+        tracing::warn!(device = %loopdev::node(number).display(), "let go of the block device: {reason}");
+    }
+    Ok(())
+}
+
+/// Makes `path` a symbolic link to the device; an earlier link is replaced, nothing else is.
+fn link(path: &Path, node: &Path) -> Result<(), String> {
+    let fail = |what: &str, error: &io::Error| format!("{what} {}: {error}", path.display());
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_symlink() => {
+            return Err(format!(
+                "{} exists and is not a symbolic link (is the DRBD kernel module in use?): remove it, or name another device in the resource file",
+                path.display()
+            ));
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail("look at", &error)),
+        _ => {}
+    }
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    let _ = fs::remove_file(&temporary);
+    std::os::unix::fs::symlink(node, &temporary).map_err(|e| fail("create a link for", &e))?;
+    fs::rename(&temporary, path).map_err(|e| fail("create the link", &e))
+}
+
+fn unlink(path: &Path, node: &Path) {
+    if fs::read_link(path).is_ok_and(|target| target == node)
+        && let Err(error) = fs::remove_file(path)
+    {
+        tracing::warn!(link = %path.display(), "remove the link: {error}");
+    }
+}
+
+/// Makes a device node if it is missing, as in a container without udev.
+fn ensure_node(path: impl AsRef<Path>, kind: FileType, device: u64) -> io::Result<()> {
+    loopdev::make_node(path.as_ref(), kind, device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_replaces_a_link_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drbd1");
+        link(&path, Path::new("/dev/loop1")).unwrap();
+        link(&path, Path::new("/dev/loop2")).unwrap();
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("/dev/loop2"));
+        unlink(&path, Path::new("/dev/loop1"));
+        assert!(fs::symlink_metadata(&path).is_ok(), "a link to another device stays");
+        unlink(&path, Path::new("/dev/loop2"));
+        fs::write(&path, b"a file").unwrap();
+        assert!(link(&path, Path::new("/dev/loop1")).unwrap_err().contains("not a symbolic link"));
+        assert_eq!(fs::read(&path).unwrap(), b"a file");
+    }
+}

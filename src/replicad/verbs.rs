@@ -1,0 +1,274 @@
+//! What the verbs do: ask the daemon, print the answer, choose the exit code. drbdadm's words and numbers.
+
+use std::time::Duration;
+
+use base::frame::FrameError;
+use replica::config::Parsed;
+use replica::control::{Command, Refusal, Status};
+
+use crate::cli::{StatusArgs, Target, Verb};
+use crate::config::{self, Site};
+use crate::create::{self, CreateError, Leftovers};
+use crate::ctl::{self, Answer, Report, Request};
+use crate::status::{self, Detail, Shown};
+use crate::{disk::DiskProblem, dump};
+
+/// Exit codes, as drbdadm's.
+mod exit {
+    pub(super) const DONE: u8 = 0;
+    pub(super) const UNKNOWN: u8 = 1;
+    pub(super) const TIMED_OUT: u8 = 5;
+    pub(super) const NOT_UP: u8 = 10;
+    pub(super) const FAILED: u8 = 20;
+    pub(super) const REFUSED_DATA: u8 = 40;
+}
+
+/// Runs a verb.
+pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
+    let command = |verb: &'static str, target: &Target, command: Command| {
+        for_each(target, |name| tell(&target.site, verb, name, command, None))
+    };
+    let wait = |verb, args: &crate::cli::Wait, command| {
+        let timeout = args.timeout.map(Duration::from_secs);
+        for_each(&args.target, |name| tell(&args.target.site, verb, name, command, timeout))
+    };
+    Ok(match verb {
+        Verb::CreateMd { target, force } => {
+            let leftovers = if force { Leftovers::Overwrite } else { Leftovers::Respect };
+            for_each(&target, |name| create_md(&target.site, name, leftovers))
+        }
+        Verb::Up(target) => for_each(&target, |name| up(&target.site, name)),
+        Verb::Down(target) => command("down", &target, Command::Down),
+        Verb::Primary { target, force } => command("primary", &target, Command::Primary { force }),
+        Verb::Secondary(target) => command("secondary", &target, Command::Secondary),
+        Verb::Connect { target, discard_my_data } => {
+            command("connect", &target, Command::Connect { discard_my_data })
+        }
+        Verb::Disconnect(target) => command("disconnect", &target, Command::Disconnect),
+        Verb::Invalidate(target) => command("invalidate", &target, Command::Invalidate),
+        Verb::WaitConnect(args) => wait("wait-connect", &args, Command::WaitConnect),
+        Verb::WaitSync(args) => wait("wait-sync", &args, Command::WaitSync),
+        Verb::Status(args) => print_status(&args),
+        Verb::Role(target) => print_word(&target, |s| s.role.to_string()),
+        Verb::Dstate(target) => {
+            print_word(&target, |s| format!("{}/{}", s.device.disk, s.connection.peer_disk))
+        }
+        Verb::Cstate(target) => print_word(&target, |s| s.connection.state.to_string()),
+        Verb::Dump(args) => print_config(&args.site, &args.resource),
+        // Not a verb for people; handled before it gets here.
+        Verb::LoopDevice { .. } => exit::UNKNOWN,
+    })
+}
+
+/// Reads the configuration, or says why that is not possible.
+fn configuration(site: &Site) -> Result<Parsed, u8> {
+    config::load(&site.config).map_err(|error| {
+        eprintln!("{error}");
+        config::exit_code(&error)
+    })
+}
+
+/// Runs a verb for a resource, or for each of `all`; the exit code is the first one that is not 0.
+fn for_each(target: &Target, run: impl Fn(&str) -> u8) -> u8 {
+    if target.resource != "all" {
+        return run(&target.resource);
+    }
+    let parsed = match configuration(&target.site) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    let here = config::local(&parsed, &target.site.node());
+    here.iter().map(|local| run(&local.settings.resource)).fold(exit::DONE, |first, code| match first {
+        exit::DONE => code,
+        first => first,
+    })
+}
+
+fn ask(site: &Site, request: &Request) -> Result<Answer, u8> {
+    let socket = site.socket();
+    ctl::ask(&socket, request).map_err(|error| {
+        let reason = match &error {
+            FrameError::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                "only root may talk to it".to_owned()
+            }
+            error => format!("{error}\n  start it: systemctl start futago-replicad"),
+        };
+        eprintln!("The replication daemon cannot be reached at {}: {reason}", socket.display());
+        exit::FAILED
+    })
+}
+
+fn up(site: &Site, name: &str) -> u8 {
+    let answer = ask(site, &Request::Up { name: name.to_owned() });
+    answer.map_or_else(|code| code, |answer| say(&answer, "up", name))
+}
+
+fn tell(site: &Site, verb: &str, name: &str, command: Command, timeout: Option<Duration>) -> u8 {
+    let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+    let request = Request::Command { name: name.to_owned(), command, timeout_ms };
+    ask(site, &request).map_or_else(|code| code, |answer| say(&answer, verb, name))
+}
+
+/// Tells people about an answer and returns the exit code.
+fn say(answer: &Answer, verb: &str, name: &str) -> u8 {
+    match answer {
+        Answer::Done => exit::DONE,
+        Answer::Refused(refusal) => {
+            eprint!("{}", refusal_text(refusal, verb, name));
+            refusal.reason.exit_code()
+        }
+        Answer::TimedOut => {
+            eprintln!("{name}: {verb}: not within the given time");
+            exit::TIMED_OUT
+        }
+        Answer::Unknown { text } => {
+            eprintln!("{text}");
+            exit::UNKNOWN
+        }
+        Answer::NotUp { text } => {
+            eprintln!("{name}: No such resource\n  {text}");
+            exit::NOT_UP
+        }
+        Answer::Failed { text } => {
+            eprintln!(
+                "{name}: Failure: {text}\nCommand 'replica {verb} {name}' terminated with exit code 10"
+            );
+            exit::NOT_UP
+        }
+        Answer::Status(_) => {
+            eprintln!("{name}: the daemon gave an unexpected answer: is it of another version?");
+            exit::FAILED
+        }
+    }
+}
+
+fn refusal_text(refusal: &Refusal, verb: &str, name: &str) -> String {
+    let (code, text) = (refusal.reason.code(), refusal.reason.text());
+    let mut out = format!("{name}: State change failed: ({code}) {text}\n");
+    for line in refusal.detail.lines() {
+        out.push_str(&format!("  {line}\n"));
+    }
+    out.push_str(&format!(
+        "Command 'replica {verb} {name}' terminated with exit code {}\n",
+        refusal.reason.exit_code()
+    ));
+    out
+}
+
+fn create_md(site: &Site, name: &str, leftovers: Leftovers) -> u8 {
+    let parsed = match configuration(site) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    let local = match config::find(&parsed, name, &site.node()) {
+        Ok(local) => local,
+        Err(text) => {
+            eprintln!("{text}");
+            return exit::UNKNOWN;
+        }
+    };
+    let (code, error) = match create::create(&local, leftovers) {
+        Ok(()) => return exit::DONE,
+        Err(error @ CreateError::Refused(_)) => (exit::REFUSED_DATA, error),
+        Err(error @ CreateError::Disk(DiskProblem::Meta { .. })) => (exit::REFUSED_DATA, error),
+        Err(error) => (exit::FAILED, error),
+    };
+    eprintln!("{error}\n\nCommand 'replica create-md {name}' terminated with exit code {code}");
+    code
+}
+
+/// The resources that are asked for, or an exit code.
+fn reports(site: &Site, name: &str) -> Result<Vec<Report>, u8> {
+    let chosen = (name != "all").then(|| name.to_owned());
+    match ask(site, &Request::Status { name: chosen })? {
+        Answer::Status(reports) => Ok(reports),
+        answer => Err(say(&answer, "status", name)),
+    }
+}
+
+fn print_status(args: &StatusArgs) -> u8 {
+    let name = &args.which.resource;
+    let reports = match reports(&args.which.site, name) {
+        Ok(reports) => reports,
+        Err(code) => return code,
+    };
+    let shown: Vec<Shown<'_>> = reports.iter().filter_map(Report::shown).collect();
+    let down = shown.len() < reports.len();
+    if args.json {
+        println!("{:#}", status::json(&shown));
+    } else if !(down && shown.is_empty()) {
+        print!("{}", status::text(&shown, Detail { verbose: args.verbose, statistics: args.statistics }));
+    }
+    status::explanations(&shown).iter().for_each(|line| eprintln!("{line}"));
+    for report in reports.iter().filter(|r| r.status.is_none()) {
+        eprintln!("{}: No such resource\n  {}", report.name, report.why_down());
+    }
+    if down && name != "all" { exit::NOT_UP } else { exit::DONE }
+}
+
+impl Report {
+    fn shown(&self) -> Option<Shown<'_>> {
+        Some(Shown {
+            status: self.status.as_ref()?,
+            backing_dev: Some(&self.backing_dev),
+            addresses: Some(self.addresses),
+        })
+    }
+
+    fn why_down(&self) -> String {
+        let reason = self.problem.as_ref().map_or_else(String::new, |p| format!(": {p}"));
+        format!("{0} is not up{reason}\n  bring it up: futago replica up {0}", self.name)
+    }
+}
+
+fn print_word(target: &Target, word: impl Fn(&Status) -> String) -> u8 {
+    let reports = match reports(&target.site, &target.resource) {
+        Ok(reports) => reports,
+        Err(code) => return code,
+    };
+    let mut code = exit::DONE;
+    for report in &reports {
+        if let Some(status) = &report.status {
+            println!("{}", word(status));
+        } else {
+            eprintln!("{}: No such resource\n  {}", report.name, report.why_down());
+            code = exit::NOT_UP;
+        }
+    }
+    code
+}
+
+fn print_config(site: &Site, name: &str) -> u8 {
+    let parsed = match configuration(site) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    parsed.notes.iter().for_each(|note| eprintln!("{note}"));
+    let mut found = false;
+    for resource in parsed.resources.iter().filter(|r| name == "all" || r.name == name) {
+        print!("{}", dump::text(resource));
+        found = true;
+    }
+    if !found && name != "all" {
+        eprintln!("'{name}' not defined in your config (for this host).");
+        return exit::UNKNOWN;
+    }
+    exit::DONE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replica::control::Reason;
+
+    #[test]
+    fn a_refusal_is_told_in_drbd_words_with_its_detail() {
+        let detail = "mounted on /mnt\nopened by mysqld (pid 42)".to_owned();
+        let text = refusal_text(&Refusal { reason: Reason::InUse, detail }, "secondary", "r0");
+        assert_eq!(
+            text,
+            "r0: State change failed: (-12) Device is held open by someone\n  mounted on /mnt\n  \
+             opened by mysqld (pid 42)\nCommand 'replica secondary r0' terminated with exit code 11\n"
+        );
+    }
+}
