@@ -61,8 +61,9 @@ impl Hierarchies {
     pub(crate) fn create(&self, group: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let folders = self.folders(group);
         for folder in &folders {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("create control group {}", folder.display()))?;
+            let made = (1..CREATE_ATTEMPTS).map(|_| fs::create_dir_all(folder)).find(Result::is_ok);
+            let made = made.unwrap_or_else(|| fs::create_dir_all(folder));
+            made.with_context(|| format!("create control group {}", folder.display()))?;
         }
         Ok(folders)
     }

@@ -51,7 +51,7 @@ pub(crate) fn start(
     }
     let segments = host.segments();
     extra.extend(segments.map(|s| format!("--network-veth-extra={}:{}", host.port(s), s.interface())));
-    let mut container = spawn(lab, host, &groups, &extra)?;
+    let mut container = spawn(lab, host, image, &groups, &extra)?;
     let appeared = wait::until(APPEAR, interrupt, || {
         if let Some(status) = container.try_wait().context("look at the container")? {
             bail!("the container ended at once ({status})");
@@ -62,18 +62,26 @@ pub(crate) fn start(
     network::plug(lab, host, interrupt)
 }
 
-fn spawn(lab: &Lab, host: &Host, groups: &[PathBuf], extra: &[String]) -> anyhow::Result<Child> {
+fn spawn(
+    lab: &Lab,
+    host: &Host,
+    image: &Image,
+    groups: &[PathBuf],
+    extra: &[String],
+) -> anyhow::Result<Child> {
+    let (root, mount) = root::mounted(lab, host, image);
     let path = lab.console(host);
     let console = fs::File::create(&path).with_context(|| format!("create {}", path.display()))?;
     let errors = console.try_clone().context("share the console")?;
     let mut command = child::program("sh");
     command.args(["-c", JOIN, "join"]).args(groups).arg("--");
     command.arg("nsenter").arg(format!("--net={}", lab.netns_path().display()));
+    command.args(["unshare", "--mount", "sh", "-c", root::MOUNT, "mount"]).args(mount).arg("--");
     command.args(["setsid", "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]);
     command.args(["--settings=no", "--console=read-only", "--capability=all", "--link-journal=no"]);
     command.args(["--resolv-conf=off", "--timezone=off", "--bind=/dev/fuse", "--bind=/dev/loop-control"]);
     command.arg(format!("--bind-ro=/dev:{}:norbind", root::DEVICES));
-    command.arg(format!("--directory={}", lab.root(host).display()));
+    command.arg(format!("--directory={}", root.display()));
     command.arg(format!("--machine={}", lab.machine(host))).arg(format!("--hostname={}", host.fqdn));
     command.args(extra);
     // The unified hierarchy inside, whatever the machine has outside.

@@ -190,9 +190,19 @@ impl Lab {
         self.folder().join("hosts").join(host.name)
     }
 
-    /// Its root file system.
+    /// Its own files: what differs from the image, or all, where layers do not work.
     pub(crate) fn root(&self, host: &Host) -> PathBuf {
         self.host_folder(host).join("root")
+    }
+
+    /// For overlayfs itself; missing when the root is a copy of the image.
+    pub(crate) fn work(&self, host: &Host) -> PathBuf {
+        self.host_folder(host).join("work")
+    }
+
+    /// Where image and own files are mounted as one, in the container's mount namespace only.
+    pub(crate) fn merged(&self, host: &Host) -> PathBuf {
+        self.host_folder(host).join("merged")
     }
 
     /// The file behind its second disk.

@@ -1,0 +1,6 @@
+//! End-to-end tests on real hosts: each makes a lab of its own and leaves nothing behind.
+//!
+//! They need root and a machine that can run containers. The first one to run builds the hosts' image.
+
+mod harness;
+mod lifecycle;
