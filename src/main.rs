@@ -28,7 +28,11 @@ enum Command {
 
 /// Each part returns its own documented exit code, or an error, which ends here as exit code 1.
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command {
         Command::Provision(command) => provision::cli::run(command),
         Command::Replica(verb) => replicad::cli::run_verb(verb),
         Command::Replicad(daemon) => replicad::cli::run_daemon(daemon),
@@ -41,4 +45,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and version are answers; everything else is a wrong command line. Its code is not clap's 2, which means
+/// "the plan has changes" here.
+fn usage(error: &clap::Error) -> ExitCode {
+    const EX_USAGE: u8 = 64;
+    // Nobody may be reading; the code tells all the same.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
 }

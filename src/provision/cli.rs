@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use crate::agent;
+use crate::apply::{self, Mode};
 use crate::inventory;
 
 /// Verbs.
@@ -15,6 +16,26 @@ pub enum Command {
         /// The folder; made when missing.
         #[arg(default_value = ".")]
         folder: PathBuf,
+    },
+    /// Show what apply would do; changes nothing.
+    ///
+    /// Exit code 0 when there is nothing to do, 2 when there is, 1 when it failed, 4 when a host cannot be reached,
+    /// 64 on a mistake in the command line, inventory, playbook or a template (then no host was contacted).
+    Plan(apply::Arguments),
+    /// Bring the hosts into the state that the playbook describes.
+    ///
+    /// Exit code 0 when done, 1 when it failed, 4 when a host cannot be reached, 64 on a mistake in the command
+    /// line, inventory, playbook or a template (then no host was contacted), 130 when interrupted.
+    Apply {
+        #[command(flatten)]
+        /// What to run, on what, and how to show it.
+        arguments: apply::Arguments,
+        /// Change nothing, only find out what would change; exit code 2 when something would
+        #[arg(long)]
+        check: bool,
+        /// Show changes line by line
+        #[arg(long)]
+        diff: bool,
     },
     /// Print the JSON Schema of the inventory, for editors.
     Schema,
@@ -36,6 +57,8 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
             eprintln!("wrote {path}; next: futago plan -i {path}", path = path.display());
         }
         Command::Agent { holder } => return agent::run(&holder),
+        Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
+        Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
         Command::Schema => print!("{}", inventory::json_schema()),
     }
     Ok(0)

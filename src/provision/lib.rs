@@ -1,6 +1,7 @@
 //! The provisioner: inventory and playbooks in, converged hosts out.
 
 pub mod agent;
+pub mod apply;
 pub mod assets;
 pub mod cli;
 mod fields;

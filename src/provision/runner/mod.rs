@@ -6,6 +6,7 @@
 //! of a `serial` play. In a plan, what depends on steps that were not really done is reported as unknown.
 
 mod link;
+mod ssh;
 mod task;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 pub use link::{Connect, Host, Lost};
+pub use ssh::OverSsh;
 
 use crate::inventory::{Inventory, Member};
 use crate::plan::{Plan, PlannedPlay};

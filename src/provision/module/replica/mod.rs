@@ -126,7 +126,8 @@ impl Args {
             }
         };
         let content = device.content()?;
-        if content.has(REPLICA) && !self.wipe {
+        // Also with wipe: the disk already is what was asked for, and a running pair is never initialised again.
+        if content.has(REPLICA) {
             return Ok(Context::same(format!("{name} has the metadata of {resource}")));
         }
         device.require_disposable("create metadata on", &content, self.wipe)?;

@@ -1,0 +1,174 @@
+//! `plan` and `apply`: everything from the command line to the exit code.
+
+use std::fmt::Display;
+use std::io::stdout;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::assets::Assets;
+use crate::inventory::Inventory;
+use crate::plan::{self, Plan, Selection};
+use crate::playbook;
+use crate::report::{Human, Json, Log, Mask, Report, Sink};
+use crate::runner::{self, Options, OverSsh, Stop, exit};
+
+/// What to run, on what, and how to show it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// Inventory [default: ha.yml, inventory.yml, or the only file in inventory/]
+    #[arg(short, long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
+    /// Playbook: a name, or the path of a file
+    #[arg(default_value = "site")]
+    playbook: String,
+    /// Only tasks with one of these tags
+    #[arg(short, long, value_delimiter = ',', value_name = "TAG")]
+    tags: Vec<String>,
+    /// No tasks with one of these tags
+    #[arg(long, value_delimiter = ',', value_name = "TAG")]
+    skip_tags: Vec<String>,
+    /// Only these hosts: names, pair, first, witness
+    #[arg(short, long, value_delimiter = ',', value_name = "HOST")]
+    limit: Vec<String>,
+    /// Only from the task with this name on
+    #[arg(long, value_name = "NAME")]
+    start_at_task: Option<String>,
+    /// Record the keys of hosts that are not known yet, instead of refusing them
+    #[arg(long)]
+    accept_new: bool,
+    /// One event a line, as JSON, on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// What may happen.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// Change nothing.
+    pub check: bool,
+    /// Show changes.
+    pub diff: bool,
+}
+
+/// Runs; the number is the exit code.
+pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
+    let prepared = prepare(arguments);
+    let (inventory, plan, assets) = match prepared {
+        Ok(prepared) => prepared,
+        Err(message) => {
+            eprintln!("{message}");
+            eprintln!("futago: no host was contacted");
+            return Ok(exit::USAGE);
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    Ok(runtime.block_on(execute(arguments, mode, &inventory, plan, assets)))
+}
+
+/// Everything before contact; an error is the whole text that the user needs.
+fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
+    let file = match &arguments.inventory {
+        Some(file) => file.clone(),
+        None => find_inventory()?,
+    };
+    let inventory = Inventory::load(&file).map_err(shown)?;
+    let beside = file.parent().unwrap_or(Path::new("")).to_owned();
+    let assets = Assets::new(vec![inventory.project(), beside, PathBuf::from(".")]);
+    let playbook = playbook::load(&arguments.playbook, &assets).map_err(shown)?;
+    let selection = Selection {
+        tags: arguments.tags.clone(),
+        skip_tags: arguments.skip_tags.clone(),
+        limit: arguments.limit.clone(),
+        start_at: arguments.start_at_task.clone(),
+    };
+    plan::check_selection(&selection, &playbook, &inventory)?;
+    let plan = plan::prepare(&inventory, &playbook, &selection, &assets).map_err(shown)?;
+    Ok((inventory, plan, assets))
+}
+
+fn shown(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn find_inventory() -> Result<PathBuf, String> {
+    for name in ["ha.yml", "inventory.yml"] {
+        if Path::new(name).is_file() {
+            return Ok(PathBuf::from(name));
+        }
+    }
+    let files = std::fs::read_dir("inventory").into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+    let yaml = |path: &PathBuf| path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+    let mut files: Vec<PathBuf> = files.filter(yaml).collect();
+    match files.pop() {
+        Some(only) if files.is_empty() => Ok(only),
+        Some(_) => Err("there are several inventories in inventory/; choose one with -i FILE".into()),
+        None => {
+            Err("there is no inventory here; name one with -i FILE, or write an example with `futago init`"
+                .into())
+        }
+    }
+}
+
+async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan: Plan, assets: Assets) -> u8 {
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let mut options = Options {
+        check: mode.check,
+        diff: mode.diff,
+        playbook: arguments.playbook.clone(),
+        command: continuation(arguments, inventory),
+        log: None,
+    };
+    match Log::create(&inventory.project(), &inventory.file) {
+        Ok(log) => {
+            options.log = Some(log.path().display().to_string());
+            sinks.push(Box::new(log));
+        }
+        Err(error) => {
+            eprintln!("this run is not logged: write below {}: {error}", inventory.project().display());
+        }
+    }
+    if arguments.json {
+        sinks.push(Box::new(Json(stdout())));
+    } else {
+        sinks.push(Box::new(Human::standard()));
+    }
+    let secrets = inventory.secrets.values().filter_map(|value| value.as_str().map(str::to_owned));
+    let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
+    let connect = Arc::new(OverSsh { settings: inventory.ssh.clone(), accept_new: arguments.accept_new });
+    let stop = Stop::default();
+    let run = runner::run(inventory, plan, assets, connect, report.clone(), options, stop.clone());
+    tokio::select! {
+        code = run => code,
+        () = interrupted_twice(&stop, &report) => exit::INTERRUPTED,
+    }
+}
+
+/// The first Ctrl-C asks to stop after the running step, the second one ends the program at once.
+async fn interrupted_twice(stop: &Stop, report: &Report) {
+    loop {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without the signal there is nothing to wait for; the run decides.
+            std::future::pending::<()>().await;
+        }
+        if !stop.ask() {
+            return;
+        }
+        report.say(crate::report::Event::Stopping);
+    }
+}
+
+/// The command of this run without its start, to go on with after a failure.
+fn continuation(arguments: &Arguments, inventory: &Inventory) -> String {
+    let mut words = vec!["futago apply -i".to_owned(), inventory.file.display().to_string()];
+    if arguments.playbook != "site" {
+        words.push(arguments.playbook.clone());
+    }
+    let lists =
+        [("--tags", &arguments.tags), ("--skip-tags", &arguments.skip_tags), ("--limit", &arguments.limit)];
+    for (option, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+        words.extend([(*option).to_owned(), list.join(",")]);
+    }
+    words.join(" ")
+}
