@@ -131,3 +131,6 @@ impl SshHost {
         let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Whom we trust and how we say no, against a real SSH server on loopback that lets nobody in.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::*;
+
+struct Refuser;
+
+impl russh::server::Handler for Refuser {
+    type Error = russh::Error;
+}
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
+}
+
+fn public(seed: u8) -> String {
+    let text = key(seed).public_key().to_openssh().unwrap();
+    text.trim().to_owned()
+}
+
+fn fingerprint(seed: u8) -> String {
+    key(seed).public_key().fingerprint(Default::default()).to_string()
+}
+
+/// A server with this host key; the port.
+async fn server(seed: u8) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = russh::server::Config {
+        keys: vec![key(seed)],
+        auth_rejection_time: Duration::ZERO,
+        ..russh::server::Config::default()
+    };
+    let config = Arc::new(config);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let config = Arc::clone(&config);
+            tokio::spawn(async move {
+                if let Ok(session) = russh::server::run_stream(config, stream, Refuser).await {
+                    let _ = session.await;
+                }
+            });
+        }
+    });
+    port
+}
+
+/// A target on loopback, with a key of our own, in a folder of its own.
+fn target(folder: &TempDir, port: u16) -> Target {
+    let identity = folder.path().join("identity");
+    fs::write(&identity, key(99).to_openssh(Default::default()).unwrap()).unwrap();
+    Target {
+        name: "ha-a".into(),
+        address: "127.0.0.1".into(),
+        port,
+        user: "root".into(),
+        identity: Some(identity),
+        known_hosts: folder.path().join("known_hosts"),
+        accept_new: false,
+        netns: None,
+        connect_timeout: Duration::from_secs(60),
+    }
+}
+
+async fn refusal(target: &Target) -> HostError {
+    let program = Program::at(Path::new("/etc/hosts")).unwrap();
+    match connect_with(target, &program).await {
+        Err(error) => error,
+        Ok(_) => panic!("let in"),
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_refused_with_its_fingerprint_and_the_line_that_would_trust_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = target(&folder, server(1).await);
+    let error = refusal(&target).await;
+    let HostError::HostKeyUnknown { fingerprint: shown, line, .. } = &error else { panic!("{error}") };
+    assert_eq!(shown, &format!("ssh-ed25519 {}", fingerprint(1)));
+    assert_eq!(line, &format!("[127.0.0.1]:{} {}", target.port, public(1)));
+    assert!(error.to_string().contains(shown) && error.to_string().contains("--accept-new"), "{error}");
+    assert!(!target.known_hosts.exists());
+    fs::write(&target.known_hosts, line).unwrap();
+    assert!(matches!(refusal(&target).await, HostError::Authentication { .. }));
+}
+
+#[tokio::test]
+async fn a_changed_key_stops_with_both_fingerprints_and_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target { accept_new: true, ..target(&folder, server(1).await) };
+    let recorded = format!("# ours\n[127.0.0.1]:{} {}\n", target.port, public(2));
+    fs::write(&target.known_hosts, &recorded).unwrap();
+    let error = refusal(&target).await;
+    let HostError::HostKeyChanged(change) = &error else { panic!("{error}") };
+    assert_eq!(change.line, 2);
+    let text = error.to_string();
+    let place = format!("{}:2", target.known_hosts.display());
+    for part in [fingerprint(1), fingerprint(2), place, "has changed".into()] {
+        assert!(text.contains(&part), "{text}");
+    }
+    assert_eq!(fs::read_to_string(&target.known_hosts).unwrap(), recorded);
+}
+
+#[tokio::test]
+async fn accepting_a_new_key_records_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target { accept_new: true, ..target(&folder, server(3).await) };
+    for _ in 0..2 {
+        let error = refusal(&target).await;
+        assert!(matches!(error, HostError::Authentication { .. }), "{error}");
+    }
+    let recorded = fs::read_to_string(&target.known_hosts).unwrap();
+    assert_eq!(recorded, format!("[127.0.0.1]:{} {}\n", target.port, public(3)));
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_although_it_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = target(&folder, server(4).await);
+    let key = public(4);
+    fs::write(&target.known_hosts, format!("[127.0.0.1]:{} {key}\n@revoked * {key}\n", target.port)).unwrap();
+    let error = refusal(&target).await;
+    assert!(matches!(error, HostError::HostKeyRefused { line: 2, .. }), "{error}");
+    assert!(error.to_string().contains("is marked as revoked"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_login_says_who_and_with_which_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target { accept_new: true, user: "admin".into(), ..target(&folder, server(5).await) };
+    let text = refusal(&target).await.to_string();
+    let identity = target.identity.unwrap().display().to_string();
+    for part in ["log in to ha-a (127.0.0.1) as admin", &identity, "~admin/.ssh/authorized_keys"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_and_a_silent_one_are_unreachable() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = listener.local_addr().unwrap().port();
+    let short = Duration::from_millis(50);
+    let error = refusal(&Target { connect_timeout: short, ..target(&folder, silent) }).await;
+    assert!(error.to_string().contains("does not speak SSH in time"), "{error}");
+    drop(listener);
+    let error = refusal(&target(&folder, silent)).await;
+    assert!(error.to_string().contains("refused") && error.is_unreachable(), "{error}");
+}
+
+#[tokio::test]
+async fn a_network_namespace_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target { netns: Some("no-such-namespace".into()), ..target(&folder, 22) };
+    let text = refusal(&target).await.to_string();
+    assert!(text.contains("enter network namespace /run/netns/no-such-namespace"), "{text}");
+}
+
+#[tokio::test]
+async fn a_private_key_that_is_not_there_or_of_another_format_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target { accept_new: true, ..target(&folder, server(6).await) };
+    fs::write(target.identity.as_ref().unwrap(), "-----BEGIN RSA PRIVATE KEY-----\n").unwrap();
+    let text = refusal(&target).await.to_string();
+    assert!(text.starts_with("use the private key ") && text.contains("ssh-keygen -p"), "{text}");
+    fs::remove_file(target.identity.as_ref().unwrap()).unwrap();
+    assert!(matches!(refusal(&target).await, HostError::Identity { .. }));
+}
