@@ -1,0 +1,432 @@
+//! The world around two engines: disks, network, crashes. It performs their actions with random delays and
+//! knows nothing of what they decide.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use replica::control::{Command, Refusal, Status};
+use replica::engine::{Engine, Settings};
+use replica::event::{Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, Millis, Range, Slot, Token};
+use replica::message::Message;
+use replica::meta::{Attached, creation};
+
+use crate::disk::{Disk, Version};
+use crate::rng::Rng;
+
+/// Small, and still more extents than the activity log holds.
+pub(crate) const DISK_BYTES: u64 = 40 << 20;
+const FIRST_PEER_SLOT: u32 = 1000;
+
+/// What happens at some time. `life` names the incarnation of a node that it belongs to.
+enum Happening {
+    Disk { node: usize, life: u32, io: IoId, op: DiskOp },
+    Meta { node: usize, life: u32, tx: replica::event::MetaTx },
+    Dial { node: usize, life: u32 },
+    Arrive { to: usize, link: u64 },
+    Wake { node: usize, life: u32 },
+    Exported { node: usize, life: u32 },
+    Unexported { node: usize, life: u32 },
+    Lost { node: usize, life: u32, link: u64 },
+}
+
+#[derive(Clone)]
+enum DiskOp {
+    Read { slot: Slot, range: Range },
+    Write { range: Range, data: Vec<Version> },
+    Flush,
+}
+
+enum Packet {
+    Message { message: Message, data: Option<Vec<Version>> },
+    End,
+}
+
+#[derive(Default)]
+struct Connection {
+    open: [bool; 2],
+    /// Packets on their way to each side.
+    queue: [VecDeque<Packet>; 2],
+    last_arrival: [Millis; 2],
+}
+
+/// What an observer sees.
+pub(crate) enum Notice {
+    Answered { node: usize, slot: Slot, result: Result<(), FrontError> },
+    Reply { token: Token, result: Result<(), Refusal> },
+    Primary { node: usize },
+    Stopped { node: usize },
+}
+
+pub(crate) struct Node {
+    pub(crate) engine: Option<Engine>,
+    pub(crate) disk: Disk,
+    pub(crate) exported: bool,
+    /// Requests of applications that are not answered.
+    fronts: u32,
+    life: u32,
+    slots: BTreeMap<Slot, Vec<Version>>,
+    next_peer_slot: u32,
+    /// Writes and metadata handed to the disk and not over, for a crash to decide upon.
+    pending: BTreeMap<u64, DiskOp>,
+}
+
+pub(crate) struct World {
+    pub(crate) now: Millis,
+    pub(crate) rng: Rng,
+    pub(crate) nodes: [Node; 2],
+    pub(crate) cut: [bool; 2],
+    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) log: Vec<String>,
+    happenings: BTreeMap<(Millis, u64), Happening>,
+    order: u64,
+    links: BTreeMap<u64, Connection>,
+    last_link: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let node = |n: u64| {
+            let mut disk = Disk::new(DISK_BYTES, n);
+            for step in creation(&disk.layout) {
+                for (offset, bytes) in step {
+                    disk.write_meta(offset, &bytes);
+                }
+                disk.flush();
+            }
+            Node {
+                engine: None,
+                disk,
+                exported: false,
+                fronts: 0,
+                life: 0,
+                slots: BTreeMap::new(),
+                next_peer_slot: FIRST_PEER_SLOT,
+                pending: BTreeMap::new(),
+            }
+        };
+        rng.next();
+        Self {
+            now: 0,
+            rng,
+            nodes: [node(0), node(1)],
+            cut: [false; 2],
+            notices: VecDeque::new(),
+            log: Vec::new(),
+            happenings: BTreeMap::new(),
+            order: 0,
+            links: BTreeMap::new(),
+            last_link: 0,
+        }
+    }
+
+    pub(crate) fn say(&mut self, text: String) {
+        self.log.push(format!("{:>7} {text}", self.now));
+    }
+
+    pub(crate) fn status(&self, node: usize) -> Option<Status> {
+        self.nodes[node].engine.as_ref().map(|e| e.status(self.now))
+    }
+
+    /// Starts the daemon of a node.
+    pub(crate) fn start(&mut self, node: usize) {
+        let layout = self.nodes[node].disk.layout;
+        let attached = Attached::decode(layout, &self.nodes[node].disk.metadata()).unwrap();
+        let settings = Settings {
+            resource: "r0".into(),
+            node: name(node).into(),
+            node_id: node as u32,
+            peer: name(1 - node).into(),
+            peer_node_id: 1 - node as u32,
+            volume: 0,
+            minor: 1,
+            ping_interval_ms: 500,
+            ping_timeout_ms: 300,
+            request_timeout_ms: 3000,
+            connect_interval_ms: 400,
+            al_extents: 3,
+            resync_rate_kib: 0,
+        };
+        let mut out = Vec::new();
+        let seed = self.rng.next();
+        self.say(format!("{} starts", name(node)));
+        let engine = Engine::new(settings, attached, seed, self.now, &mut out);
+        self.nodes[node].engine = Some(engine);
+        self.perform(node, out);
+    }
+
+    /// Ends the daemon at once. With `power`, what the disk has not flushed may be lost, and the peer is not
+    /// told that the connection is gone.
+    pub(crate) fn crash(&mut self, node: usize, power: bool) {
+        self.say(format!("{} {}", name(node), if power { "loses power" } else { "is killed" }));
+        let n = &mut self.nodes[node];
+        n.engine = None;
+        n.exported = false;
+        n.fronts = 0;
+        n.life += 1;
+        n.slots.clear();
+        for op in std::mem::take(&mut n.pending).into_values() {
+            if let DiskOp::Write { range, data } = op {
+                for (block, version) in (range.offset / BLOCK..).zip(data) {
+                    if self.rng.one_in(2) {
+                        n.disk.write(block, version);
+                    }
+                }
+            }
+        }
+        if power {
+            n.disk.lose_power(&mut self.rng);
+        }
+        let open: Vec<u64> = self.links.iter().filter(|(_, c)| c.open[node]).map(|(l, _)| *l).collect();
+        for link in open {
+            self.links.get_mut(&link).unwrap().open[node] = false;
+            if !power {
+                self.post(link, 1 - node, Packet::End);
+            }
+        }
+    }
+
+    /// An application's request.
+    pub(crate) fn front(&mut self, node: usize, slot: Slot, op: FrontOp, data: Vec<Version>) {
+        self.nodes[node].slots.insert(slot, data);
+        self.nodes[node].fronts += 1;
+        self.event(node, Event::Front { slot, op });
+    }
+
+    pub(crate) fn command(&mut self, node: usize, token: Token, command: Command) {
+        self.event(node, Event::Command { token, command });
+    }
+
+    pub(crate) fn slot_data(&self, node: usize, slot: Slot) -> Vec<Version> {
+        self.nodes[node].slots.get(&slot).cloned().unwrap_or_default()
+    }
+
+    /// Sets whether packets from a node are held back.
+    pub(crate) fn set_cut(&mut self, from: usize, cut: bool) {
+        self.cut[from] = cut;
+        if !cut {
+            let links: Vec<u64> = self.links.keys().copied().collect();
+            for link in links {
+                for _ in 0..self.links[&link].queue[1 - from].len() {
+                    self.schedule_arrival(link, 1 - from);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, node: usize, event: Event) {
+        let mut out = Vec::new();
+        if let Some(engine) = &mut self.nodes[node].engine {
+            engine.handle(event, self.now, &mut out);
+            self.perform(node, out);
+        }
+    }
+
+    fn at(&mut self, delay: Millis, happening: Happening) {
+        self.order += 1;
+        self.happenings.insert((self.now + delay, self.order), happening);
+    }
+
+    fn delay(&mut self, most: u64) -> Millis {
+        // Mostly quick, sometimes slow.
+        let most = if self.rng.one_in(20) { most * 10 } else { most };
+        self.rng.below(most + 1)
+    }
+
+    fn perform(&mut self, node: usize, actions: Vec<Action>) {
+        for action in actions {
+            let life = self.nodes[node].life;
+            match action {
+                Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
+                Action::WriteDisk { io, slot, range } => {
+                    let data = self.slot_data(node, slot);
+                    self.disk(node, io, DiskOp::Write { range, data });
+                }
+                Action::FlushDisk { io } => self.disk(node, io, DiskOp::Flush),
+                Action::WriteMeta { tx, writes } => {
+                    // The bytes reach the disk at once, but are durable only with the flush at the end.
+                    for (offset, bytes) in &writes {
+                        self.nodes[node].disk.write_meta(*offset, bytes);
+                    }
+                    let delay = self.delay(3);
+                    self.at(delay, Happening::Meta { node, life, tx });
+                }
+                Action::CompleteFront { slot, result } => {
+                    self.nodes[node].fronts -= 1;
+                    self.notices.push_back(Notice::Answered { node, slot, result });
+                }
+                Action::Dial => {
+                    let delay = self.delay(3);
+                    self.at(delay, Happening::Dial { node, life });
+                }
+                Action::Send { link, message, payload } => {
+                    let data = payload.map(|slot| self.slot_data(node, slot));
+                    if self.links.get(&link.0).is_some_and(|c| c.open[node]) {
+                        self.post(link.0, 1 - node, Packet::Message { message, data });
+                    }
+                }
+                Action::Hangup { link } => {
+                    if let Some(connection) = self.links.get_mut(&link.0) {
+                        connection.open[node] = false;
+                        self.post(link.0, 1 - node, Packet::End);
+                    }
+                    self.at(0, Happening::Lost { node, life, link: link.0 });
+                }
+                Action::Release { slot } => {
+                    self.nodes[node].slots.remove(&slot);
+                }
+                Action::StartExport { .. } => {
+                    self.nodes[node].exported = true;
+                    let delay = self.delay(5);
+                    self.at(delay, Happening::Exported { node, life });
+                }
+                Action::StopExport => self.at(1, Happening::Unexported { node, life }),
+                Action::Reply { token, result } => self.notices.push_back(Notice::Reply { token, result }),
+                Action::Log { level, text } => self.say(format!("{} {level:?} {text}", name(node))),
+                Action::WakeAt { at } => {
+                    let delay = at.saturating_sub(self.now);
+                    self.at(delay, Happening::Wake { node, life });
+                }
+                Action::Stopped => {
+                    self.nodes[node].engine = None;
+                    self.nodes[node].life += 1;
+                    self.notices.push_back(Notice::Stopped { node });
+                }
+            }
+        }
+    }
+
+    fn disk(&mut self, node: usize, io: IoId, op: DiskOp) {
+        let life = self.nodes[node].life;
+        self.nodes[node].pending.insert(io.0, op.clone());
+        let delay = self.delay(4);
+        self.at(delay, Happening::Disk { node, life, io, op });
+    }
+
+    fn post(&mut self, link: u64, to: usize, packet: Packet) {
+        self.links.get_mut(&link).unwrap().queue[to].push_back(packet);
+        self.schedule_arrival(link, to);
+    }
+
+    fn schedule_arrival(&mut self, link: u64, to: usize) {
+        let delay = self.delay(2);
+        let now = self.now;
+        let connection = self.links.get_mut(&link).unwrap();
+        let at = connection.last_arrival[to].max(now + delay);
+        connection.last_arrival[to] = at;
+        self.at(at - now, Happening::Arrive { to, link });
+    }
+
+    /// Lets the next thing happen, if there is one before `until`.
+    pub(crate) fn step(&mut self, until: Millis) -> bool {
+        let Some((&(at, order), _)) = self.happenings.first_key_value() else {
+            self.now = until;
+            return false;
+        };
+        if at > until {
+            self.now = until;
+            return false;
+        }
+        self.now = self.now.max(at);
+        let happening = self.happenings.remove(&(at, order)).unwrap();
+        self.happen(happening);
+        true
+    }
+
+    fn is_alive(&self, node: usize, life: u32) -> bool {
+        self.nodes[node].life == life && self.nodes[node].engine.is_some()
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Disk { node, life, io, op } if self.is_alive(node, life) => {
+                self.disk_done(node, io, op)
+            }
+            Happening::Meta { node, life, tx } if self.is_alive(node, life) => {
+                self.nodes[node].disk.flush();
+                self.event(node, Event::MetaDone { tx, result: Ok(()) });
+            }
+            Happening::Dial { node, life } if self.is_alive(node, life) => self.dial(node),
+            Happening::Arrive { to, link } => self.arrive(to, link),
+            Happening::Wake { node, life } if self.is_alive(node, life) => self.event(node, Event::Tick),
+            Happening::Exported { node, life } if self.is_alive(node, life) => {
+                self.event(node, Event::ExportStarted);
+                self.notices.push_back(Notice::Primary { node });
+            }
+            Happening::Unexported { node, life } if self.is_alive(node, life) => {
+                // The kernel lets go of a device when nothing is in flight on it.
+                self.nodes[node].exported = false;
+                if self.nodes[node].fronts > 0 {
+                    self.at(1, Happening::Unexported { node, life });
+                } else {
+                    self.event(node, Event::ExportStopped);
+                }
+            }
+            Happening::Lost { node, life, link } if self.is_alive(node, life) => {
+                self.event(node, Event::LinkLost { link: LinkId(link), reason: "hung up".into() });
+            }
+            _ => {}
+        }
+    }
+
+    fn disk_done(&mut self, node: usize, io: IoId, op: DiskOp) {
+        let n = &mut self.nodes[node];
+        n.pending.remove(&io.0);
+        match op {
+            DiskOp::Read { slot, range } => {
+                let first = range.offset / BLOCK;
+                let data = (first..range.end() / BLOCK).map(|b| n.disk.view(b)).collect();
+                n.slots.insert(slot, data);
+            }
+            DiskOp::Write { range, data } => {
+                for (block, version) in (range.offset / BLOCK..).zip(data) {
+                    n.disk.write(block, version);
+                }
+            }
+            DiskOp::Flush => n.disk.flush(),
+        }
+        self.event(node, Event::DiskDone { io, result: Ok(()) });
+    }
+
+    fn dial(&mut self, node: usize) {
+        let peer = 1 - node;
+        if self.nodes[peer].engine.is_none() || self.cut[0] || self.cut[1] {
+            self.event(node, Event::DialFailed);
+            return;
+        }
+        self.last_link += 1;
+        let link = self.last_link;
+        self.links.insert(link, Connection { open: [true; 2], ..Connection::default() });
+        self.event(node, Event::LinkUp { link: LinkId(link) });
+        self.event(peer, Event::LinkUp { link: LinkId(link) });
+    }
+
+    fn arrive(&mut self, to: usize, link: u64) {
+        if self.cut[1 - to] {
+            return;
+        }
+        let Some(connection) = self.links.get_mut(&link) else { return };
+        let Some(packet) = connection.queue[to].pop_front() else { return };
+        if !connection.open[to] {
+            return;
+        }
+        match packet {
+            Packet::Message { message, data } => {
+                let payload = data.map(|data| {
+                    let n = &mut self.nodes[to];
+                    n.next_peer_slot += 1;
+                    n.slots.insert(Slot(n.next_peer_slot), data);
+                    Slot(n.next_peer_slot)
+                });
+                self.event(to, Event::Received { link: LinkId(link), message, payload });
+            }
+            Packet::End => {
+                connection.open[to] = false;
+                self.event(to, Event::LinkLost { link: LinkId(link), reason: "closed by the peer".into() });
+            }
+        }
+    }
+}
+
+pub(crate) fn name(node: usize) -> &'static str {
+    ["ha-a", "ha-b"][node]
+}
