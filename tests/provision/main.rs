@@ -2,6 +2,8 @@
 //!
 //! No host is contacted here: the runner's tests use a scripted one.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod errors;
 mod golden;
 mod project;
