@@ -57,6 +57,12 @@ impl From<Error> for Failure {
             Error::Process(ProcessError::Failed { command, status, tail }) => {
                 Self { message: format!("`{command}` failed ({status})"), output: tail, hint: None }
             }
+            Error::Process(ProcessError::Start { ref source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                let hint = "install the package that brings this program in an earlier task".to_owned();
+                Self { message, hint: Some(hint), ..Self::default() }
+            }
             Error::Refused { hint, .. } => Self { message, hint: Some(hint), ..Self::default() },
             Error::Late { output, hint, .. } => Self { message, output, hint: Some(hint) },
             Error::NoSuchOwner { .. } => {
