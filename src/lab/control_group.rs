@@ -7,11 +7,18 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use crate::interrupt::Interrupt;
+use crate::wait;
+
 /// Another lab that goes away may remove the common folder between our creating it and filling it.
 const CREATE_ATTEMPTS: u32 = 5;
+
+/// How long the kernel may take to see that a group whose processes have ended is empty.
+const EMPTY: Duration = Duration::from_secs(5);
 
 /// Hierarchies in which a host needs a group of its own.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,7 +103,12 @@ impl Hierarchies {
     /// gone.
     pub(crate) fn remove(&self, group: &Path) -> anyhow::Result<()> {
         for folder in self.folders(group) {
-            remove_tree(&folder).with_context(|| format!("remove control group {}", folder.display()))?;
+            // Processes that have ended may count as members for another moment.
+            let removed = wait::until(EMPTY, &Interrupt::never(), || match remove_tree(&folder) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(None),
+                other => Ok(Some(other?)),
+            });
+            removed.with_context(|| format!("remove control group {}", folder.display()))?;
             for above in folder.ancestors().skip(1).take(group.components().count() - 1) {
                 // Another host or lab may be in it.
                 let _ = fs::remove_dir(above);

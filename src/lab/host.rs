@@ -42,6 +42,7 @@ pub(crate) fn start(
     hierarchies: &Hierarchies,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
+    root::reuse_layer(lab, host)?;
     let groups = hierarchies.create(&lab.control_group(Some(host)))?;
     let mut extra = vec![format!("--bind-ro={}:{}", image.packages.display(), packages::INSIDE)];
     if host.has_disk() {

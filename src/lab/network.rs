@@ -55,6 +55,17 @@ pub(crate) fn unplug(lab: &Lab, host: &Host) {
     }
 }
 
+/// Takes a dead host's cables away.
+///
+/// The kernel would do it when the host's own network namespace ends, but connections that can no longer say
+/// goodbye keep that alive for minutes; without cables they give up at once.
+pub(crate) fn remove_cables(lab: &Lab, host: &Host) {
+    for segment in host.segments() {
+        // Most of the time they are gone already.
+        let _ = ip(lab, &["link", "delete", "dev", &host.port(segment)]);
+    }
+}
+
 /// Removes the namespace and with it the bridges; nothing to remove is fine.
 pub(crate) fn remove(lab: &Lab) -> anyhow::Result<()> {
     if !lab.netns_path().exists() {

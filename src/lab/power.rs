@@ -20,10 +20,15 @@ use crate::layout::{HOSTS, Host, Lab};
 use crate::network;
 use crate::wait;
 
+/// How long killed processes take to be gone when nothing holds them.
+const PROMPT: Duration = Duration::from_millis(500);
 /// How long killed processes may take to be gone.
 const DEATH: Duration = Duration::from_secs(5);
 /// How long a host may take to shut down in good order.
 const SHUTDOWN: Duration = Duration::from_secs(15);
+
+/// Where nspawn keeps a folder for each container.
+const PROPAGATE: &str = "/run/systemd/nspawn/propagate";
 
 /// What remains of a lab that is taken down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,9 @@ pub(crate) fn cut(lab: &Lab, host: &Host, hierarchies: &Hierarchies) -> anyhow::
     for device in disk::of_machine(&lab.machine_id(host))? {
         disk::detach_daemon_device(&device).with_context(|| format!("power off {}", host.name))?;
     }
+    network::remove_cables(lab, host);
+    // Where /run is on a disk, nspawn leaves this empty folder behind.
+    let _ = fs::remove_dir(Path::new(PROPAGATE).join(lab.machine(host)));
     hierarchies.remove(&lab.control_group(Some(host)))
 }
 
@@ -55,20 +63,24 @@ fn end_processes(
     devices: &[DaemonDevice],
 ) -> anyhow::Result<()> {
     let group = lab.control_group(Some(host));
-    // The first process takes everything in its process namespace with it, also what has left the group.
+    // The first process takes everything in its process namespace with it, also what has left the group; the
+    // container's supervisor then cleans up after itself and ends.
     if let Some(leader) = host::leader(lab, host, hierarchies)?.and_then(Pid::from_raw) {
         // It may have ended by itself meanwhile.
         let _ = kill_process(leader, Signal::KILL);
+        if gone(hierarchies, &group, PROMPT) {
+            return Ok(());
+        }
+        // What still lives waits in the kernel for an answer of the dead daemon: end that wait.
+        for device in devices {
+            disk::abort(device)?;
+        }
+        if gone(hierarchies, &group, DEATH) {
+            return Ok(());
+        }
     }
     hierarchies.kill(&group)?;
-    if gone(hierarchies, &group) {
-        return Ok(());
-    }
-    // What still lives waits in the kernel, most likely for the dead daemon: end that wait.
-    for device in devices {
-        disk::abort(device)?;
-    }
-    if gone(hierarchies, &group) {
+    if gone(hierarchies, &group, DEATH) {
         return Ok(());
     }
     let stuck: Vec<String> = hierarchies.processes(&group)?.into_iter().map(describe).collect();
@@ -79,9 +91,9 @@ fn end_processes(
     )
 }
 
-fn gone(hierarchies: &Hierarchies, group: &Path) -> bool {
+fn gone(hierarchies: &Hierarchies, group: &Path, limit: Duration) -> bool {
     let look = || Ok(hierarchies.processes(group)?.is_empty().then_some(()));
-    wait::until(DEATH, &Interrupt::never(), look).is_ok()
+    wait::until(limit, &Interrupt::never(), look).is_ok()
 }
 
 fn describe(pid: i32) -> String {

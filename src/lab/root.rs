@@ -78,6 +78,15 @@ pub(crate) fn create(
 /// Its arguments before `--` are those of mount(8), none when the root is a copy.
 pub(crate) const MOUNT: &str = "set -e; if [ \"$1\" != -- ]; then mount \"$1\" \"$2\" \"$3\" \"$4\" \"$5\" \"$6\"; shift 6; fi; shift; exec \"$@\"";
 
+/// Clears the mark of a volatile layer that was in use, which forbids to use it again.
+///
+/// A volatile layer never waits for the machine's disk: not when a host calls fsync, and not when its root is
+/// unmounted, which would otherwise sync the machine's whole file system. The mark guards against a crash of
+/// the machine meanwhile; a lab does not outlive that.
+pub(crate) fn reuse_layer(lab: &Lab, host: &Host) -> anyhow::Result<()> {
+    image::remove(&lab.work(host).join("work/incompat"))
+}
+
 /// Where the host's root is found once the container is being started, and the arguments for [`MOUNT`].
 pub(crate) fn mounted(lab: &Lab, host: &Host, image: &Image) -> (PathBuf, Vec<String>) {
     let work = lab.work(host);
@@ -86,7 +95,8 @@ pub(crate) fn mounted(lab: &Lab, host: &Host, image: &Image) -> (PathBuf, Vec<St
     }
     let merged = lab.merged(host);
     let (lower, upper) = (image.root.display(), lab.root(host));
-    let options = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
+    let options =
+        format!("volatile,lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
     let words =
         ["-t", "overlay", "-o", &options, "overlay", &merged.display().to_string()].map(str::to_owned);
     (merged, words.into())
