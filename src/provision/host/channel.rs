@@ -212,7 +212,8 @@ fn start_error(target: &Target, reason: String) -> HostError {
 
 /// Who holds the host's lock, in letters that need no quotes: `name@controller`.
 fn holder() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let user = user.unwrap_or_else(|_| format!("uid{}", rustix::process::getuid().as_raw()));
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let safe = |c: char| if c.is_ascii_alphanumeric() || "@.-_".contains(c) { c } else { '_' };
     format!("{user}@{machine}").chars().map(safe).collect()

@@ -134,15 +134,32 @@ impl Device {
         content: &Content,
         wipe: bool,
     ) -> Result<(), Error> {
+        let held = self.describe_content(content);
         let what = |found: &str| format!("{action} {}: {found}", self.describe());
         let users = self.users()?;
         if !users.is_empty() {
-            return Err(Error::refused(what(&users.join(", ")), HINT_USE));
+            let holds = if content.is_blank() { String::new() } else { format!("; it holds {held}") };
+            return Err(Error::refused(what(&format!("{}{holds}", users.join(", "))), HINT_USE));
         }
         if wipe || content.is_blank() {
             return Ok(());
         }
-        Err(Error::refused(what(&format!("it holds {}", content.describe())), HINT_WIPE))
+        Err(Error::refused(what(&format!("it holds {held}")), HINT_WIPE))
+    }
+
+    /// What is on it, and on its partitions.
+    fn describe_content(&self, content: &Content) -> String {
+        let part = |part: Part| {
+            let device = Self::open(&self.partition_path(part.index)).ok()??;
+            let inside = device.content().ok()?;
+            (!inside.is_blank()).then(|| format!("{} holds {}", device.path.display(), inside.describe()))
+        };
+        let parts: Vec<String> = self.partitions().into_iter().filter_map(part).collect();
+        if parts.is_empty() {
+            content.describe()
+        } else {
+            format!("{}; {}", content.describe(), parts.join(", "))
+        }
     }
 
     /// Overwrites both ends of the device, and before that of its partitions.
@@ -199,21 +216,4 @@ fn size(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_block_devices_are_devices() {
-        let error = Device::open(Path::new("/dev/null")).unwrap_err();
-        assert_eq!(error.to_string(), "/dev/null is not a block device");
-        assert!(Device::open(Path::new("/dev/no-such-disk")).unwrap().is_none());
-    }
-
-    #[test]
-    fn sizes_are_written_for_people() {
-        assert_eq!(
-            [size(10 << 30), size((1 << 30) + (1 << 29)), size(3 << 20)],
-            ["10.0 GiB", "1.5 GiB", "3 MiB"]
-        );
-    }
-}
+mod tests;

@@ -47,7 +47,7 @@ impl Content {
         if let Some(table) = self.table.as_ref().filter(|table| !table.partitions.is_empty()) {
             let count = table.partitions.len();
             let noun = if count == 1 { "partition" } else { "partitions" };
-            parts.push(format!("a {} table with {count} {noun}", table.kind.name()));
+            parts.push(format!("{} table with {count} {noun}", with_article(table.kind.name())));
         }
         if parts.is_empty() && self.unknown_data {
             return "data of an unknown kind".into();
@@ -66,7 +66,9 @@ fn with_article(name: &str) -> String {
 
 /// Abbreviations are spelled out when read aloud.
 fn starts_with_a_vowel_sound(name: &str) -> bool {
-    ["ext", "exFAT", "EROFS", "F2FS", "ISO", "LVM", "NTFS", "XFS"].iter().any(|word| name.starts_with(word))
+    ["ext", "exFAT", "msdos", "EROFS", "F2FS", "ISO", "LVM", "NTFS", "XFS"]
+        .iter()
+        .any(|word| name.starts_with(word))
 }
 
 /// From which end an offset counts.
