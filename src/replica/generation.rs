@@ -253,3 +253,6 @@ fn by_disk_state(me: &PeerState, peer: &PeerState, first: bool, verdict: Verdict
     let theirs = (peer.role == Role::Primary, peer.dirty_blocks > 0, !first);
     say(if mine > theirs { SOURCE } else { TARGET }, "leftover-bits")
 }
+
+#[cfg(test)]
+mod tests;

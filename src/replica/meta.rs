@@ -321,3 +321,6 @@ pub fn creation(layout: &Layout) -> [Vec<(u64, Vec<u8>)>; 2] {
     let superblock = Superblock::just_created(layout);
     [blank, vec![(layout.super_slot(superblock.sequence), superblock.encode())]]
 }
+
+#[cfg(test)]
+mod tests;
