@@ -21,6 +21,7 @@ pub struct Human {
     colour: bool,
     live: bool,
     bars: Option<Bars>,
+    check: bool,
     host_width: usize,
     results: Vec<TaskDone>,
     told: BTreeMap<String, (Instant, f64)>,
@@ -42,6 +43,7 @@ impl Human {
             colour: false,
             live: false,
             bars: None,
+            check: false,
             host_width: 0,
             results: Vec::new(),
             told: BTreeMap::new(),
@@ -95,7 +97,10 @@ impl Human {
     }
 
     fn result(&mut self, done: &TaskDone, hosts: &str) {
-        let (word, code) = word(done.status);
+        let (word, code) = match done.status {
+            Status::Changed if self.check => ("to change", "33"),
+            status => word(status),
+        };
         let item = done.item.as_ref().map(|item| format!(" ({})", short(item))).unwrap_or_default();
         let message = match &done.message {
             empty if empty.is_empty() => String::new(),
@@ -162,7 +167,8 @@ impl Human {
         if let Some(command) = continue_with {
             self.print(&format!("continue with: {command}"));
         }
-        if *check {
+        // A plan that did not come to its end cannot say what is left.
+        if *check && hosts.iter().all(|host| host.failed + host.unreachable == 0) {
             self.print(&plan_line(hosts));
         }
         self.print(&format!("{} in {seconds:.1} s", self.paint("1", if *check { "PLAN" } else { "RECAP" })));
@@ -176,7 +182,8 @@ impl Human {
 impl Sink for Human {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::RunStarted { hosts, tasks, .. } => {
+            Event::RunStarted { hosts, tasks, check, .. } => {
+                self.check = *check;
                 self.host_width = hosts.join(", ").chars().count();
                 self.bars = self.live.then(|| Bars::new(*tasks, hosts));
             }
@@ -217,7 +224,7 @@ fn word(status: Status) -> (&'static str, &'static str) {
         Status::Unknown => ("unknown", "36"),
         Status::Skipped => ("skipped", "2"),
         Status::Failed => ("FAILED", "1;31"),
-        Status::Unreachable => ("LOST", "1;31"),
+        Status::Unreachable => ("UNREACHED", "1;31"),
     }
 }
 

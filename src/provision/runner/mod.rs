@@ -196,7 +196,11 @@ impl<H: Host> Run<H> {
             message: String::new(),
             diff: None,
             seconds: self.started.elapsed().as_secs_f64(),
-            failure: Some(Failure { message: lost.message.clone(), ..Failure::default() }),
+            failure: Some(Failure {
+                message: lost.message.clone(),
+                hint: Some("nothing was changed on any host: all of them must answer first".into()),
+                ..Failure::default()
+            }),
         })));
         self.shared.report.say(Event::TaskFinished { task: "connect".into() });
     }
