@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Pause between two attempts.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Longest that one attempt may take: it makes everything durable on two disks.
-const ATTEMPT: Duration = Duration::from_secs(30);
+const ATTEMPT: Duration = Duration::from_secs(15);
 /// Longest that a resource may take after its device was taken away by force.
 const FORCED: Duration = Duration::from_secs(10);
 

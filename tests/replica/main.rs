@@ -2,11 +2,14 @@
 //!
 //! Needs root, /dev/fuse and loop devices; says so and skips where they are missing, except under `CI=true`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
 mod pair;
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pair::{Pair, can_export};
 
@@ -76,6 +79,68 @@ fn after_the_peer_was_gone_only_what_changed_is_sent() {
     let sent = sent(&pair) - before;
     assert!((68..=68 + 64).contains(&sent), "{sent} KiB were sent for 68 KiB of changes");
     pair.assert_equal();
+}
+
+#[test]
+fn writes_while_the_peer_comes_and_goes_leave_both_disks_equal() {
+    if !can_export() {
+        return;
+    }
+    let mut pair = Pair::in_sync(DISK);
+    let device = File::options().read(true).write(true).open(&pair.a.device).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_and_check(&device, &stop));
+        for round in 0..6 {
+            pair.b.kill();
+            pair.b.start();
+            // Every other time the next kill hits the resync.
+            let verb = if round % 2 == 0 { "wait-sync" } else { "wait-connect" };
+            pair.b.ok(&[verb, "--timeout", "100", "r0"]);
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(writer.join().unwrap() > 0);
+    });
+    drop(device);
+    pair.wait_sync();
+    pair.assert_equal();
+}
+
+/// Writes blocks here and there until told to stop, and reads some of them back; returns how many.
+fn write_and_check(device: &File, stop: &AtomicBool) -> u64 {
+    let mut count = 0u64;
+    while !stop.load(Ordering::Relaxed) {
+        let len = 4096 << (count % 6);
+        let offset = count.wrapping_mul(0x9e37_79b9) % (DISK / 4096 - 64) * 4096;
+        let block = pattern(count, len);
+        device.write_all_at(&block, offset).unwrap();
+        if count % 32 == 0 {
+            device.sync_all().unwrap();
+            let mut back = vec![0; len];
+            device.read_exact_at(&mut back, offset).unwrap();
+            assert!(back == block, "the block at {offset} reads differently");
+        }
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn a_resource_that_cannot_come_up_says_why_and_does_not_stop_the_others() {
+    if !can_export() {
+        return;
+    }
+    let mut pair = Pair::new(DISK);
+    pair.a.ok(&["create-md", "r0"]);
+    pair.a.add_resource("r1", "/does/not/exist");
+    pair.a.start();
+    assert_eq!(pair.a.word("role"), "Secondary");
+    let said = pair.a.fails(10, &["status", "r1"]);
+    assert!(said.starts_with("r1: No such resource\n") && said.contains("/does/not/exist"), "{said}");
+    let all = pair.a.ok(&["status"]);
+    assert!(all.starts_with("r0 role:Secondary\n") && !all.contains("r1"), "{all}");
+    let said = pair.a.fails(10, &["up", "r1"]);
+    assert!(said.contains("open /does/not/exist"), "{said}");
 }
 
 #[test]

@@ -163,6 +163,17 @@ impl Node {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Defines a further resource with this disk.
+    pub(crate) fn add_resource(&self, name: &str, disk: &str) {
+        let host = |host: &str, port: u16| {
+            format!(
+                "on {host} {{ device /dev/drbd9; disk {disk}; address 127.0.0.1:{port}; meta-disk internal; }}\n"
+            )
+        };
+        let text = format!("resource {name} {{\n{}{}}}\n", host("a", 1), host("b", 2));
+        fs::write(self.folder.join("conf").join(format!("{name}.res")), text).unwrap();
+    }
+
     /// Starts the daemon and waits until it says that it is ready.
     pub(crate) fn start(&mut self) {
         let notify = self.folder.join("notify");
