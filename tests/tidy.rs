@@ -162,7 +162,9 @@ fn crates_depend_on_each_other_only_in_the_designed_direction() {
             continue;
         };
         for (name, kind) in dependencies {
-            if direction.contains_key(name.as_str()) && !allowed.contains(&name.as_str()) {
+            // The suites under tests/ belong to the root package and drive any part, the simulation a core.
+            let suite = package == "futago" && kind == "dev";
+            if direction.contains_key(name.as_str()) && !allowed.contains(&name.as_str()) && !suite {
                 broken.push(format!("{package} must not depend on {name} ({kind})"));
             }
         }

@@ -253,10 +253,13 @@ impl Play {
         }
         let (Some(a), Some(b)) = (self.world.status(0), self.world.status(1)) else { return };
         let connected = |s: &Status| s.connection.state == ConnectionState::Connected;
-        if connected(&a) && connected(&b) && a.role == Role::Primary && b.role == Role::Primary {
-            if both_exported {
-                self.fail("both nodes are Primary and connected".into());
-            }
+        if connected(&a)
+            && connected(&b)
+            && a.role == Role::Primary
+            && b.role == Role::Primary
+            && both_exported
+        {
+            self.fail("both nodes are Primary and connected".into());
         }
         if idle && self.in_step() {
             self.agree();
@@ -282,11 +285,11 @@ impl Play {
                 // A fork on which nothing was answered is no loss.
                 (None, _) if fork.writes == 0 => {}
                 (Some(_), None) if self.splits > 0 || self.main.writes == self.main_writes_at_fork => {
-                    self.main = fork
+                    self.main = fork;
                 }
                 (None, Some(_)) if self.splits > 0 => {}
                 (m, f) => {
-                    self.fail(format!("two lines of data became one without a word: main {m:?}, fork {f:?}"))
+                    self.fail(format!("two lines of data became one without a word: main {m:?}, fork {f:?}"));
                 }
             }
         } else if let Some(text) = broken {

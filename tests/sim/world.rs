@@ -339,7 +339,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Disk { node, life, io, op } if self.is_alive(node, life) => {
-                self.disk_done(node, io, op)
+                self.disk_done(node, io, op);
             }
             Happening::Meta { node, life, tx } if self.is_alive(node, life) => {
                 self.nodes[node].disk.flush();
