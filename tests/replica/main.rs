@@ -114,7 +114,7 @@ fn write_and_check(device: &File, stop: &AtomicBool) -> u64 {
         let offset = count.wrapping_mul(0x9e37_79b9) % (DISK / 4096 - 64) * 4096;
         let block = pattern(count, len);
         device.write_all_at(&block, offset).unwrap();
-        if count % 32 == 0 {
+        if count.is_multiple_of(32) {
             device.sync_all().unwrap();
             let mut back = vec![0; len];
             device.read_exact_at(&mut back, offset).unwrap();
