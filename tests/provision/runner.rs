@@ -194,6 +194,19 @@ fn until_repeats_at_most_as_often_as_it_says() {
 }
 
 #[test]
+fn a_disk_that_one_host_refuses_is_not_touched_on_the_other_either() {
+    let project = tasks("  - partition: {device: /dev/vdb}\n");
+    let pair = Pair::new(|host, _| Ok(if host == "ha-b" { failed("it holds data") } else { changed() }));
+    let ran = pair.run(&project, apply(), &Selection::default());
+    assert!(ran.steps.iter().all(|(_, step)| step.check), "{:?}", ran.steps);
+    assert_eq!(ran.exit_code, exit::FAILED);
+    assert_eq!(ran.recap()[0], "ha-a : ok=0 changed=0 failed=0 unreachable=0 skipped=0");
+    assert_eq!(ran.recap()[1], "ha-b : ok=0 changed=0 failed=1 unreachable=0 skipped=0");
+    let ran = Pair::new(|_, _| Ok(changed())).run(&project, apply(), &Selection::default());
+    assert_eq!(ran.steps.iter().map(|(_, step)| step.check).collect::<Vec<_>>(), [true, true, false, false]);
+}
+
+#[test]
 fn a_plan_does_not_fail_because_an_earlier_step_was_not_really_done() {
     let project = tasks(
         "  - {command: make, register: made}

@@ -3,7 +3,7 @@
 //! The rule for failures is the safe one for a pair: when a task fails on one host, the others finish that task, and
 //! then the whole run stops, because every later step may rely on both. Nothing is started unless every needed
 //! host answers and is the one that the inventory means. Handlers run at the end of each play, or of each batch
-//! of a `serial` play. In a plan, what depends on steps that were not really done is reported as unknown.
+//! of a `serial` play. A step that destroys something is tried on all hosts before it is done on any. In a plan, what depends on steps that were not really done is reported as unknown.
 
 mod link;
 mod ssh;
@@ -26,6 +26,17 @@ use crate::protocol::Failure;
 use crate::report::{Event, HostRecap, Report, Status, TaskDone, TaskTime};
 use crate::step::Resolver;
 use crate::template::Scope;
+use crate::yaml::Entry;
+
+/// Whether a task may destroy what is on a disk.
+fn destroys(task: &Task) -> bool {
+    let creates = |e: &Entry| e.key == "state" && e.value.to_json() == "created";
+    match task.module.as_str() {
+        "partition" | "filesystem" => true,
+        "replica" => task.args.iter().any(creates),
+        _ => false,
+    }
+}
 
 /// Exit codes of a run.
 pub mod exit {
@@ -78,6 +89,15 @@ pub struct Options {
     pub command: String,
     /// The log, for the report.
     pub log: Option<String>,
+}
+
+/// What is done with a task on all its hosts before the next thing.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Only find out whether a host would refuse it.
+    Rehearse,
+    /// Do it.
+    Run,
 }
 
 /// Everything that all hosts of a run share.
@@ -262,36 +282,58 @@ impl<H: Host> Run<H> {
         });
         let started = Instant::now();
         let (vars, task) = (Arc::new(play.vars.clone()), Arc::new(task.clone()));
-        let (mut chosen, mut waiting): (Vec<State<H>>, Vec<State<H>>) =
+        let rehearsed = !destroys(&task)
+            || self.shared.options.check
+            || chosen.len() < 2
+            || self.each(Phase::Rehearse, &vars, &task, &chosen).await.good;
+        let verdict = if rehearsed {
+            self.each(Phase::Run, &vars, &task, &chosen).await
+        } else {
+            task::Verdict { good: false, registered: None }
+        };
+        if task.run_once {
+            self.share(&task, hosts, verdict.registered);
+        }
+        self.times.push(TaskTime { task: task.name.clone(), seconds: started.elapsed().as_secs_f64() });
+        self.shared.report.say(Event::TaskFinished { task: task.name.clone() });
+        verdict.good
+    }
+
+    /// One phase of a task on these hosts at the same time.
+    async fn each(
+        &mut self,
+        phase: Phase,
+        vars: &Arc<Vec<Entry>>,
+        task: &Arc<Task>,
+        chosen: &[String],
+    ) -> task::Verdict {
+        let (going, mut waiting): (Vec<State<H>>, Vec<State<H>>) =
             std::mem::take(&mut self.hosts).into_iter().partition(|s| chosen.contains(&s.member.name));
         let mut running = JoinSet::new();
-        for mut state in chosen.drain(..) {
+        for mut state in going {
             let (shared, vars, task) = (self.shared.clone(), vars.clone(), task.clone());
             running.spawn(async move {
-                let verdict = task::run(&shared, &vars, &task, &mut state).await;
+                let verdict = match phase {
+                    Phase::Rehearse => task::rehearse(&shared, &vars, &task, &mut state).await,
+                    Phase::Run => task::run(&shared, &vars, &task, &mut state).await,
+                };
                 (state, verdict)
             });
         }
-        let mut good = true;
-        let mut registered = None;
+        let mut all = task::Verdict { good: true, registered: None };
         while let Some(joined) = running.join_next().await {
             // A panic of the program's own: the host's state is gone, and the run cannot go on.
             let Ok((state, verdict)) = joined else {
-                good = false;
+                all.good = false;
                 continue;
             };
-            good &= verdict.good;
-            registered = verdict.registered;
+            all.good &= verdict.good;
+            all.registered = verdict.registered;
             waiting.push(state);
         }
+        waiting.sort_by_key(State::position);
         self.hosts = waiting;
-        if task.run_once {
-            self.share(&task, hosts, registered);
-        }
-        self.hosts.sort_by_key(State::position);
-        self.times.push(TaskTime { task: task.name.clone(), seconds: started.elapsed().as_secs_f64() });
-        self.shared.report.say(Event::TaskFinished { task: task.name.clone() });
-        good
+        all
     }
 
     /// The result of a `run_once` task counts for all hosts of the play.

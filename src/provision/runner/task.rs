@@ -107,6 +107,18 @@ pub(super) async fn run<H: Host>(
     Verdict { good: status < Status::Failed, registered: Some(registered) }
 }
 
+/// Whether a host would refuse a task. Tasks that destroy something are tried on all hosts first, so that a refusal
+/// on one leaves the other one untouched too.
+pub(super) async fn rehearse<H: Host>(
+    shared: &Shared,
+    vars: &[Entry],
+    task: &Task,
+    state: &mut State<H>,
+) -> Verdict {
+    let good = One { shared, task, state }.rehearse(vars).await;
+    Verdict { good, registered: None }
+}
+
 /// One result, or the list of results of a loop.
 fn combine(task: &Task, mut results: Vec<Done>) -> Registered {
     if task.each.is_none()
@@ -134,46 +146,73 @@ struct One<'a, H> {
 
 impl<H: Host> One<'_, H> {
     async fn items(&mut self, vars: &[Entry]) -> Vec<Done> {
-        let resolver = &self.shared.resolver;
-        let mut scope = self.state.scope.clone();
-        let prepared = resolver
-            .add_variables(vars, &mut scope)
-            .and_then(|()| resolver.add_variables(&self.task.vars, &mut scope))
-            .and_then(|()| items(resolver, self.task, &scope));
-        let items = match prepared {
-            Err(problem) => {
-                let done = Done::problem(&problem);
+        let scopes = match self.scopes(vars) {
+            Ok(scopes) => scopes,
+            Err(done) => {
                 self.tell(&done, None, Instant::now());
-                return vec![done];
+                return vec![*done];
             }
-            Ok(None) => return vec![self.item(scope, None).await],
-            Ok(Some(Resolved::Unknown)) => {
-                let done = Done::unknown("for which items is unknown until applied");
-                self.tell(&done, None, Instant::now());
-                return vec![done];
-            }
-            Ok(Some(Resolved::Known(items))) => items,
         };
         let mut results = Vec::new();
-        for item in items {
+        for (scope, item) in scopes {
             if self.shared.stop.asked() && !results.is_empty() {
                 break;
             }
-            let mut scope = scope.clone();
-            scope.set("item", &item);
-            let done = self.item(scope, Some(item)).await;
+            let done = self.item(scope, item).await;
             let good = done.status < Status::Failed;
             results.push(done);
             if !good {
                 break;
             }
         }
-        if results.is_empty() {
-            let done = Done::skipped("no items".into());
-            self.tell(&done, None, Instant::now());
-            results.push(done);
-        }
         results
+    }
+
+    /// The variables for each item; one scope without item when there is no loop.
+    fn scopes(&self, vars: &[Entry]) -> Result<Vec<(Scope, Option<Value>)>, Box<Done>> {
+        let resolver = &self.shared.resolver;
+        let mut scope = self.state.scope.clone();
+        let prepared = resolver
+            .add_variables(vars, &mut scope)
+            .and_then(|()| resolver.add_variables(&self.task.vars, &mut scope))
+            .and_then(|()| items(resolver, self.task, &scope));
+        match prepared.map_err(|problem| Box::new(Done::problem(&problem)))? {
+            None => Ok(vec![(scope, None)]),
+            Some(Resolved::Unknown) => {
+                Err(Box::new(Done::unknown("for which items is unknown until applied")))
+            }
+            Some(Resolved::Known(items)) if items.is_empty() => {
+                Err(Box::new(Done::skipped("no items".into())))
+            }
+            Some(Resolved::Known(items)) => {
+                let with = |item: Value| {
+                    let mut scope = scope.clone();
+                    scope.set("item", &item);
+                    (scope, Some(item))
+                };
+                Ok(items.into_iter().map(with).collect())
+            }
+        }
+    }
+
+    /// Only finds out whether the task would be refused; says so when it would.
+    async fn rehearse(&mut self, vars: &[Entry]) -> bool {
+        // What cannot even be prepared fails in the same way when it is done.
+        let Ok(scopes) = self.scopes(vars) else { return true };
+        for (scope, item) in scopes {
+            let started = Instant::now();
+            let Ok(step) = self.prepare(&scope) else { continue };
+            let done = match self.send(&Step { check: true, ..step }).await {
+                Err(lost) => lost_host(lost),
+                Ok(outcome) => first_verdict(outcome, true),
+            };
+            if done.status >= Status::Failed {
+                self.tell(&done, item, started);
+                self.state.recap.count(done.status);
+                return false;
+            }
+        }
+        true
     }
 
     async fn item(&mut self, scope: Scope, item: Option<Value>) -> Done {

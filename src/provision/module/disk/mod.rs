@@ -19,7 +19,8 @@ use signature::Content;
 
 /// Bytes that are overwritten at both ends of whatever is wiped: every signature lies within.
 const WIPE_BYTES: u64 = 4 << 20;
-const HINT_WIPE: &str = "if its data is not needed, say so with wipe: true for exactly this device";
+const HINT_WIPE: &str =
+    "if its data is not needed, add HOST:DISK to wipe in the inventory, such as wipe: [ha-b:/dev/vdb]";
 const HINT_USE: &str = "stop what uses it first; wipe does not override this";
 
 /// A block device as the kernel knows it.
