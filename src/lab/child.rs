@@ -1,6 +1,6 @@
 //! Runs other programs with a time limit, in a process group of their own, so that they can be ended whole.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -27,8 +27,8 @@ pub(crate) enum ChildError {
     #[error("run `{command}`: {source}")]
     Start { command: String, source: io::Error },
     /// It ended with an error.
-    #[error("`{command}` failed ({status}){tail}")]
-    Failed { command: String, status: String, tail: String },
+    #[error("`{command}` failed ({}){}", .output.status, tail(.output))]
+    Failed { command: String, output: Box<Output> },
     /// It was ended because it took too long.
     #[error("`{command}` was ended: not done within {seconds} s{tail}")]
     TimedOut { command: String, seconds: u64, tail: String },
@@ -65,13 +65,41 @@ pub(crate) fn run_for(
     limit: Duration,
     interrupt: &Interrupt,
 ) -> Result<Output, ChildError> {
+    command.stderr(Stdio::piped());
+    finish(command, input, limit, interrupt, Echo::Nothing)
+}
+
+/// The same, without input, and with everything it says shown on our stderr as it comes.
+pub(crate) fn run_shown(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: &Interrupt,
+) -> Result<Output, ChildError> {
+    command.stderr(Stdio::inherit());
+    finish(command, "", limit, interrupt, Echo::Stdout)
+}
+
+/// What of a program's output is shown while it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    Nothing,
+    Stdout,
+}
+
+fn finish(
+    command: &mut Command,
+    input: &str,
+    limit: Duration,
+    interrupt: &Interrupt,
+    echo: Echo,
+) -> Result<Output, ChildError> {
     let line = base::process::line(command);
     let start = |source| ChildError::Start { command: line.clone(), source };
     let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdin(stdin).stdout(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(start)?;
-    let stdout = collect(child.stdout.take());
-    let stderr = collect(child.stderr.take());
+    let stdout = collect(child.stdout.take(), echo);
+    let stderr = collect(child.stderr.take(), Echo::Nothing);
     if let Some(mut pipe) = child.stdin.take() {
         // A program that does not read its input tells why by its exit code.
         let _ = pipe.write_all(input.as_bytes());
@@ -88,9 +116,7 @@ pub(crate) fn run_for(
             Err(ChildError::TimedOut { command: line, seconds: limit.as_secs(), tail: tail(&output) })
         }
         End::Exited if status.success() => Ok(output),
-        End::Exited => {
-            Err(ChildError::Failed { command: line, status: status.to_string(), tail: tail(&output) })
-        }
+        End::Exited => Err(ChildError::Failed { command: line, output: Box::new(output) }),
     }
 }
 
@@ -137,12 +163,17 @@ fn pid(child: &Child) -> Option<Pid> {
 
 type Collector = JoinHandle<Vec<u8>>;
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> Collector {
+fn collect(pipe: Option<impl Read + Send + 'static>, echo: Echo) -> Collector {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            // What was read before an error is still worth showing.
-            let _ = pipe.read_to_end(&mut bytes);
+        let Some(pipe) = pipe else { return bytes };
+        let mut pipe = BufReader::new(pipe);
+        // What was read before an error is still worth showing.
+        while let Ok(1..) = pipe.read_until(b'\n', &mut bytes) {
+            if echo == Echo::Stdout {
+                let line = bytes.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
+                eprint!("{}", String::from_utf8_lossy(line));
+            }
         }
         bytes
     })

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::control_group;
+use crate::demo;
 use crate::exec;
 use crate::fault::{self, Link};
 use crate::host;
@@ -38,6 +39,8 @@ pub enum Command {
     Cut(CutArgs),
     /// Let packets through again.
     Heal(HealArgs),
+    /// Show it all: boot a pair, provision it, fail over, cut power, resync, every step verified.
+    Demo(DemoArgs),
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +125,20 @@ pub struct HealArgs {
     link: Option<Link>,
 }
 
+/// Arguments of `lab demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The lab to make for it.
+    #[arg(long, value_name = "NAME", default_value = demo::OWN_LAB)]
+    name: Lab,
+    /// End with one JSON object on stdout instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Leave the lab up afterwards.
+    #[arg(long)]
+    keep: bool,
+}
+
 /// Arguments of `lab exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
@@ -157,6 +174,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::PowerOn(args) => run_power_on(&args),
         Command::Cut(args) => run_cut(&args),
         Command::Heal(args) => run_heal(&args),
+        Command::Demo(args) => run_demo(&args),
         Command::Exec(args) => run_exec(&args),
         Command::Ssh(args) => run_ssh(&args),
     };
@@ -235,6 +253,19 @@ fn run_heal(args: &HealArgs) -> anyhow::Result<u8> {
     up::has_network(lab)?;
     fault::heal(lab, args.link)?;
     Ok(0)
+}
+
+fn run_demo(args: &DemoArgs) -> anyhow::Result<u8> {
+    let keep = if args.keep { Keep::Disks } else { Keep::Nothing };
+    let report = demo::run(&args.name, keep, &Interrupt::watch()?)?;
+    eprintln!();
+    if args.json {
+        eprint!("{report}");
+        println!("{}", report.json());
+    } else {
+        print!("{report}");
+    }
+    Ok(if report.passed() { 0 } else { 1 })
 }
 
 fn run_exec(args: &ExecArgs) -> anyhow::Result<u8> {

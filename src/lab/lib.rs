@@ -8,6 +8,7 @@
 mod child;
 pub mod cli;
 mod control_group;
+mod demo;
 mod disk;
 mod exec;
 mod fault;

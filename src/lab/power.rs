@@ -141,3 +141,18 @@ pub(crate) fn down(lab: &Lab, keep: Keep, hierarchies: &Hierarchies) -> anyhow::
     }
     bail!("take down lab `{lab}`: {}; once the cause is gone: futago lab down --name {lab}", texts.join("; "))
 }
+
+/// What of a lab is still on the machine, in words.
+pub(crate) fn remains(lab: &Lab, hierarchies: &Hierarchies) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for place in [lab.netns_path(), lab.folder()] {
+        found.extend(place.exists().then(|| place.display().to_string()));
+    }
+    let mut devices = disk::attached_below(&lab.folder())?;
+    for host in HOSTS {
+        devices.extend(disk::of_machine(&lab.machine_id(host))?.into_iter().map(|device| device.number));
+    }
+    found.extend(devices.into_iter().map(|number| format!("/dev/loop{number}")));
+    found.extend(hierarchies.processes(&lab.control_group(None))?.into_iter().map(describe));
+    Ok(found)
+}

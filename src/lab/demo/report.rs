@@ -1,0 +1,73 @@
+//! How a demonstration went: a table for people, an object for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The outcome of all steps that were begun.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    steps: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    ok: bool,
+    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, name: &'static str, took: Duration, error: Option<String>) {
+        // Milliseconds are all that is worth reading.
+        let seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
+        self.steps.push(Row { name, ok: error.is_none(), seconds, error });
+    }
+
+    /// Whether every step was verified. A story of no steps proves nothing.
+    pub(crate) fn passed(&self) -> bool {
+        !self.steps.is_empty() && self.steps.iter().all(|step| step.ok)
+    }
+
+    /// `{"result":"pass"|"fail","steps":[{"name","ok","seconds"[,"error"]}]}`
+    pub(crate) fn json(&self) -> String {
+        let result = if self.passed() { "pass" } else { "fail" };
+        serde_json::json!({"result": result, "steps": self.steps}).to_string()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
+        writeln!(f, "{:<width$}  SECONDS  RESULT", "STEP")?;
+        for step in &self.steps {
+            let result = if step.ok { "ok" } else { "FAILED" };
+            writeln!(f, "{:<width$}  {:>7.1}  {result}", step.name, step.seconds)?;
+        }
+        let total: f64 = self.steps.iter().map(|step| step.seconds).sum();
+        let result = if self.passed() { "every step was verified" } else { "not every step was verified" };
+        writeln!(f, "{:<width$}  {total:>7.1}  {result}", "all")?;
+        let failures = self.steps.iter().filter_map(|step| Some((step.name, step.error.as_ref()?)));
+        failures.into_iter().try_for_each(|(name, error)| writeln!(f, "\n{name}: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failed_step_fails_the_whole_and_no_step_is_no_pass() {
+        let mut report = Report::default();
+        assert!(!report.passed());
+        report.add("boot", Duration::from_millis(1234), None);
+        assert_eq!(report.json(), r#"{"result":"pass","steps":[{"name":"boot","ok":true,"seconds":1.234}]}"#);
+        report.add("mount", Duration::ZERO, Some("no device".to_owned()));
+        assert!(!report.passed());
+        assert!(report.json().starts_with(r#"{"result":"fail""#), "{}", report.json());
+        assert!(report.to_string().contains("mount: no device"));
+    }
+}
