@@ -3,18 +3,24 @@
 //! The lock belongs to the open file and falls with the process, however that ends. No child inherits it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An agent whose controller has just gone needs a moment to notice.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// An agent that finishes the step of a controller that is gone is waited for a little longer; the controller
+/// that waits for us gives up after 30 s.
+const PATIENCE_WITH_ORPHANS: Duration = Duration::from_secs(25);
 const POLL: Duration = Duration::from_millis(50);
+const ORPHAN: &str = "its controller is gone, it ends after the step that it is doing";
 
 /// Held until dropped.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+    holder: String,
 }
 
 pub(super) enum Taken {
@@ -25,27 +31,42 @@ pub(super) enum Taken {
 
 impl Lock {
     pub(super) fn take(path: &Path, holder: &str) -> io::Result<Taken> {
+        Self::take_within(path, holder, PATIENCE)
+    }
+
+    fn take_within(path: &Path, holder: &str, patience: Duration) -> io::Result<Taken> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let deadline = Instant::now() + PATIENCE;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let started = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(POLL),
-                Err(TryLockError::WouldBlock) => {
-                    let mut text = String::new();
-                    file.read_to_string(&mut text)?;
-                    return Ok(Taken::By(text.trim().to_owned()));
-                }
+                Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
             }
+            let text = fs::read_to_string(path)?;
+            let bound = if text.contains(ORPHAN) { PATIENCE_WITH_ORPHANS } else { patience };
+            if started.elapsed() >= bound {
+                return Ok(Taken::By(text.trim().to_owned()));
+            }
+            thread::sleep(POLL);
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{holder}, process {}, since {}", std::process::id(), clock())?;
-        Ok(Taken::Ours(Self { _file: file }))
+        let holder = format!("{holder}, process {}, since {}", std::process::id(), clock());
+        let lock = Self { file, holder };
+        lock.write(&lock.holder)?;
+        Ok(Taken::Ours(lock))
+    }
+
+    /// Lets others know that nobody waits for this agent any more.
+    pub(super) fn orphan(&self) -> io::Result<()> {
+        self.write(&format!("{}; {ORPHAN}", self.holder))
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(format!("{text}\n").as_bytes(), 0)
     }
 }
 
@@ -59,15 +80,33 @@ fn clock() -> String {
 mod tests {
     use super::*;
 
+    fn taken(path: &Path, holder: &str) -> Taken {
+        Lock::take_within(path, holder, Duration::ZERO).unwrap()
+    }
+
     #[test]
     fn a_second_run_is_told_who_holds_the_host_and_gets_it_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/agent.lock");
-        let Taken::Ours(first) = Lock::take(&path, "ann@laptop").unwrap() else { panic!("not free") };
-        let Taken::By(holder) = Lock::take(&path, "bob@desk").unwrap() else { panic!("taken twice") };
+        let Taken::Ours(first) = taken(&path, "ann@laptop") else { panic!("not free") };
+        let Taken::By(holder) = taken(&path, "bob@desk") else { panic!("taken twice") };
         assert!(holder.starts_with("ann@laptop, process "), "{holder}");
         drop(first);
-        assert!(matches!(Lock::take(&path, "bob@desk").unwrap(), Taken::Ours(_)));
+        assert!(matches!(taken(&path, "bob@desk"), Taken::Ours(_)));
         assert!(fs::read_to_string(&path).unwrap().starts_with("bob@desk"));
+    }
+
+    #[test]
+    fn an_agent_without_its_controller_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.lock");
+        let Taken::Ours(first) = taken(&path, "ann@laptop") else { panic!("not free") };
+        first.orphan().unwrap();
+        let waiting = {
+            let path = path.clone();
+            thread::spawn(move || matches!(taken(&path, "bob@desk"), Taken::Ours(_)))
+        };
+        drop(first);
+        assert!(waiting.join().unwrap());
     }
 }

@@ -1,7 +1,7 @@
 //! `futago agent`: carries out steps on a host, asked through its standard input and answering on its
 //! standard output.
 //!
-//! One step at a time, no runtime, no threads. Programs started by a module never get hold of the frames:
+//! One step at a time, no runtime; a second thread only reads. Programs started by a module never get hold of the frames:
 //! the real input and output are moved to descriptors that no child inherits. One agent a host: a lock
 //! keeps two runs apart. A panic is answered as a failure of the step.
 
@@ -12,13 +12,15 @@ mod stdio;
 use std::fs::File;
 use std::panic;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use anyhow::Context as _;
-use base::frame;
+use base::frame::{self, FrameError};
 
 use crate::module;
-use crate::protocol::{Failure, Outcome, Reply, Request, VERSION};
+use crate::protocol::{Failure, Outcome, Reply, Request, Step, VERSION};
 use lock::{Lock, Taken};
 
 /// Exit code when another run holds the host: the temporary failure of sysexits.h.
@@ -30,26 +32,53 @@ type Output = Arc<Mutex<File>>;
 
 /// Serves until the controller closes the channel. `holder` says on whose behalf; the number is the exit code.
 pub fn run(holder: &str) -> anyhow::Result<u8> {
-    let _lock = match Lock::take(Path::new(LOCK), holder).context("lock this host")? {
+    let lock = match Lock::take(Path::new(LOCK), holder).context("lock this host")? {
         Taken::Ours(lock) => lock,
         Taken::By(other) => {
             eprintln!("{other}");
             return Ok(EXIT_BUSY);
         }
     };
-    let (mut input, output) = stdio::take().context("set standard input and output aside")?;
+    let (input, output) = stdio::take().context("set standard input and output aside")?;
     let output: Output = Arc::new(Mutex::new(output));
     answer_panics(Arc::clone(&output));
     send(&output, &Reply::Hello { version: VERSION, facts: facts::gather() })?;
-    while let Some(Request::Run(step)) = frame::read(&mut input).context("read a request")? {
+    for step in listen(input, lock)? {
         let progress = &mut |sign| {
             // The step goes on without its controller; the answer then fails too, and the agent ends.
             let _ = send(&output, &Reply::Progress(sign));
         };
-        let outcome = module::run(&step, progress);
+        let outcome = module::run(&step.context("read a request")?, progress);
         send(&output, &Reply::Done(outcome))?;
     }
     Ok(0)
+}
+
+/// Reads requests in a thread of its own, so that the end of the channel is noticed in the middle of a step
+/// and told to those who wait for the host. The lock lives as long as the process.
+fn listen(mut input: File, lock: Lock) -> anyhow::Result<Receiver<Result<Step, FrameError>>> {
+    let (sender, receiver) = sync_channel(1);
+    let reader = move || {
+        loop {
+            let step = match frame::read(&mut input) {
+                Ok(Some(Request::Run(step))) => Ok(step),
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            let last = step.is_err();
+            if sender.send(step).is_err() || last {
+                break;
+            }
+        }
+        // Best effort: it only helps others to word their message.
+        let _ = lock.orphan();
+        drop(sender);
+        loop {
+            thread::park();
+        }
+    };
+    thread::Builder::new().name("requests".into()).spawn(reader).context("start a thread")?;
+    Ok(receiver)
 }
 
 fn send(output: &Output, reply: &Reply) -> anyhow::Result<()> {
