@@ -45,6 +45,9 @@ pub enum Command {
         /// On whose behalf.
         #[arg(long, default_value = "someone")]
         holder: String,
+        /// The file that keeps two agents apart.
+        #[arg(long, default_value = agent::LOCK)]
+        lock: PathBuf,
     },
 }
 
@@ -56,7 +59,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
                 .with_context(|| format!("write an example into {}", folder.display()))?;
             eprintln!("wrote {path}; next: futago plan -i {path}", path = path.display());
         }
-        Command::Agent { holder } => return agent::run(&holder),
+        Command::Agent { holder, lock } => return agent::run(&holder, &lock),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
         Command::Schema => print!("{}", inventory::json_schema()),

@@ -26,13 +26,13 @@ use lock::{Lock, Taken};
 /// Exit code when another run holds the host: the temporary failure of sysexits.h.
 pub const EXIT_BUSY: u8 = 75;
 /// Where the lock is.
-const LOCK: &str = "/run/futago/agent.lock";
+pub const LOCK: &str = "/run/futago/agent.lock";
 
 type Output = Arc<Mutex<File>>;
 
 /// Serves until the controller closes the channel. `holder` says on whose behalf; the number is the exit code.
-pub fn run(holder: &str) -> anyhow::Result<u8> {
-    let lock = match Lock::take(Path::new(LOCK), holder).context("lock this host")? {
+pub fn run(holder: &str, lock: &Path) -> anyhow::Result<u8> {
+    let lock = match Lock::take(lock, holder).context("lock this host")? {
         Taken::Ours(lock) => lock,
         Taken::By(other) => {
             eprintln!("{other}");
