@@ -173,9 +173,9 @@ impl Args {
     fn primary(&self, context: &mut Context) -> Result<Outcome, Error> {
         let resource = &self.resource;
         let Some(mut status) = self.status(context.check)? else { return self.not_up(context) };
-        if !context.check && !status.knows_peer() && status.role != "Primary" {
+        if !context.check && !status.is_settled() {
             // Whether the peer holds data or leads must be known before anything is decided.
-            status = self.wait(context, "connecting to the peer", Status::knows_peer)?;
+            status = self.wait(context, "waiting for the peer", Status::is_settled)?;
         }
         if status.role == "Primary" {
             return Ok(told(Context::same(format!("{resource} is primary here: {status}")), &status));

@@ -51,6 +51,15 @@ impl Status {
         self.connection == "Connected" && !matches!(self.peer_disk.as_str(), "" | "DUnknown" | "Negotiating")
     }
 
+    /// Somebody leads, or both disks have been compared and nothing flows into this one: what is shown now is
+    /// not about to change by itself.
+    pub(super) fn is_settled(&self) -> bool {
+        let leads = self.role == "Primary" || self.peer_role == "Primary";
+        let passing = |disk: &str| matches!(disk, "Attaching" | "Negotiating" | "Consistent" | "Detaching");
+        let still = matches!(self.replication.as_str(), "Established" | "SyncSource");
+        leads || (self.knows_peer() && still && !passing(&self.disk) && !passing(&self.peer_disk))
+    }
+
     pub(super) fn in_sync(&self) -> bool {
         self.knows_peer() && self.disk == "UpToDate" && self.peer_disk == "UpToDate"
     }
@@ -58,8 +67,10 @@ impl Status {
     /// Both disks are as create-md leaves them: a disk that was ever in sync is never Inconsistent on both
     /// sides with nothing flowing.
     pub(super) fn never_held_data(&self) -> bool {
-        let rest = self.replication == "Established" || self.replication.is_empty();
-        self.knows_peer() && rest && self.disk == "Inconsistent" && self.peer_disk == "Inconsistent"
+        self.knows_peer()
+            && self.replication == "Established"
+            && self.disk == "Inconsistent"
+            && self.peer_disk == "Inconsistent"
     }
 }
 

@@ -99,6 +99,16 @@ fn a_disk_that_is_neither_new_nor_up_to_date_is_never_forced() {
 }
 
 #[test]
+fn nothing_is_decided_while_disks_are_being_compared_or_this_one_is_being_filled() {
+    let both = secondary(IN_SYNC);
+    let comparing = both.replace("Established", "WFBitMapT").replacen("UpToDate", "Consistent", 1);
+    let filling = secondary(TARGET).replace("\"peer-role\": \"Primary\"", "\"peer-role\": \"Secondary\"");
+    let stand = Stand::new(&[&comparing, &filling, &both, IN_SYNC]);
+    let outcome = applied("replica", stand.args(json!({"state": "primary", "force_first": true})));
+    assert_eq!((outcome.failure, stand.verbs().as_str()), (None, "primary r0\n"));
+}
+
+#[test]
 fn waiting_for_the_sync_reports_percent_and_time_left() {
     let stand = Stand::new(&[SOURCE, SOURCE, IN_SYNC]);
     let mut signs = Vec::new();
