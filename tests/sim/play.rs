@@ -354,6 +354,7 @@ impl Play {
             21..23 => self.command(node, Command::Connect { discard_my_data: false }),
             23 => self.command(node, Command::Invalidate),
             24 if !self.is_primary(node) => self.command(node, Command::Down),
+            25 if self.world.rng.one_in(3) => (0..2).for_each(|n| self.command(n, Command::Down)),
             _ => {}
         }
     }

@@ -71,6 +71,8 @@ struct Source {
     /// Confirmed by the target, not yet flushed.
     done: Vec<(u64, u64)>,
     done_blocks: u64,
+    /// Handed to a flush, to be cleared when it is over.
+    clearing_blocks: u64,
     checkpoint_at: Millis,
     /// Earliest time of the next request, when the rate is limited.
     paced_until: Millis,
@@ -158,6 +160,7 @@ impl Engine {
             in_flight,
             done,
             done_blocks: 0,
+            clearing_blocks: 0,
             checkpoint_at: now + CHECKPOINT_MS,
             paced_until: now,
         });
@@ -211,7 +214,7 @@ impl Engine {
         if passed {
             source.stage = Stage::Flushing;
         }
-        source.done_blocks = 0;
+        source.clearing_blocks += std::mem::take(&mut source.done_blocks);
         source.checkpoint_at = self.now + CHECKPOINT_MS;
         let done = std::mem::take(&mut source.done);
         self.request_flush(Purpose::Checkpoint(Checkpoint { link, done }));
@@ -279,10 +282,11 @@ impl Engine {
         if !both || self.link.mirror() != Some(checkpoint.link) {
             return;
         }
+        let Some(source) = &mut self.resync.source else { return };
         for (first, end) in checkpoint.done {
             self.bitmap.clear(first, end);
+            source.clearing_blocks -= end - first;
         }
-        let Some(source) = &mut self.resync.source else { return };
         if source.stage != Stage::Flushing {
             self.store.push(Job::new(Then::Nothing).bitmap());
             return;
@@ -450,7 +454,7 @@ impl Engine {
     /// Blocks that the running resync has still to copy.
     pub(super) fn blocks_left(&self) -> u64 {
         match &self.resync.source {
-            Some(source) => self.bitmap.count().saturating_sub(source.done_blocks),
+            Some(source) => self.bitmap.count().saturating_sub(source.done_blocks + source.clearing_blocks),
             None => self.resync.awaited,
         }
     }
