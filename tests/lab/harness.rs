@@ -80,6 +80,26 @@ impl Lab {
         succeeded(self.command("exec", &[host, "--", "sh", "-c", script])).trim().to_owned()
     }
 
+    /// Runs `futago apply` on the lab's inventory, whatever its exit code.
+    pub(crate) fn try_apply(&self, arguments: &[&str]) -> Output {
+        let mut command = futago();
+        command.arg("apply").arg("-i").arg(self.folder().join("inventory.yml")).args(arguments);
+        output(command)
+    }
+
+    /// Runs `futago apply` on the lab's inventory; it must succeed. Returns its stdout.
+    pub(crate) fn apply(&self, arguments: &[&str]) -> String {
+        let output = self.try_apply(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "apply: {}\n{text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    }
+
     /// `lab status --json`
     pub(crate) fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.run("status", &["--json"])).expect("read status")

@@ -1,0 +1,151 @@
+//! Replication between real hosts while things go wrong: links cut under a verified load, daemons killed.
+
+use std::fs;
+
+use crate::harness::{Lab, possible, signal, until};
+
+/// Small, so that whole disks can be compared.
+const DISK: &str = "256M";
+const DEVICE: &str = "/dev/drbd1";
+const A: &str = "ha-a";
+const B: &str = "ha-b";
+
+/// A provisioned pair: ha-a is Primary, an empty ext4 file system is on the device, nothing is mounted.
+fn pair() -> Lab {
+    let lab = Lab::up(&["--disk-size", DISK]);
+    lab.apply(&[]);
+    lab.run_in(A, "apt-get install -y -qq fio >/dev/null 2>&1");
+    lab
+}
+
+fn state(lab: &Lab, host: &str, verb: &str) -> String {
+    let output = lab.try_in(host, &format!("futago replica {verb} r0"));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn until_in_sync(lab: &Lab) {
+    until("both disks are UpToDate", || {
+        [A, B].iter().all(|host| {
+            state(lab, host, "cstate") == "Connected" && state(lab, host, "dstate") == "UpToDate/UpToDate"
+        })
+    });
+}
+
+/// The daemon's process, seen from outside.
+fn daemon(lab: &Lab, host: &str) -> u32 {
+    let pids = lab.processes(host, "futago-replicad.service");
+    *pids.iter().min().unwrap_or_else(|| panic!("no daemon on {host}"))
+}
+
+/// Checksum of what applications see of the backing disk, read past all caches, metadata left out.
+fn data_of(lab: &Lab, host: &str) -> String {
+    let size = "futago replica status r0 --statistics --verbose | sed -n 's/.*size:\\([0-9]*\\).*/\\1/p'";
+    let script =
+        format!("dd if=/dev/vdb1 iflag=direct bs=64k count=$(($({size}) / 64)) status=none | sha256sum");
+    lab.run_in(host, &script)
+}
+
+/// Both nodes Secondary and in sync: their data areas are the same, and the file system is whole.
+fn disks_are_equal_and_clean(lab: &Lab) {
+    until_in_sync(lab);
+    for host in [A, B] {
+        lab.run_in(host, "futago replica secondary r0");
+    }
+    assert_eq!(data_of(lab, A), data_of(lab, B), "the data areas differ");
+    lab.run_in(A, "futago replica primary r0");
+    lab.run_in(A, &format!("e2fsck -f -n {DEVICE}"));
+}
+
+/// fio writes and verifies while the link is cut and healed ten times; nobody but the peer notices.
+#[test]
+fn verified_writes_go_on_while_the_link_is_cut_and_healed_ten_times() {
+    if !possible() {
+        return;
+    }
+    let lab = pair();
+    lab.run_in(A, &format!("mount {DEVICE} /mnt"));
+    let job = "fio --name=load --directory=/mnt --size=48M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=8 \
+               --direct=1 --fsync=32 --verify=crc32c --verify_backlog=512 --time_based --runtime=600";
+    lab.run_in(A, &format!("systemd-run --quiet --unit=load {job}"));
+    for round in 0..10 {
+        lab.run("cut", &["local"]);
+        until("the Primary notices that the peer is gone", || state(&lab, A, "cstate") == "Connecting");
+        until("something is written alone", || out_of_sync(&lab) > 0);
+        lab.run("heal", &[]);
+        until_in_sync(&lab);
+        assert_eq!(lab.run_in(A, "systemctl is-active load"), "active", "fio failed in round {round}");
+    }
+    // The order to stop: what it has written is verified once more, by reading it back.
+    lab.run_in(A, "systemctl kill --signal=INT load; while systemctl is-active -q load; do sleep 0.1; done");
+    let log = lab.run_in(A, "journalctl -u load -o cat");
+    assert!(log.contains("err= 0") && !log.contains("verify failed") && !log.contains("bad magic"), "{log}");
+    lab.run_in(A, "umount /mnt");
+    disks_are_equal_and_clean(&lab);
+}
+
+fn out_of_sync(lab: &Lab) -> u64 {
+    let text = lab.run_in(A, "futago replica status r0 --verbose --statistics");
+    let number = text.split("out-of-sync:").nth(1).and_then(|rest| rest.split_whitespace().next());
+    number.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no out-of-sync in {text}"))
+}
+
+/// A daemon killed on either side costs no byte that was synced.
+#[test]
+fn a_killed_daemon_loses_nothing_that_was_flushed() {
+    if !possible() {
+        return;
+    }
+    let lab = pair();
+    lab.run_in(
+        A,
+        &format!("mount {DEVICE} /mnt && dd if=/dev/urandom of=/mnt/a bs=1M count=8 conv=fsync status=none"),
+    );
+
+    // On the Secondary: the Primary goes on, the peer comes back and catches up.
+    signal("KILL", daemon(&lab, B));
+    lab.run_in(A, "dd if=/dev/urandom of=/mnt/b bs=1M count=8 conv=fsync status=none");
+    until_in_sync(&lab);
+    let sums = lab.run_in(A, "cd /mnt && sha256sum a b");
+
+    // On the Primary: its device fails at once instead of hanging; the other host takes over with everything.
+    signal("KILL", daemon(&lab, A));
+    until("the device of the killed daemon fails", || {
+        !lab.try_in(A, "dd if=/dev/zero of=/mnt/c bs=4k count=1 conv=fsync status=none").status.success()
+    });
+    lab.run_in(A, "umount /mnt");
+    until_in_sync(&lab);
+    lab.run_in(B, &format!("futago replica primary r0 && mount {DEVICE} /mnt"));
+    assert_eq!(lab.run_in(B, "cd /mnt && sha256sum a b"), sums);
+    lab.run_in(B, "umount /mnt");
+    disks_are_equal_and_clean(&lab);
+}
+
+/// What the provisioner refuses, it refuses before it has changed anything that matters.
+#[test]
+fn a_disk_with_data_and_a_wrong_host_key_are_refused() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::up(&["--disk-size", DISK]);
+    lab.run_in(B, "mkfs.ext4 -q -L precious /dev/vdb");
+    let before = lab.run_in(B, "sha256sum < /dev/vdb");
+    let refused = lab.try_apply(&[]);
+    let said =
+        String::from_utf8_lossy(&refused.stdout).into_owned() + &String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("ext4") && said.contains("wipe") && said.contains("storage.yml:"), "{said}");
+    assert_eq!(lab.run_in(B, "sha256sum < /dev/vdb"), before, "the refused disk was written to");
+    lab.run_in(A, "! test -e /dev/vdb1");
+
+    let known = lab.folder().join("known_hosts");
+    let keys = fs::read_to_string(&known).expect("read known_hosts");
+    let (a, b) = keys.split_once('\n').expect("two hosts");
+    let foreign = b.split_once(' ').expect("a name and a key").1.lines().next().expect("a key");
+    let name = a.split_once(' ').expect("a name and a key").0;
+    fs::write(&known, format!("{name} {foreign}\n{b}")).expect("write known_hosts");
+    let refused = lab.try_apply(&[]);
+    let said =
+        String::from_utf8_lossy(&refused.stdout).into_owned() + &String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(said.contains("known_hosts:1") && said.matches("SHA256:").count() >= 2, "{said}");
+}
