@@ -50,8 +50,6 @@ pub(crate) fn start(
         root::name_partitions(&lab.root(host), number)?;
         extra.push(format!("--bind={}:{}", crate::sys::node(number).display(), root::SECOND_DISK));
     }
-    let segments = host.segments();
-    extra.extend(segments.map(|s| format!("--network-veth-extra={}:{}", host.port(s), s.interface())));
     let mut container = spawn(lab, host, image, &groups, &extra)?;
     let appeared = wait::until(APPEAR, interrupt, || {
         if let Some(status) = container.try_wait().context("look at the container")? {
@@ -59,8 +57,8 @@ pub(crate) fn start(
         }
         leader(lab, host, hierarchies)
     });
-    appeared.with_context(|| format!("power on {}{}", host.name, console_tail(lab, host)))?;
-    network::plug(lab, host, interrupt)
+    let leader = appeared.with_context(|| format!("power on {}{}", host.name, console_tail(lab, host)))?;
+    network::plug(lab, host, leader)
 }
 
 fn spawn(
@@ -79,7 +77,13 @@ fn spawn(
     command.arg("nsenter").arg(format!("--net={}", lab.netns_path().display()));
     command.args(["unshare", "--mount", "sh", "-c", root::MOUNT, "mount"]).args(mount).arg("--");
     command.args(["setsid", "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]);
-    command.args(["--settings=no", "--console=read-only", "--capability=all", "--link-journal=no"]);
+    command.args([
+        "--settings=no",
+        "--private-network",
+        "--console=read-only",
+        "--capability=all",
+        "--link-journal=no",
+    ]);
     command.args(["--resolv-conf=off", "--timezone=off", "--bind=/dev/fuse", "--bind=/dev/loop-control"]);
     command.arg(format!("--bind-ro=/dev:{}:norbind", root::DEVICES));
     command.arg(format!("--directory={}", root.display()));

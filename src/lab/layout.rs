@@ -185,6 +185,14 @@ impl Lab {
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The link-layer address of a host on a segment: locally administered, and the same after every power cut,
+    /// so that neighbours need not forget an old one first.
+    pub(crate) fn link_address(&self, host: &Host, segment: Segment) -> String {
+        let digest = Sha256::digest(format!("futago lab {} {}", self.name, host.port(segment)));
+        let tail: String = digest.iter().take(5).map(|byte| format!(":{byte:02x}")).collect();
+        format!("02{tail}")
+    }
+
     /// What belongs to one host.
     pub(crate) fn host_folder(&self, host: &Host) -> PathBuf {
         self.folder().join("hosts").join(host.name)

@@ -4,17 +4,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::child;
-use crate::interrupt::Interrupt;
 use crate::layout::{CONTROLLER, Host, Lab, PREFIX_BITS, Segment};
-use crate::wait;
-
-/// How long the container may take to make its cables.
-const CABLE: Duration = Duration::from_secs(10);
 
 /// Creates the namespace and its bridges; what exists is kept.
 pub(crate) fn ensure(lab: &Lab) -> anyhow::Result<()> {
@@ -34,15 +28,20 @@ pub(crate) fn ensure(lab: &Lab) -> anyhow::Result<()> {
     ip(lab, &["address", "replace", &controller, "dev", Segment::Public.as_str()])
 }
 
-/// Plugs the cables of a starting host into the bridges as soon as they are there.
-pub(crate) fn plug(lab: &Lab, host: &Host, interrupt: &Interrupt) -> anyhow::Result<()> {
+/// Gives a running host its network interfaces, each a cable into the bridge of its segment; what it has is kept.
+///
+/// Not left to nspawn: that wants a machine identity of the machine outside, which not every machine has.
+pub(crate) fn plug(lab: &Lab, host: &Host, leader: i32) -> anyhow::Result<()> {
     for segment in host.segments() {
-        let port = host.port(segment);
-        let bridge = segment.as_str();
-        let plugged = wait::until(CABLE, interrupt, || {
-            Ok(ip(lab, &["link", "set", "dev", &port, "master", bridge, "up"]).ok())
-        });
-        plugged.with_context(|| format!("plug {port} into bridge {bridge} of namespace {}", lab.netns()))?;
+        let (port, bridge) = (host.port(segment), segment.as_str());
+        if ip(lab, &["link", "show", "dev", &port]).is_err() {
+            let address = lab.link_address(host, segment);
+            let peer = ["name", segment.interface(), "address", &address, "netns", &leader.to_string()];
+            let words = [&["link", "add", "name", &port, "type", "veth", "peer"], peer.as_slice()].concat();
+            ip(lab, &words).with_context(|| format!("give {} its {}", host.name, segment.interface()))?;
+        }
+        ip(lab, &["link", "set", "dev", &port, "master", bridge, "up"])
+            .with_context(|| format!("plug {port} into bridge {bridge} of namespace {}", lab.netns()))?;
     }
     Ok(())
 }

@@ -123,8 +123,8 @@ fn again(
     for host in record.hosts() {
         match host::leader(lab, host, hierarchies)? {
             None => off.push(host),
-            // A host that rebooted by itself came back with loose cables.
-            Some(_) => network::plug(lab, host, interrupt)?,
+            // A host that rebooted by itself came back without cables.
+            Some(leader) => network::plug(lab, host, leader)?,
         }
     }
     if off.is_empty() {

@@ -1,0 +1,40 @@
+//! The article's walk-through from bare hosts to the resync after a power cut, as the program itself shows it.
+
+use serde_json::Value;
+
+use crate::harness::{Lab, output, possible, signal, until};
+
+#[test]
+fn the_demonstration_passes_and_leaves_nothing() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::named();
+    let output = output(lab.command("demo", &["--json"]));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let story = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{story}\n{stdout}", output.status);
+    let last: Value = serde_json::from_str(stdout.lines().next_back().expect("a line")).expect("an object");
+    assert_eq!(last["result"], "pass");
+    let steps = last["steps"].as_array().expect("steps");
+    assert!(
+        steps.len() > 10 && steps.iter().all(|step| step["ok"] == true && step["seconds"].is_f64()),
+        "{last}"
+    );
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn an_interrupted_demonstration_exits_with_130_and_leaves_nothing() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::named();
+    let mut demo = lab.start("demo", &[]);
+    until("the provisioner's log", || {
+        lab.folder().join(".futago").exists() || demo.try_wait().expect("look at demo").is_some()
+    });
+    signal("INT", demo.id());
+    assert_eq!(demo.wait().expect("reap demo").code(), Some(130));
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
