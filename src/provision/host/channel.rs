@@ -50,11 +50,17 @@ pub(super) fn privileged(target: &Target, script: &str) -> String {
 /// A running agent.
 pub(super) struct Agent {
     host: String,
-    reader: ChannelReadHalf,
     writer: ChannelWriteHalf<Msg>,
+    incoming: Incoming,
+    facts: Facts,
+}
+
+/// What comes from the agent, as far as it has come.
+struct Incoming {
+    reader: ChannelReadHalf,
     decoder: Decoder,
     log: Tail,
-    facts: Facts,
+    code: Option<u32>,
 }
 
 /// How the agent's channel went on.
@@ -107,17 +113,15 @@ impl Agent {
         let (reader, writer) = opened.await.map_err(|e| start_error(target, e.to_string()))?.split();
         let mut agent = Self {
             host: target.name.clone(),
-            reader,
             writer,
-            decoder: Decoder::default(),
-            log: Tail::default(),
+            incoming: Incoming { reader, decoder: Decoder::default(), log: Tail::default(), code: None },
             facts: Facts::default(),
         };
-        match tokio::time::timeout(HELLO_TIMEOUT, agent.next()).await {
-            Err(_) => Err(start_error(target, format!("it does not answer; {}", agent.log.said()))),
+        match tokio::time::timeout(HELLO_TIMEOUT, agent.incoming.next()).await {
+            Err(_) => Err(start_error(target, format!("it does not answer; {}", agent.incoming.log.said()))),
             Ok(Err(reason)) => Err(start_error(target, reason)),
             Ok(Ok(Event::Ended(code))) => match code {
-                Some(code) if NOT_EXECUTABLE.contains(&code) => Ok(None),
+                Some(code) if NOT_EXECUTABLE.contains(&code) && !agent.sudo_failed(target) => Ok(None),
                 code => Err(agent.start_failure(target, code)),
             },
             Ok(Ok(Event::Reply(Reply::Hello { version: VERSION, facts }))) => {
@@ -131,14 +135,19 @@ impl Agent {
     }
 
     fn start_failure(&self, target: &Target, code: Option<u32>) -> HostError {
-        let said = self.log.said();
+        let said = self.incoming.log.said();
         if code == Some(EXIT_BUSY.into()) {
             return HostError::Busy { host: target.name.clone(), holder: said };
         }
-        if target.user != "root" && said.contains("sudo:") {
+        if self.sudo_failed(target) {
             return HostError::Sudo { host: target.name.clone(), user: target.user.clone(), reason: said };
         }
         start_error(target, said)
+    }
+
+    /// It wants a password, is forbidden, or is not installed.
+    fn sudo_failed(&self, target: &Target) -> bool {
+        target.user != "root" && self.incoming.log.said().contains("sudo:")
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -160,9 +169,20 @@ impl Agent {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, String> {
         let request = frame::encode(&Request::Run(step.clone())).map_err(|e| e.to_string())?;
-        self.writer.data(request.as_slice()).await.map_err(|e| self.lost(&e.to_string()))?;
+        // An agent that has ended never makes room for the rest of a large request.
+        let mut early = tokio::select! {
+            sent = self.writer.data(request.as_slice()) => {
+                sent.map_err(|e| self.lost(&e.to_string()))?;
+                None
+            }
+            event = self.incoming.next() => Some(event?),
+        };
         loop {
-            match self.next().await? {
+            let event = match early.take() {
+                Some(event) => event,
+                None => self.incoming.next().await?,
+            };
+            match event {
                 Event::Reply(Reply::Progress(sign)) => progress(sign),
                 Event::Reply(Reply::Done(outcome)) => return Ok(outcome),
                 Event::Reply(Reply::Hello { .. }) => return Err("the agent answered out of turn".into()),
@@ -175,11 +195,26 @@ impl Agent {
     }
 
     fn lost(&self, what: &str) -> String {
-        format!("{what} in the middle of a step, which may have been done or not; {}", self.log.said())
+        format!(
+            "{what} in the middle of a step, which may have been done or not; {}",
+            self.incoming.log.said()
+        )
     }
 
+    /// Closes the agent's input and waits, with a bound, until it has ended and given up the host's lock.
+    pub(super) async fn close(mut self) {
+        if self.writer.eof().await.is_err() {
+            return;
+        }
+        let ended = async { while self.incoming.reader.wait().await.is_some() {} };
+        // An agent that does not end by itself ends with the connection.
+        let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+}
+
+impl Incoming {
+    /// The next whole reply, or the end. Nothing is lost when it is given up in the middle.
     async fn next(&mut self) -> Result<Event, String> {
-        let mut code = None;
         loop {
             if let Some(reply) = self.decoder.next().map_err(|e| format!("{e}; {}", self.log.said()))? {
                 return Ok(Event::Reply(reply));
@@ -188,21 +223,11 @@ impl Agent {
             match self.reader.wait().await {
                 Some(ChannelMsg::Data { data }) => self.decoder.push(&data),
                 Some(ChannelMsg::ExtendedData { data, .. }) => self.log.push(&data),
-                Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status),
+                Some(ChannelMsg::ExitStatus { exit_status }) => self.code = Some(exit_status),
                 Some(_) => {}
-                None => return Ok(Event::Ended(code)),
+                None => return Ok(Event::Ended(self.code)),
             }
         }
-    }
-
-    /// Closes the agent's input and waits, with a bound, until it has ended and given up the host's lock.
-    pub(super) async fn close(mut self) {
-        if self.writer.eof().await.is_err() {
-            return;
-        }
-        let ended = async { while self.reader.wait().await.is_some() {} };
-        // An agent that does not end by itself ends with the connection.
-        let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
     }
 }
 

@@ -1,21 +1,60 @@
 //! Whom we trust and how we say no, against a real SSH server on loopback that lets nobody in.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::server::{Auth, ChannelOpenHandle, Msg, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::*;
 
-struct Refuser;
+/// Lets nobody in, or everybody: then every command says this and ends with this code, without reading.
+#[derive(Clone, Copy)]
+enum Door {
+    Shut,
+    Open { says: &'static str, code: u32 },
+}
 
-impl russh::server::Handler for Refuser {
+impl russh::server::Handler for Door {
     type Error = russh::Error;
+
+    async fn auth_publickey(
+        &mut self,
+        _user: &str,
+        _key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        Ok(if matches!(self, Self::Open { .. }) { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Self::Open { says, code } = *self else { return Ok(()) };
+        session.channel_success(channel)?;
+        session.extended_data(channel, 1, says)?;
+        session.eof(channel)?;
+        // After the end of the output, as OpenSSH does when it was told the end of the input.
+        session.exit_status_request(channel, code)?;
+        session.close(channel)
+    }
 }
 
 fn key(seed: u8) -> PrivateKey {
@@ -31,8 +70,12 @@ fn fingerprint(seed: u8) -> String {
     key(seed).public_key().fingerprint(Default::default()).to_string()
 }
 
-/// A server with this host key; the port.
+/// A server with this host key that lets nobody in; the port.
 async fn server(seed: u8) -> u16 {
+    serve(seed, Door::Shut).await
+}
+
+async fn serve(seed: u8, door: Door) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let config = russh::server::Config {
@@ -45,7 +88,7 @@ async fn server(seed: u8) -> u16 {
         while let Ok((stream, _)) = listener.accept().await {
             let config = Arc::clone(&config);
             tokio::spawn(async move {
-                if let Ok(session) = russh::server::run_stream(config, stream, Refuser).await {
+                if let Ok(session) = russh::server::run_stream(config, stream, door).await {
                     let _ = session.await;
                 }
             });
@@ -72,7 +115,10 @@ fn target(folder: &TempDir, port: u16) -> Target {
 }
 
 async fn refusal(target: &Target) -> HostError {
-    let program = Program::at(Path::new("/etc/hosts")).unwrap();
+    // Larger than the window of a channel.
+    let file = target.identity.as_ref().unwrap().with_file_name("program");
+    fs::write(&file, vec![7; 8 << 20]).unwrap();
+    let program = Program::at(&file).unwrap();
     match connect_with(target, &program).await {
         Err(error) => error,
         Ok(_) => panic!("let in"),
@@ -174,4 +220,37 @@ async fn a_private_key_that_is_not_there_or_of_another_format_is_named() {
     assert!(text.starts_with("use the private key ") && text.contains("ssh-keygen -p"), "{text}");
     fs::remove_file(target.identity.as_ref().unwrap()).unwrap();
     assert!(matches!(refusal(&target).await, HostError::Identity { .. }));
+}
+
+async fn behind(door: Door, user: &str) -> HostError {
+    let folder = tempfile::tempdir().unwrap();
+    let port = serve(7, door).await;
+    refusal(&Target { accept_new: true, user: user.into(), ..target(&folder, port) }).await
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_take_the_program_ends_the_upload() {
+    let error = behind(Door::Open { says: "sh: read-only file system", code: 127 }, "root").await;
+    let HostError::Upload { reason, .. } = &error else { panic!("{error}") };
+    assert!(reason.ends_with("read-only file system"), "{error}");
+}
+
+#[tokio::test]
+async fn another_run_on_the_host_is_named() {
+    let error =
+        behind(Door::Open { says: "ann@laptop, process 7, since 12:00:00 UTC", code: 75 }, "root").await;
+    let wanted = "ha-a is being worked on by another run (ann@laptop, process 7, since 12:00:00 UTC); wait until it \
+                  has ended";
+    assert_eq!((error.to_string().as_str(), error.is_unreachable()), (wanted, false));
+}
+
+#[tokio::test]
+async fn a_user_who_cannot_become_root_is_told_what_to_set_up() {
+    let missing = behind(Door::Open { says: "sh: 1: sudo: not found", code: 127 }, "admin").await;
+    assert!(matches!(missing, HostError::Sudo { .. }), "{missing}");
+    let error = behind(Door::Open { says: "sudo: a password is required", code: 1 }, "admin").await;
+    let text = error.to_string();
+    for part in ["become root on ha-a as admin", "a password is required", "NOPASSWD", "ssh.user to root"] {
+        assert!(text.contains(part), "{text}");
+    }
 }

@@ -86,9 +86,13 @@ impl Program {
             }
             (status, tail)
         };
-        // A failed write shows in the exit status, with the reason in what the host said.
-        let (_, result) = tokio::join!(write, read);
-        Ok(result)
+        // A host that closes the channel never makes room for the rest: its end is the end, not ours.
+        let mut read = std::pin::pin!(read);
+        Ok(tokio::select! {
+            result = &mut read => result,
+            // A failed write shows in the exit status, with the reason in what the host said.
+            _ = write => read.await,
+        })
     }
 
     /// A shell on the host does this, because nothing of ours is there yet. No other programs than coreutils.
