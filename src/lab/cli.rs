@@ -200,8 +200,9 @@ fn run_up(args: UpArgs) -> anyhow::Result<u8> {
 fn run_down(args: &DownArgs) -> anyhow::Result<u8> {
     let lab = &args.lab.name;
     let keep = if args.purge { Keep::Nothing } else { Keep::Disks };
-    let _lock = up::lock(lab, &Interrupt::watch()?)?;
+    let lock = up::lock(lab, &Interrupt::watch()?)?;
     power::down(lab, keep, &control_group::hierarchies()?)?;
+    lock.retire();
     Ok(0)
 }
 

@@ -44,13 +44,13 @@ pub(crate) fn lock(lab: &Lab, interrupt: &Interrupt) -> anyhow::Result<Lock> {
 pub(crate) fn up(lab: &Lab, wish: &Wish, interrupt: &Interrupt) -> anyhow::Result<()> {
     requirements::install(interrupt)?;
     let hierarchies = control_group::hierarchies()?;
-    let _lock = lock(lab, interrupt)?;
+    let lock = lock(lab, interrupt)?;
     let existing = Record::load(lab)?.filter(|record| record.complete);
     match existing {
         Some(record) => again(lab, wish, &record, &hierarchies, interrupt),
         None => {
             let made = fresh(lab, wish, &hierarchies, interrupt);
-            undo(lab, made, Keep::Nothing, &hierarchies)
+            undo(lab, made, Keep::Nothing, &hierarchies).inspect_err(|_| lock.retire())
         }
     }
 }

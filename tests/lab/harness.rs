@@ -142,6 +142,8 @@ impl Lab {
         let mut found = Vec::new();
         found.extend(self.netns().exists().then(|| "the network namespace".to_owned()));
         found.extend(self.folder().exists().then(|| format!("the folder {folder}")));
+        let lock = format!("/run/futago/lab-{}.lock", self.name);
+        found.extend(Path::new(&lock).exists().then_some(lock));
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mounts");
         found
             .extend(mounts.lines().filter(|line| line.contains(&folder)).map(|line| format!("mount {line}")));

@@ -72,10 +72,11 @@ fn clear(lab: &Lab, interrupt: &Interrupt) -> anyhow::Result<()> {
 }
 
 fn take_down(lab: &Lab) -> anyhow::Result<()> {
-    let _lock = up::lock(lab, &Interrupt::never())?;
+    let lock = up::lock(lab, &Interrupt::never())?;
     let hierarchies = control_group::hierarchies()?;
     power::down(lab, Keep::Nothing, &hierarchies).context("remove the lab")?;
     let remains = power::remains(lab, &hierarchies)?;
     ensure!(remains.is_empty(), "still there: {}", remains.join(", "));
+    lock.retire();
     Ok(())
 }
