@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use crate::bench::{self, Subject};
 use crate::control_group;
 use crate::demo;
 use crate::exec;
@@ -41,7 +42,18 @@ pub enum Command {
     Heal(HealArgs),
     /// Show it all: boot a pair, provision it, fail over, cut power, resync, every step verified.
     Demo(DemoArgs),
+    /// Measure on a pair of its own and take it down again: figures side by side, in one run.
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
 }
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  futago lab bench apply                   a table on stdout, progress on stderr
+  futago lab bench replication --runs 5
+  futago lab bench apply --json | jq '.rows[] | {system, median}'
+
+Measure with a release build on an idle machine; the table ends with the load it began under.";
 
 #[derive(Debug, Args)]
 struct NameArg {
@@ -139,6 +151,23 @@ pub struct DemoArgs {
     keep: bool,
 }
 
+/// Arguments of `lab bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[arg(value_enum)]
+    subject: Subject,
+    /// The lab to make for it.
+    #[arg(long, value_name = "NAME", default_value = bench::OWN_LAB)]
+    name: Lab,
+    /// How often to take each figure [default: apply 5, replication 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: Option<u32>,
+    /// End with one JSON object on stdout instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `lab exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
@@ -175,6 +204,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Cut(args) => run_cut(&args),
         Command::Heal(args) => run_heal(&args),
         Command::Demo(args) => run_demo(&args),
+        Command::Bench(args) => run_bench(&args),
         Command::Exec(args) => run_exec(&args),
         Command::Ssh(args) => run_ssh(&args),
     };
@@ -267,6 +297,18 @@ fn run_demo(args: &DemoArgs) -> anyhow::Result<u8> {
         print!("{report}");
     }
     Ok(if report.passed() { 0 } else { 1 })
+}
+
+fn run_bench(args: &BenchArgs) -> anyhow::Result<u8> {
+    let report = bench::run(args.subject, &args.name, args.runs, &Interrupt::watch()?)?;
+    eprintln!();
+    if args.json {
+        eprint!("{report}");
+        println!("{}", report.json());
+    } else {
+        print!("{report}");
+    }
+    Ok(0)
 }
 
 fn run_exec(args: &ExecArgs) -> anyhow::Result<u8> {

@@ -5,6 +5,7 @@
 //! `/var/lib/futago/lab/NAME` and those that carry a host's machine identity. So whatever is killed at
 //! whatever moment, `lab down` finds what is left. A lab never gives the machine a route or an address.
 
+mod bench;
 mod child;
 pub mod cli;
 mod control_group;
@@ -19,12 +20,14 @@ mod interrupt;
 mod layout;
 mod lock;
 mod network;
+mod own;
 mod packages;
 mod power;
 mod record;
 mod requirements;
 mod root;
 mod sources;
+mod stage;
 mod status;
 mod sys;
 mod up;

@@ -5,19 +5,35 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::stage::Stage;
 use crate::layout::{Host, PAIR};
 use crate::power;
+use crate::stage::{self, Stage, Status};
 use crate::up::{self, Wish};
 use crate::wait;
+
+/// What the steps hand on to each other.
+#[derive(Debug)]
+pub(crate) struct Story {
+    pub(crate) stage: Stage,
+    /// The time stamp that must have reached the other host.
+    stamp: String,
+    /// The checksum of what must have reached the other host.
+    checksum: String,
+}
+
+impl Story {
+    pub(crate) fn on(stage: Stage) -> Self {
+        Self { stage, stamp: String::new(), checksum: String::new() }
+    }
+}
 
 /// A step: what it shows, and how.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    pub(crate) perform: fn(&mut Stage) -> anyhow::Result<()>,
+    pub(crate) perform: fn(&mut Story) -> anyhow::Result<()>,
 }
 
-const fn step(name: &'static str, perform: fn(&mut Stage) -> anyhow::Result<()>) -> Step {
+const fn step(name: &'static str, perform: fn(&mut Story) -> anyhow::Result<()>) -> Step {
     Step { name, perform }
 }
 
@@ -54,80 +70,71 @@ const SOON: Duration = Duration::from_secs(30);
 /// For a whole sync of the disk.
 const SYNC: Duration = Duration::from_secs(300);
 
-fn boot(stage: &mut Stage) -> anyhow::Result<()> {
-    up::up(&stage.lab, &Wish::default(), &stage.interrupt)?;
+fn boot(story: &mut Story) -> anyhow::Result<()> {
+    up::up(&story.stage.lab, &Wish::default(), &story.stage.interrupt)?;
     for host in [A, B] {
-        let name = stage.shell(host, "uname -n")?;
+        let name = story.stage.shell(host, "uname -n")?;
         ensure!(name == host.fqdn, "{} calls itself {name}", host.name);
-        let bare = stage.quietly(host, "! test -e /dev/vdb1 && ! test -e /usr/local/sbin/futago")?;
+        let bare = story.stage.quietly(host, "! test -e /dev/vdb1 && ! test -e /usr/local/sbin/futago")?;
         ensure!(bare.ok, "{} is not bare", host.name);
     }
     Ok(())
 }
 
-fn apply(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.provision("apply")?;
+fn apply(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.provision("apply")?;
     for host in [A, B] {
-        stage.shell(host, "systemctl is-active futago-replicad")?;
+        story.stage.shell(host, "systemctl is-active futago-replicad")?;
     }
     Ok(())
 }
 
-fn apply_again(stage: &mut Stage) -> anyhow::Result<()> {
-    let said = stage.provision("apply")?;
+fn apply_again(story: &mut Story) -> anyhow::Result<()> {
+    stage::nothing_changed(&story.stage.provision("apply")?)
+}
+
+fn both_up_to_date(story: &mut Story) -> anyhow::Result<()> {
     for host in [A, B] {
-        let recap = said.lines().find(|line| line.starts_with(host.name) && line.contains(" changed="));
-        let recap = recap.with_context(|| format!("the recap has no line for {}", host.name))?;
-        ensure!(
-            recap.contains(" changed=0 ") && recap.contains(" failed=0 "),
-            "not without changes: {recap}"
-        );
+        story.stage.until(host, "both disks are UpToDate", SYNC, Status::is_in_sync)?;
     }
     Ok(())
 }
 
-fn both_up_to_date(stage: &mut Stage) -> anyhow::Result<()> {
-    for host in [A, B] {
-        stage.until(host, "both disks are UpToDate", SYNC, super::stage::Status::is_in_sync)?;
+fn make_a_file(story: &mut Story) -> anyhow::Result<()> {
+    if story.stage.status(A)?.role() != "Primary" {
+        story.stage.shell(A, "futago replica primary r0")?;
     }
-    Ok(())
-}
-
-fn make_a_file(stage: &mut Stage) -> anyhow::Result<()> {
-    if stage.status(A)?.role() != "Primary" {
-        stage.shell(A, "futago replica primary r0")?;
-    }
-    let kind = stage.shell(A, "blkid --output value --match-tag TYPE /dev/drbd1")?;
+    let kind = story.stage.shell(A, "blkid --output value --match-tag TYPE /dev/drbd1")?;
     ensure!(kind == "ext4", "/dev/drbd1 holds {kind:?} instead of ext4");
-    stage.shell(A, "mount /dev/drbd1 /mnt")?;
-    stage.shell(A, &format!("touch {FILE}"))?;
-    stage.shell(A, &format!("ls -l {FILE}"))?;
+    story.stage.shell(A, "mount /dev/drbd1 /mnt")?;
+    story.stage.shell(A, &format!("touch {FILE}"))?;
+    story.stage.shell(A, &format!("ls -l {FILE}"))?;
     Ok(())
 }
 
-fn refuse_secondary(stage: &mut Stage) -> anyhow::Result<()> {
-    let said = stage.try_shell(A, "futago replica secondary r0")?;
+fn refuse_secondary(story: &mut Story) -> anyhow::Result<()> {
+    let said = story.stage.try_shell(A, "futago replica secondary r0")?;
     ensure!(!said.ok, "a mounted Primary has become Secondary");
     ensure!(said.text.contains("/mnt"), "the refusal does not say who holds the device: {}", said.text);
-    ensure!(stage.status(A)?.role() == "Primary", "the refusal has changed the role");
+    ensure!(story.stage.status(A)?.role() == "Primary", "the refusal has changed the role");
     Ok(())
 }
 
-fn hand_over(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.shell(A, "umount /mnt")?;
-    stage.shell(A, "futago replica secondary r0")?;
-    stage.until(A, "role:Secondary", SOON, |status| status.role() == "Secondary")?;
+fn hand_over(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.shell(A, "umount /mnt")?;
+    story.stage.shell(A, "futago replica secondary r0")?;
+    story.stage.until(A, "role:Secondary", SOON, |status| status.role() == "Secondary")?;
     Ok(())
 }
 
-fn watch_a_sync(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.shell(B, "futago replica invalidate r0")?;
-    let said = stage.try_shell(B, "futago replica primary r0")?;
+fn watch_a_sync(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.shell(B, "futago replica invalidate r0")?;
+    let said = story.stage.try_shell(B, "futago replica primary r0")?;
     ensure!(!said.ok, "ha-b became Primary while its disk is inconsistent");
     let seen_midway = Cell::new(false);
     let shown = Cell::new(-1.0);
-    let finished = wait::until(SYNC, &stage.interrupt, || {
-        let status = stage.status(B)?;
+    let finished = wait::until(SYNC, &story.stage.interrupt, || {
+        let status = story.stage.status(B)?;
         let percent = status.percent_in_sync()?;
         if status.replication() == "SyncTarget" {
             seen_midway.set(seen_midway.get() || (percent > 0.0 && percent < 100.0));
@@ -141,23 +148,23 @@ fn watch_a_sync(stage: &mut Stage) -> anyhow::Result<()> {
     });
     finished.context("wait until ha-b has everything")?;
     ensure!(seen_midway.get(), "the sync was never seen on its way");
-    stage.shell(B, "futago replica status r0")?;
+    story.stage.shell(B, "futago replica status r0")?;
     Ok(())
 }
 
-fn take_over_in_order(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.shell(B, "futago replica primary r0")?;
-    stage.shell(B, "mount /dev/drbd1 /mnt")?;
-    stage.shell(B, &format!("ls -l {FILE}"))?;
+fn take_over_in_order(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.shell(B, "futago replica primary r0")?;
+    story.stage.shell(B, "mount /dev/drbd1 /mnt")?;
+    story.stage.shell(B, &format!("ls -l {FILE}"))?;
     Ok(())
 }
 
-fn touch_the_file(stage: &mut Stage) -> anyhow::Result<()> {
-    let before = time_stamp(stage, B)?;
-    stage.shell(B, &format!("touch {FILE} && sync"))?;
-    stage.shell(B, &format!("ls -l --time-style=full-iso {FILE}"))?;
-    stage.stamp = time_stamp(stage, B)?;
-    ensure!(stage.stamp != before, "the time stamp has not changed");
+fn touch_the_file(story: &mut Story) -> anyhow::Result<()> {
+    let before = time_stamp(&story.stage, B)?;
+    story.stage.shell(B, &format!("touch {FILE} && sync"))?;
+    story.stage.shell(B, &format!("ls -l --time-style=full-iso {FILE}"))?;
+    story.stamp = time_stamp(&story.stage, B)?;
+    ensure!(story.stamp != before, "the time stamp has not changed");
     Ok(())
 }
 
@@ -167,40 +174,40 @@ fn time_stamp(stage: &Stage, host: &Host) -> anyhow::Result<String> {
     Ok(said.text)
 }
 
-fn cut_power(stage: &mut Stage) -> anyhow::Result<()> {
-    eprintln!("# futago lab power-off ha-b --name {}", stage.lab);
-    let lock = up::lock(&stage.lab, &stage.interrupt)?;
-    power::cut(&stage.lab, B, &stage.hierarchies)?;
+fn cut_power(story: &mut Story) -> anyhow::Result<()> {
+    eprintln!("# futago lab power-off ha-b --name {}", story.stage.lab);
+    let lock = up::lock(&story.stage.lab, &story.stage.interrupt)?;
+    power::cut(&story.stage.lab, B, &story.stage.hierarchies)?;
     drop(lock);
-    stage.until(A, "connection:Connecting", SOON, |status| status.connection() == "Connecting")?;
+    story.stage.until(A, "connection:Connecting", SOON, |status| status.connection() == "Connecting")?;
     Ok(())
 }
 
-fn take_over_after_power_cut(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.shell(A, "futago replica primary r0")?;
-    stage.shell(A, "mount /dev/drbd1 /mnt")?;
-    stage.shell(A, "ls -l --time-style=full-iso /mnt")?;
-    let found = time_stamp(stage, A)?;
-    ensure!(found == stage.stamp, "ha-a has the time stamp {found}, but ha-b wrote {}", stage.stamp);
+fn take_over_after_power_cut(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.shell(A, "futago replica primary r0")?;
+    story.stage.shell(A, "mount /dev/drbd1 /mnt")?;
+    story.stage.shell(A, "ls -l --time-style=full-iso /mnt")?;
+    let found = time_stamp(&story.stage, A)?;
+    ensure!(found == story.stamp, "ha-a has the time stamp {found}, but ha-b wrote {}", story.stamp);
     Ok(())
 }
 
-fn write_alone(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.shell(A, &format!("rm {FILE}"))?;
-    stage.shell(A, &format!("head --bytes={DATA_MIB}M /dev/urandom > /mnt/data && sync"))?;
-    stage.checksum = stage.shell(A, "sha256sum < /mnt/data")?;
-    let lacking = stage.status(A)?.out_of_sync_kib()?;
+fn write_alone(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.shell(A, &format!("rm {FILE}"))?;
+    story.stage.shell(A, &format!("head --bytes={DATA_MIB}M /dev/urandom > /mnt/data && sync"))?;
+    story.checksum = story.stage.shell(A, "sha256sum < /mnt/data")?;
+    let lacking = story.stage.status(A)?.out_of_sync_kib()?;
     eprintln!("ha-b lacks {lacking} KiB");
     ensure!(lacking >= f64::from(DATA_MIB * 1024), "ha-b lacks only {lacking} KiB of what was written");
     Ok(())
 }
 
-fn return_and_resync(stage: &mut Stage) -> anyhow::Result<()> {
-    eprintln!("# futago lab power-on ha-b --name {}", stage.lab);
-    up::power_on(&stage.lab, B, &stage.hierarchies, &stage.interrupt)?;
-    stage.shell(B, "systemctl start futago-replicad")?;
-    stage.try_shell(B, "futago replica status r0")?;
-    let status = stage.until(B, "both disks are UpToDate", SYNC, super::stage::Status::is_in_sync)?;
+fn return_and_resync(story: &mut Story) -> anyhow::Result<()> {
+    eprintln!("# futago lab power-on ha-b --name {}", story.stage.lab);
+    up::power_on(&story.stage.lab, B, &story.stage.hierarchies, &story.stage.interrupt)?;
+    story.stage.shell(B, "systemctl start futago-replicad")?;
+    story.stage.try_shell(B, "futago replica status r0")?;
+    let status = story.stage.until(B, "both disks are UpToDate", SYNC, Status::is_in_sync)?;
     let (received, size) = (status.received_kib()?, status.size_kib()?);
     eprintln!("ha-b received {received} of {size} KiB");
     ensure!(received >= f64::from(DATA_MIB * 1024), "ha-b received less than it lacked");
@@ -208,18 +215,21 @@ fn return_and_resync(stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_what_was_written_alone(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.shell(A, "umount /mnt")?;
-    stage.shell(A, "futago replica secondary r0")?;
-    stage.shell(B, "futago replica primary r0")?;
-    stage.shell(B, "mount /dev/drbd1 /mnt")?;
-    stage.shell(B, "ls -l /mnt")?;
-    let found = stage.shell(B, "sha256sum < /mnt/data")?;
-    if found != stage.checksum {
+fn read_what_was_written_alone(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.shell(A, "umount /mnt")?;
+    story.stage.shell(A, "futago replica secondary r0")?;
+    story.stage.shell(B, "futago replica primary r0")?;
+    story.stage.shell(B, "mount /dev/drbd1 /mnt")?;
+    story.stage.shell(B, "ls -l /mnt")?;
+    let found = story.stage.shell(B, "sha256sum < /mnt/data")?;
+    if found != story.checksum {
         bail!("what ha-a wrote reads differently on ha-b");
     }
-    ensure!(!stage.quietly(B, &format!("test -e {FILE}"))?.ok, "the file that ha-a removed is still there");
-    stage.shell(B, "umount /mnt && futago replica secondary r0")?;
-    stage.shell(A, "futago replica primary r0")?;
+    ensure!(
+        !story.stage.quietly(B, &format!("test -e {FILE}"))?.ok,
+        "the file that ha-a removed is still there"
+    );
+    story.stage.shell(B, "umount /mnt && futago replica secondary r0")?;
+    story.stage.shell(A, "futago replica primary r0")?;
     Ok(())
 }

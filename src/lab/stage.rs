@@ -1,16 +1,18 @@
-//! What the steps of the story work with: two hosts, their terminals, and what was seen so far.
+//! What the verbs that tell or measure something work with: two hosts, their terminals, the provisioner.
+//!
+//! Nothing here knows what is told or measured.
 
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::child;
 use crate::control_group::{self, Hierarchies};
 use crate::host;
 use crate::interrupt::Interrupt;
-use crate::layout::{Host, Lab};
+use crate::layout::{Host, Lab, PAIR};
 use crate::wait::{self, WaitError};
 
 /// For one command in a host.
@@ -24,10 +26,6 @@ pub(crate) struct Stage {
     pub(crate) lab: Lab,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) interrupt: Interrupt,
-    /// The time stamp that must have reached the other host.
-    pub(crate) stamp: String,
-    /// The checksum of what must have reached the other host.
-    pub(crate) checksum: String,
 }
 
 /// What a command in a host said, and whether it succeeded.
@@ -43,8 +41,6 @@ impl Stage {
             lab: lab.clone(),
             hierarchies: control_group::hierarchies()?,
             interrupt: interrupt.clone(),
-            stamp: String::new(),
-            checksum: String::new(),
         })
     }
 
@@ -82,6 +78,16 @@ impl Stage {
         }
     }
 
+    /// Runs a shell command in a host without showing anything and returns what it said on stdout. It must
+    /// succeed.
+    pub(crate) fn answer(&self, host: &Host, line: &str, limit: Duration) -> anyhow::Result<String> {
+        let leader = host::running(&self.lab, host, &self.hierarchies)?;
+        let mut command = host::inside(leader);
+        command.args(["sh", "-c", line]);
+        let output = child::run_for(&mut command, "", limit, &self.interrupt);
+        Ok(text(&output.with_context(|| format!("run `{line}` on {}", host.name))?.stdout))
+    }
+
     /// What the replication daemon of a host says of r0.
     pub(crate) fn status(&self, host: &Host) -> anyhow::Result<Status> {
         let said = self.quietly(host, "futago replica status --json r0")?;
@@ -111,11 +117,8 @@ impl Stage {
 
     /// Runs this program's provisioner on the lab's inventory, live, and returns what it said on stdout.
     pub(crate) fn provision(&self, verb: &str) -> anyhow::Result<String> {
-        let program = std::env::current_exe().context("find this program")?;
-        let mut command = Command::new(program);
-        command.arg(verb).arg("-i").arg(self.lab.inventory());
         eprintln!("# futago {verb} -i {}", self.lab.inventory().display());
-        match child::run_shown(&mut command, APPLY, &self.interrupt) {
+        match child::run_shown(&mut self.provisioner(verb)?, APPLY, &self.interrupt) {
             Ok(output) => Ok(text(&output.stdout)),
             Err(child::ChildError::Failed { output, .. }) => {
                 bail!("futago {verb} failed ({})", output.status)
@@ -124,9 +127,16 @@ impl Stage {
         }
     }
 
+    /// The command for it.
+    pub(crate) fn provisioner(&self, verb: &str) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe().context("find this program")?);
+        command.arg(verb).arg("-i").arg(self.lab.inventory());
+        Ok(command)
+    }
+
     /// Shows what may explain a failure. Nothing here may fail itself.
     pub(crate) fn explain(&self) {
-        for host in &crate::layout::PAIR {
+        for host in &PAIR {
             for line in [
                 "futago replica status r0",
                 "journalctl --unit futago-replicad --lines 30 --no-pager --output short",
@@ -194,6 +204,19 @@ impl Status {
     pub(crate) fn is_in_sync(&self) -> bool {
         self.connection() == "Connected" && self.disk() == "UpToDate" && self.peer_disk() == "UpToDate"
     }
+}
+
+/// An error unless the provisioner said that it found nothing to do on either host.
+pub(crate) fn nothing_changed(said: &str) -> anyhow::Result<()> {
+    for host in &PAIR {
+        let recap = said.lines().find(|line| line.starts_with(host.name) && line.contains(" changed="));
+        let recap = recap.with_context(|| format!("the recap has no line for {}", host.name))?;
+        ensure!(
+            recap.contains(" changed=0 ") && recap.contains(" failed=0 "),
+            "not without changes: {recap}"
+        );
+    }
+    Ok(())
 }
 
 fn text(bytes: &[u8]) -> String {
