@@ -400,3 +400,6 @@ fn disk_state(superblock: &Superblock) -> DiskState {
         _ => DiskState::Consistent,
     }
 }
+
+#[cfg(test)]
+mod tests;
