@@ -205,15 +205,17 @@ impl Engine {
         }
         let alone = run.remote == Remote::Alone;
         let promises = run.purposes.iter().any(|p| matches!(p, Purpose::Front(_) | Purpose::Demote));
-        let unnamed = self.link.mirror().is_none() && !self.requests.is_named();
-        if alone && promises && run.covers > self.flusher.durable && unnamed {
+        let unnamed = alone && self.link.mirror().is_none() && !self.requests.is_named();
+        if promises && run.covers > self.flusher.durable && unnamed {
             if !self.link.is_comparing() {
                 self.name_lone_generation();
             }
             return false;
         }
         let Some(run) = self.flusher.run.take() else { return false };
-        self.flusher.durable = run.covers;
+        if !unnamed {
+            self.flusher.durable = run.covers;
+        }
         run.purposes.into_iter().for_each(|p| self.flush_served(p, !alone));
         true
     }
