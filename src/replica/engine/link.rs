@@ -257,6 +257,10 @@ impl Engine {
             .any(|io| matches!(io, Io::PeerWrite { .. } | Io::PeerFlush { .. } | Io::ResyncRead { .. }))
     }
 
+    pub(super) fn has_peer_writes(&self) -> bool {
+        self.ios.values().any(|io| matches!(io, Io::PeerWrite { .. }))
+    }
+
     pub(super) fn enter(&mut self, phase: Phase) {
         if let Some(session) = self.link.session_mut() {
             session.phase = phase;

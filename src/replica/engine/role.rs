@@ -92,6 +92,11 @@ impl Engine {
             self.refuse_command(token, reason, &detail);
             return true;
         }
+        if self.has_peer_writes() {
+            // What a lost peer has sent may still be on its way to the disk: it must not come after what
+            // applications write here.
+            return false;
+        }
         match self.link.joined().map(|s| s.id) {
             Some(link) => {
                 self.role = RoleState::Asking { token, force, asked: true };

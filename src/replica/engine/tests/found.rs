@@ -17,3 +17,20 @@ fn a_background_flush_without_the_peer_promises_nothing() {
     bench.metadata();
     assert_eq!(bench.taken_answer(), Some((Slot(FRONT + 1), Ok(()))));
 }
+
+#[test]
+fn promotion_waits_for_writes_of_the_lost_peer() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerState { role: Role::Primary, ..bench.peer() };
+    let link = bench.connect(1, peer);
+    bench.receive(link, Message::Write { id: 1, range: block(5) });
+    let (slow, _) = bench.taken_write().unwrap();
+    bench.lose(link);
+    let token = bench.command(Command::Primary { force: false });
+    let exports = |b: &Bench| b.todo.iter().any(|a| matches!(a, Action::StartExport { .. }));
+    assert!(!exports(&bench), "an old write could come after a new one");
+    bench.done(slow);
+    assert!(exports(&bench));
+    bench.event(Event::ExportStarted);
+    assert_eq!(bench.taken_reply(token), Some(Ok(())));
+}
