@@ -42,8 +42,8 @@ pub(super) enum RoleState {
     Primary,
     /// The device is being taken away.
     Unexporting { token: Token, leave: Leave },
-    /// It is gone; flushing and storing.
-    Demoting { token: Token, leave: Leave },
+    /// It is gone; waiting for what is in flight, then flushing and storing.
+    Demoting { token: Token, leave: Leave, flushing: bool },
 }
 
 impl RoleState {
@@ -82,6 +82,9 @@ impl Engine {
     pub(super) fn advance_role(&mut self) -> bool {
         if self.is_failed() {
             return false;
+        }
+        if self.advance_demotion() {
+            return true;
         }
         let RoleState::Asking { token, force, asked: false } = self.role else { return false };
         if self.link.is_joining() || !self.store.is_idle() {
@@ -246,12 +249,22 @@ impl Engine {
 
     pub(super) fn export_stopped(&mut self) {
         let RoleState::Unexporting { token, leave } = self.role else { return };
-        self.role = RoleState::Demoting { token, leave };
+        self.role = RoleState::Demoting { token, leave, flushing: false };
         if self.is_failed() {
             self.demotion_stored();
-        } else {
-            self.request_flush(Purpose::Demote);
         }
+    }
+
+    /// The device may have been taken away under its users: their writes that are left go the whole way, as
+    /// long as this node still is the one that writes.
+    fn advance_demotion(&mut self) -> bool {
+        let RoleState::Demoting { token, leave, flushing: false } = self.role else { return false };
+        if self.requests.pending() > 0 {
+            return false;
+        }
+        self.role = RoleState::Demoting { token, leave, flushing: true };
+        self.request_flush(Purpose::Demote);
+        true
     }
 
     pub(super) fn demotion_flushed(&mut self) {
@@ -260,7 +273,7 @@ impl Engine {
     }
 
     pub(super) fn demotion_stored(&mut self) {
-        let RoleState::Demoting { token, leave } = self.role else { return };
+        let RoleState::Demoting { token, leave, .. } = self.role else { return };
         self.role = RoleState::Secondary;
         self.log(LogLevel::Info, "role:Primary -> Secondary".to_owned());
         self.announce();

@@ -34,3 +34,28 @@ fn promotion_waits_for_writes_of_the_lost_peer() {
     bench.event(Event::ExportStarted);
     assert_eq!(bench.taken_reply(token), Some(Ok(())));
 }
+
+#[test]
+fn a_device_that_was_taken_away_is_demoted_only_when_its_writes_are_over() {
+    let (mut bench, link) = Bench::primary();
+    bench.front(0, FrontOp::Write(block(5)));
+    bench.front(1, FrontOp::Write(block(5)));
+    let token = bench.command(Command::Secondary);
+    bench.event(Event::ExportStopped);
+    bench.disk();
+    let mut id = 1;
+    while bench.taken_reply(token).is_none() {
+        assert_eq!(bench.engine.role.visible(), Role::Secondary);
+        bench.receive(link, Message::RoleAsk);
+        assert_eq!(bench.sent("RoleAnswer"), Some(Message::RoleAnswer { granted: false }));
+        if bench.sent("Write").is_some() {
+            bench.receive(link, Message::WriteAck { id });
+            id += 1;
+        }
+        if let Some(Message::Flush { id }) = bench.sent("Flush") {
+            bench.receive(link, Message::FlushAck { id });
+        }
+        bench.disk();
+    }
+    assert_eq!(id, 3, "demoted with a write left");
+}
