@@ -187,8 +187,10 @@ impl Engine {
         if begins {
             self.bitmap.set_all();
         }
-        let (new, base) = (self.rng.generation(), self.rng.generation());
+        let (new, base, bytes) = (self.rng.generation(), self.rng.generation(), self.device_bytes());
         self.store.push(Job::new(Then::Promoted).bitmap().superblock(move |s| {
+            // A device that was seen never shrinks.
+            s.agreed_bytes = bytes;
             s.primary = true;
             s.consistent = true;
             s.was_up_to_date = true;
