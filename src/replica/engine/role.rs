@@ -179,6 +179,8 @@ impl Engine {
 
     fn store_promotion(&mut self, token: Token, force: bool) {
         self.role = RoleState::Storing { token };
+        // Who gave up what is there now did not mean what is written from now on.
+        self.link.discard_my_data = false;
         let forced = self.disk != DiskState::UpToDate && force;
         let begins = self.disk == DiskState::Inconsistent;
         if forced {

@@ -69,3 +69,14 @@ fn the_size_of_a_device_that_was_made_is_not_reduced_by_a_smaller_peer() {
     assert_eq!(bench.engine.device_bytes(), bench.engine.layout.data_bytes);
     assert!(bench.sent("Goodbye").is_some(), "a smaller peer is accepted");
 }
+
+#[test]
+fn giving_up_data_is_forgotten_when_new_data_is_written() {
+    let mut bench = Bench::new(|_| {});
+    bench.command(Command::Connect { discard_my_data: true });
+    bench.promote(None);
+    let peer = bench.peer();
+    bench.connect(1, peer);
+    let Some(Message::State(state)) = bench.sent("State") else { panic!("no handshake") };
+    assert!(!state.discard_my_data);
+}
