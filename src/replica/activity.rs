@@ -202,9 +202,11 @@ impl ActivityLog {
     /// The transaction `stored` is durable: its extents are hot.
     pub fn committed(&mut self, stored: &Transaction) {
         self.committing = false;
+        self.clock += 1;
         for extent in &stored.extents {
             self.wanted.remove(extent);
-            self.hot.entry(*extent).or_default();
+            // As if just used: the write that waits for it, and for another one, must find it still hot.
+            self.hot.entry(*extent).or_insert(Hot { writes: 0, last_use: self.clock });
         }
     }
 
@@ -255,6 +257,39 @@ mod tests {
         assert!(!log.begin(at(0)), "a leaving extent takes no new writes");
         let Step::Commit(stored) = log.evicted() else { panic!("no transaction") };
         assert!(stored.extents.contains(&1) && !stored.extents.is_empty());
+    }
+
+    #[test]
+    fn a_write_across_two_extents_is_not_kept_waiting_for_ever() {
+        let mut log = ActivityLog::new(2, 0);
+        for extent in [0, 1] {
+            assert!(!log.begin(at(extent)));
+            let Step::Commit(stored) = log.step() else { panic!("no transaction") };
+            log.committed(&stored);
+            assert!(log.begin(at(extent)));
+        }
+        let across = Range { offset: 3 * EXTENT_BYTES - 4096, len: 8192 };
+        log.end(at(0));
+        let mut begun = false;
+        for round in 0..10 {
+            begun = log.begin(across);
+            if begun {
+                break;
+            }
+            let stored = match log.step() {
+                Step::Idle => continue,
+                Step::Commit(stored) => stored,
+                Step::Evict => {
+                    let Step::Commit(stored) = log.evicted() else { panic!("no transaction") };
+                    stored
+                }
+            };
+            log.committed(&stored);
+            if round == 0 {
+                log.end(at(1));
+            }
+        }
+        assert!(begun);
     }
 
     #[test]
