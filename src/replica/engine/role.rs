@@ -230,6 +230,10 @@ impl Engine {
     pub(super) fn export_failed(&mut self, reason: String) {
         let RoleState::Exporting { token } = self.role else { return };
         self.role = RoleState::Undoing { token };
+        if self.is_failed() {
+            self.promotion_undone(reason);
+            return;
+        }
         self.store.push(Job::new(Then::PromotionUndone { reason }).superblock(|s| s.primary = false));
     }
 

@@ -36,6 +36,22 @@ fn promotion_waits_for_writes_of_the_lost_peer() {
 }
 
 #[test]
+fn a_device_that_cannot_be_made_on_a_failed_disk_is_answered() {
+    let mut bench = Bench::new(|_| {});
+    let peer = bench.peer();
+    let link = bench.connect(1, peer);
+    let token = bench.command(Command::Primary { force: false });
+    bench.receive(link, Message::RoleAnswer { granted: true });
+    bench.front(0, FrontOp::Read(block(0)));
+    let (io, _) = bench.taken_read().unwrap();
+    bench.failed(io);
+    bench.event(Event::ExportFailed { reason: "no loop device".into() });
+    assert!(bench.taken_reply(token).unwrap().is_err());
+    let down = bench.command(Command::Down);
+    assert_eq!(bench.taken_reply(down), Some(Ok(())), "and the resource can be taken down");
+}
+
+#[test]
 fn a_device_that_was_taken_away_is_demoted_only_when_its_writes_are_over() {
     let (mut bench, link) = Bench::primary();
     bench.front(0, FrontOp::Write(block(5)));
