@@ -211,10 +211,12 @@ impl Engine {
     }
 
     fn advance_leaving(&mut self) -> bool {
-        if !matches!(self.link.wire, Wire::StandAlone) || !self.store.is_idle() || !self.ios.is_empty() {
+        let Some((token, leave)) = self.waiters.leaving else { return false };
+        let quiet = self.store.is_idle() && self.ios.is_empty();
+        if !matches!(self.link.wire, Wire::StandAlone) || (leave == Leave::Down && !quiet) {
             return false;
         }
-        let Some((token, leave)) = self.waiters.leaving.take() else { return false };
+        self.waiters.leaving = None;
         if leave == Leave::Down {
             self.stopped(token);
         } else {

@@ -52,6 +52,16 @@ fn a_device_that_cannot_be_made_on_a_failed_disk_is_answered() {
 }
 
 #[test]
+fn disconnect_is_answered_although_applications_are_at_work() {
+    let (mut bench, link) = Bench::primary();
+    bench.front(0, FrontOp::Read(block(1)));
+    let token = bench.command(Command::Disconnect);
+    assert!(bench.sent("Goodbye").is_some());
+    bench.lose(link);
+    assert_eq!(bench.taken_reply(token), Some(Ok(())));
+}
+
+#[test]
 fn a_device_that_was_taken_away_is_demoted_only_when_its_writes_are_over() {
     let (mut bench, link) = Bench::primary();
     bench.front(0, FrontOp::Write(block(5)));
