@@ -34,6 +34,9 @@ impl Engine {
                 let text = self.disk_failure.clone().unwrap_or_default();
                 self.refuse_command(token, Reason::DiskFailed, &text);
             }
+            Command::Primary { .. } | Command::Connect { .. } if self.waiters.leaving.is_some() => {
+                self.refuse_command(token, Reason::InTransition, "this node is just disconnecting");
+            }
             Command::Primary { force } => self.promote(token, force),
             Command::Secondary => self.secondary(token),
             Command::Connect { discard_my_data } => self.connect(token, discard_my_data),

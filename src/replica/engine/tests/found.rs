@@ -62,6 +62,23 @@ fn disconnect_is_answered_although_applications_are_at_work() {
 }
 
 #[test]
+fn a_resource_that_goes_down_takes_no_other_command() {
+    let mut bench = Bench::new(|_| {});
+    let peer = bench.peer();
+    let link = bench.connect(1, peer);
+    bench.quick_metadata = false;
+    let down = bench.command(Command::Down);
+    for command in [Command::Primary { force: true }, Command::Connect { discard_my_data: false }] {
+        let token = bench.command(command);
+        assert_eq!(bench.taken_reply(token).unwrap().unwrap_err().reason, Reason::InTransition);
+    }
+    bench.metadata();
+    bench.lose(link);
+    assert_eq!(bench.taken_reply(down), Some(Ok(())));
+    assert!(bench.todo.contains(&Action::Stopped));
+}
+
+#[test]
 fn a_device_that_was_taken_away_is_demoted_only_when_its_writes_are_over() {
     let (mut bench, link) = Bench::primary();
     bench.front(0, FrontOp::Write(block(5)));
