@@ -143,10 +143,10 @@ impl Bitmap {
 
     /// Adds the blocks of a word. Bits beyond the end are ignored.
     pub fn or_word(&mut self, index: u64, bits: u64) {
-        let first = index * BITS;
-        if first >= self.blocks {
+        if index >= self.words() {
             return;
         }
+        let first = index * BITS;
         let valid = self.blocks - first;
         let mask = if valid >= BITS { u64::MAX } else { (1 << valid) - 1 };
         self.store_word(index, self.word(index) | bits & mask);

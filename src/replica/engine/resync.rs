@@ -407,7 +407,7 @@ impl Engine {
         use ReplicationState::{SyncSource, SyncTarget, WFBitMapS, WFBitMapT};
         match (self.replication(), message) {
             (WFBitMapS, Message::Bitmap { first_word, words }) => {
-                for (word, bits) in (first_word..).zip(words) {
+                for (word, bits) in (first_word..=u64::MAX).zip(words) {
                     self.bitmap.or_word(word, bits);
                 }
             }

@@ -114,6 +114,20 @@ fn the_size_of_a_device_that_was_made_is_not_reduced_by_a_smaller_peer() {
 }
 
 #[test]
+fn a_bitmap_from_beyond_the_disk_is_no_panic() {
+    let mut bench = Bench::new(|a| {
+        a.superblock.generations.rotate(0x2000);
+        a.bitmap.set(5, 6);
+    });
+    let peer = bench.peer();
+    let link = bench.connect(1, peer);
+    for first_word in [1 << 40, u64::MAX / 64, u64::MAX - 1] {
+        bench.receive(link, Message::Bitmap { first_word, words: vec![1; 4] });
+    }
+    assert_eq!(bench.engine.bitmap.count(), 1);
+}
+
+#[test]
 fn giving_up_data_is_forgotten_when_new_data_is_written() {
     let mut bench = Bench::new(|_| {});
     bench.command(Command::Connect { discard_my_data: true });
