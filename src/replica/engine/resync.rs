@@ -115,7 +115,11 @@ impl Resync {
 
     pub(super) fn wake_at(&self, now: Millis) -> Option<Millis> {
         let source = self.source.as_ref().filter(|s| s.stage == Stage::Running)?;
-        Some(if source.paced_until > now { source.paced_until } else { source.checkpoint_at })
+        if source.paced_until > now {
+            return Some(source.paced_until);
+        }
+        // Nothing to clear: the next confirmation wakes by itself.
+        (source.done_blocks > 0).then_some(source.checkpoint_at)
     }
 }
 

@@ -127,6 +127,36 @@ fn a_bitmap_from_beyond_the_disk_is_no_panic() {
     assert_eq!(bench.engine.bitmap.count(), 1);
 }
 
+/// A source that has asked its disk for block 5.
+fn source() -> (Bench, LinkId, IoId) {
+    let mut bench = Bench::new(|a| {
+        a.superblock.generations.rotate(0x2000);
+        a.bitmap.set(5, 6);
+    });
+    let peer = bench.peer();
+    let link = bench.connect(1, peer);
+    bench.receive(link, Message::BitmapEnd);
+    bench.receive(link, Message::SyncReady);
+    let (io, _) = bench.taken_read().unwrap();
+    (bench, link, io)
+}
+
+#[test]
+fn a_slow_target_does_not_make_the_clock_spin() {
+    let (mut bench, link, io) = source();
+    bench.done(io);
+    for _ in 0..40 {
+        bench.later(250);
+        bench.receive(link, Message::Pong { id: 0 });
+    }
+    bench.todo.clear();
+    bench.later(1);
+    let wakes = |a: &Action| if let Action::WakeAt { at } = a { Some(*at) } else { None };
+    while let Some(at) = bench.take(wakes) {
+        assert!(at > bench.now + 100, "woken {} ms later for nothing", at - bench.now);
+    }
+}
+
 #[test]
 fn giving_up_data_is_forgotten_when_new_data_is_written() {
     let mut bench = Bench::new(|_| {});
