@@ -273,6 +273,10 @@ impl Engine {
     }
 
     fn resync_confirmed(&mut self, id: u64) {
+        if self.reading().any(|reading| reading == id) {
+            self.unexpected("ResyncAck for blocks that were not sent");
+            return;
+        }
         let Some(source) = &mut self.resync.source else { return };
         let Some(request) = source.in_flight.remove(&id) else { return };
         let (first, end) = Self::blocks(request.range);

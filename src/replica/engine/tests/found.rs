@@ -158,6 +158,14 @@ fn a_slow_target_does_not_make_the_clock_spin() {
 }
 
 #[test]
+fn a_block_that_was_never_sent_cannot_be_confirmed() {
+    let (mut bench, link, _io) = source();
+    bench.receive(link, Message::ResyncAck { id: 1 });
+    assert!(bench.todo.contains(&Action::Hangup { link }), "the disk still reads into the buffer");
+    assert!(bench.taken_flush().is_none() && bench.engine.bitmap.contains(5));
+}
+
+#[test]
 fn giving_up_data_is_forgotten_when_new_data_is_written() {
     let mut bench = Bench::new(|_| {});
     bench.command(Command::Connect { discard_my_data: true });
