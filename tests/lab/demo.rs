@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use rustix::process::Signal;
+
 use crate::harness::{Lab, output, possible, signal, until};
 
 #[test]
@@ -34,7 +36,7 @@ fn an_interrupted_demonstration_exits_with_130_and_leaves_nothing() {
     until("the provisioner's log", || {
         lab.folder().join(".futago").exists() || demo.try_wait().expect("look at demo").is_some()
     });
-    signal("INT", demo.id());
+    signal(Signal::INT, demo.id());
     assert_eq!(demo.wait().expect("reap demo").code(), Some(130));
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }

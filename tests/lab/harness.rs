@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The longest that anything a test waits for may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -206,10 +208,9 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Sends a signal to one process.
-pub(crate) fn signal(name: &str, pid: u32) {
-    let mut command = Command::new("kill");
-    command.args(["-s", name, &pid.to_string()]);
-    succeeded(command);
+pub(crate) fn signal(signal: Signal, pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("send a signal");
 }
 
 fn pids() -> Vec<u32> {

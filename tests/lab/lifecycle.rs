@@ -1,5 +1,7 @@
 //! The lab itself: real hosts, real power cuts, cut links, and nothing left behind whatever was killed.
 
+use rustix::process::Signal;
+
 use crate::harness::{Lab, output, possible, signal, until};
 
 fn can_ping(lab: &Lab, from: &str, address: &str) -> bool {
@@ -120,7 +122,7 @@ fn an_interrupted_up_cleans_up_and_exits_with_130() {
     let lab = Lab::named();
     let mut up = lab.start("up", &["--disk-size", "16M"]);
     until("a container", || !lab.processes("ha-a", "").is_empty() || up.try_wait().expect("up").is_some());
-    signal("INT", up.id());
+    signal(Signal::INT, up.id());
     assert_eq!(up.wait().expect("reap up").code(), Some(130));
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }
@@ -132,14 +134,14 @@ fn a_host_whose_container_or_first_process_was_killed_is_still_under_control() {
     }
     let lab = Lab::up(&["--disk-size", "16M"]);
     for pid in lab.processes("ha-a", "/init.scope") {
-        signal("KILL", pid);
+        signal(Signal::KILL, pid);
     }
     until("ha-a is off", || !lab.is_powered("ha-a"));
     lab.run("up", &[]);
     assert!(lab.is_powered("ha-a") && can_ping(&lab, "ha-b", "192.168.1.101"));
     for host in ["ha-a", "ha-b"] {
         for pid in lab.processes(host, "/supervisor") {
-            signal("KILL", pid);
+            signal(Signal::KILL, pid);
         }
     }
     lab.run("power-off", &["ha-a"]);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use crate::harness::{Lab, possible, signal, until};
 
 /// Small, so that whole disks can be compared.
@@ -102,13 +104,13 @@ fn a_killed_daemon_loses_nothing_that_was_flushed() {
     );
 
     // On the Secondary: the Primary goes on, the peer comes back and catches up.
-    signal("KILL", daemon(&lab, B));
+    signal(Signal::KILL, daemon(&lab, B));
     lab.run_in(A, "dd if=/dev/urandom of=/mnt/b bs=1M count=8 conv=fsync status=none");
     until_in_sync(&lab);
     let sums = lab.run_in(A, "cd /mnt && sha256sum a b");
 
     // On the Primary: its device fails at once instead of hanging; the other host takes over with everything.
-    signal("KILL", daemon(&lab, A));
+    signal(Signal::KILL, daemon(&lab, A));
     until("the device of the killed daemon fails", || {
         !lab.try_in(A, "dd if=/dev/zero of=/mnt/c bs=4k count=1 conv=fsync status=none").status.success()
     });

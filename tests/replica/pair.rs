@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const FUTAGO: &str = env!("CARGO_BIN_EXE_futago");
@@ -199,8 +200,8 @@ impl Node {
     /// What systemd does.
     pub(crate) fn terminate(&mut self) {
         let daemon = self.daemon.as_ref().unwrap();
-        let killed = Command::new("kill").arg(daemon.id().to_string()).status().unwrap();
-        assert!(killed.success());
+        let pid = Pid::from_child(daemon);
+        kill_process(pid, Signal::TERM).unwrap();
     }
 
     /// Waits for the end of the daemon.

@@ -10,6 +10,28 @@ fn outcome(module: &str, args: &Value, check: bool) -> Outcome {
     run(&Step { module: module.into(), args, check, diff: true }, &mut |_| {})
 }
 
+/// The first of these programs that this machine does not have, after having tried to install parted, which
+/// the other programs' packages are always there beside.
+pub(super) fn missing_tool(names: &[&'static str]) -> Option<&'static str> {
+    static INSTALLED: std::sync::Once = std::sync::Once::new();
+    let missing = || names.iter().copied().find(|name| !is_there(name));
+    if missing() == Some("parted") && is_there("apt-get") {
+        INSTALLED.call_once(|| {
+            eprintln!("apt-get install parted: needed to try partition tables on real devices");
+            let update = "apt-get -q update; apt-get -qy --no-install-recommends -o DPkg::Lock::Timeout=120 install parted";
+            let mut shell = std::process::Command::new("sh");
+            // Whoever misses it below says so.
+            let _ = base::process::run(shell.args(["-c", update]).env("DEBIAN_FRONTEND", "noninteractive"));
+        });
+    }
+    missing()
+}
+
+fn is_there(name: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(name).exists())
+}
+
 /// What a plan says.
 pub(super) fn checked(module: &str, args: Value) -> Outcome {
     outcome(module, &args, true)

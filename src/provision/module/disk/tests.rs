@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::super::testing::{applied, checked, converges};
+use super::super::testing::{applied, checked, converges, missing_tool};
 use super::*;
 
 /// A loop device over a sparse file; gone when dropped.
@@ -24,7 +24,7 @@ impl Loop {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk");
         File::create(&file).unwrap().set_len(bytes).unwrap();
-        let missing = ["losetup", "parted", "partx", "mkfs.ext4"].into_iter().find(|name| !has(name));
+        let missing = missing_tool(&["losetup", "parted", "partx", "mkfs.ext4"]);
         let reason = match missing {
             Some(name) => format!("{name} is not installed"),
             None => match Command::new("losetup").args(["--find", "--show"]).arg(&file).output() {
@@ -52,11 +52,6 @@ impl Drop for Loop {
         let _ = Command::new("partx").arg("--delete").arg(&self.path).output();
         let _ = Command::new("losetup").arg("--detach").arg(&self.path).output();
     }
-}
-
-fn has(name: &str) -> bool {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders).any(|folder| folder.join(name).exists())
 }
 
 fn write_at(path: &Path, offset: u64, bytes: &[u8]) {
