@@ -6,7 +6,12 @@ use clap::{Parser, Subcommand};
 
 /// Turns two plain Linux servers into one highly available LAMP service.
 #[derive(Parser)]
-#[command(name = "futago", version, propagate_version = true)]
+#[command(
+    name = "futago",
+    version,
+    propagate_version = true,
+    after_help = "Examples:\n  futago lab demo                     see it work, on two hosts made on this machine\n  futago init pair                    write an inventory for two hosts of your own\n  futago apply -i pair/inventory/ha.yml\n  futago replica status r0            on a host: what replication is doing\n\n`futago COMMAND --help` shows examples of each command."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,4 +59,26 @@ fn usage(error: &clap::Error) -> ExitCode {
     // Nobody may be reading; the code tells all the same.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command as Clap, CommandFactory as _};
+
+    fn without_example(command: &Clap, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if !command.has_subcommands() && !help.contains("Example") {
+            found.push(path.clone());
+        }
+        command.get_subcommands().for_each(|sub| without_example(sub, &path, found));
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let mut found = Vec::new();
+        without_example(&Cli::command(), "", &mut found);
+        assert!(found.is_empty(), "no example in the help of {found:?}");
+    }
 }

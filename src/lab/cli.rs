@@ -23,24 +23,46 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot the pair, making it first if need be; write inventory, key and known_hosts and print where.
+    #[command(
+        after_help = "Examples:\n  futago lab up\n  futago lab up --name rehearsal --witness --disk-size 4G\n  futago apply -i /var/lib/futago/lab/lab/inventory.yml"
+    )]
     Up(UpArgs),
     /// Stop the pair and remove what it holds of the machine; disks stay unless --purge is given.
+    #[command(
+        after_help = "Examples:\n  futago lab down             the disks stay, `lab up` boots them again\n  futago lab down --purge     nothing stays"
+    )]
     Down(DownArgs),
     /// Show hosts, addresses, disks and links.
+    #[command(after_help = "Examples:\n  futago lab status\n  futago lab status --json")]
     Status(StatusArgs),
     /// Run a command in a host; its output and exit code pass through.
+    #[command(
+        after_help = "Example:\n  futago lab exec ha-a -- futago replica status r0\n\nExit code: the command's own; 128 and the signal's number when a signal ended it."
+    )]
     Exec(ExecArgs),
     /// Log in to a host, or run a command there, with the ssh client.
+    #[command(
+        after_help = "Examples:\n  futago lab ssh ha-a\n  futago lab ssh ha-a -- uname -n\n\nExit code: that of ssh, which is the command's own, or 255 when ssh itself failed."
+    )]
     Ssh(SshArgs),
     /// Cut a host's power: all of it ends at once, its disks stay as they are.
+    #[command(after_help = "Example:\n  futago lab power-off ha-b")]
     PowerOff(HostArgs),
     /// Boot a host whose power was cut.
+    #[command(after_help = "Example:\n  futago lab power-on ha-b")]
     PowerOn(HostArgs),
     /// Drop the packets of a link, in both directions or in one.
+    #[command(
+        after_help = "Examples:\n  futago lab cut local                        the pair no longer hears each other\n  futago lab cut local --from ha-a            ha-b no longer hears ha-a\n  futago lab cut public --loss 20 --delay 50  a bad line"
+    )]
     Cut(CutArgs),
     /// Let packets through again.
+    #[command(after_help = "Examples:\n  futago lab heal local\n  futago lab heal             every link")]
     Heal(HealArgs),
     /// Show it all: boot a pair, provision it, fail over, cut power, resync, every step verified.
+    #[command(
+        after_help = "Examples:\n  futago lab demo\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
+    )]
     Demo(DemoArgs),
     /// Measure on a pair of its own and take it down again: figures side by side, in one run.
     #[command(after_help = BENCH_EXAMPLES)]
@@ -313,12 +335,14 @@ fn run_bench(args: &BenchArgs) -> anyhow::Result<u8> {
 
 fn run_exec(args: &ExecArgs) -> anyhow::Result<u8> {
     let host = layout::host(&args.host)?;
+    up::existing(&args.lab.name, host)?;
     let leader = host::running(&args.lab.name, host, &control_group::hierarchies()?)?;
     exec::passed_through(host::inside(leader).args(&args.command))
 }
 
 fn run_ssh(args: &SshArgs) -> anyhow::Result<u8> {
     let host = layout::host(&args.host)?;
+    up::existing(&args.lab.name, host)?;
     host::running(&args.lab.name, host, &control_group::hierarchies()?)?;
     exec::passed_through(host::ssh(&args.lab.name, host).args(&args.command))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::assets::Assets;
+use crate::host;
 use crate::inventory::Inventory;
 use crate::plan::{self, Plan, Selection};
 use crate::playbook;
@@ -74,6 +75,7 @@ fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
         None => find_inventory()?,
     };
     let inventory = Inventory::load(&file).map_err(shown)?;
+    check_ways(&inventory)?;
     let beside = file.parent().unwrap_or(Path::new("")).to_owned();
     let assets = Assets::new(vec![inventory.project(), beside, PathBuf::from(".")]);
     let playbook = playbook::load(&arguments.playbook, &assets).map_err(shown)?;
@@ -86,6 +88,22 @@ fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
     plan::check_selection(&selection, &playbook, &inventory)?;
     let plan = plan::prepare(&inventory, &playbook, &selection, &assets).map_err(shown)?;
     Ok((inventory, plan, assets))
+}
+
+/// What the way to the hosts needs on this machine.
+fn check_ways(inventory: &Inventory) -> Result<(), String> {
+    let (file, ssh) = (inventory.file.display(), &inventory.ssh);
+    if let Some(identity) = &ssh.identity {
+        std::fs::File::open(identity)
+            .map_err(|error| format!("{file}: ssh.identity: read {}: {error}", identity.display()))?;
+    }
+    match &ssh.netns {
+        Some(netns) if !host::namespace(netns).exists() => Err(format!(
+            "{file}: ssh.netns: there is no network namespace {netns}\n  hint: a lab has its own while it is up: \
+             futago lab up --name NAME"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn shown(error: impl Display) -> String {

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-
 use crate::agent;
 use crate::apply::{self, Mode};
 use crate::inventory;
@@ -12,6 +10,7 @@ use crate::inventory;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Write an example project into a folder.
+    #[command(after_help = "Example:\n  futago init pair && $EDITOR pair/inventory/ha.yml")]
     Init {
         /// The folder; made when missing.
         #[arg(default_value = ".")]
@@ -21,11 +20,17 @@ pub enum Command {
     ///
     /// Exit code 0 when there is nothing to do, 2 when there is, 1 when it failed, 4 when a host cannot be reached,
     /// 64 on a mistake in the command line, inventory, playbook or a template (then no host was contacted).
+    #[command(
+        after_help = "Examples:\n  futago plan -i inventory/ha.yml\n  futago plan -i inventory/ha.yml --tags network --limit ha-b"
+    )]
     Plan(apply::Arguments),
     /// Bring the hosts into the state that the playbook describes.
     ///
     /// Exit code 0 when done, 1 when it failed, 4 when a host cannot be reached, 64 on a mistake in the command
     /// line, inventory, playbook or a template (then no host was contacted), 130 when interrupted.
+    #[command(
+        after_help = "Examples:\n  futago apply -i inventory/ha.yml\n  futago apply -i inventory/ha.yml --start-at-task 'Create the metadata of r0'\n  futago apply -i inventory/ha.yml ./playbooks/mine.yml --check --diff"
+    )]
     Apply {
         #[command(flatten)]
         /// What to run, on what, and how to show it.
@@ -38,9 +43,13 @@ pub enum Command {
         diff: bool,
     },
     /// Print the JSON Schema of the inventory, for editors.
+    #[command(after_help = "Example:\n  futago schema > inventory/schema.json")]
     Schema,
     /// Carry out steps on this host for a controller; started by it over SSH.
-    #[command(hide = true)]
+    #[command(
+        hide = true,
+        after_help = "Example, as the controller starts it:\n  futago agent --holder 'root@laptop, futago apply'"
+    )]
     Agent {
         /// On whose behalf.
         #[arg(long, default_value = "someone")]
@@ -55,9 +64,8 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Init { folder } => {
-            let path = inventory::write_example(&folder)
-                .with_context(|| format!("write an example into {}", folder.display()))?;
-            eprintln!("wrote {path}; next: futago plan -i {path}", path = path.display());
+            let path = inventory::write_example(&folder)?;
+            eprintln!("wrote {path}; edit it, then: futago plan -i {path}", path = path.display());
         }
         Command::Agent { holder, lock } => return agent::run(&holder, &lock),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use crate::module::nearest;
 
-/// File, line and column, both counted from 1.
+/// File, line and column, both counted from 1; a line of 0 stands for the file as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The file as the user knows it.
     pub file: Arc<str>,
-    /// Line, from 1.
+    /// Line, from 1, or 0.
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
@@ -24,11 +24,20 @@ impl Place {
     pub fn start(file: &str) -> Self {
         Self { file: file.into(), line: 1, column: 1 }
     }
+
+    /// A file as a whole: one that cannot be read has no first character.
+    #[must_use]
+    pub fn whole(file: &str) -> Self {
+        Self { file: file.into(), line: 0, column: 0 }
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}:{}", self.file, self.column),
+        }
     }
 }
 

@@ -99,11 +99,19 @@ pub(crate) fn local(parsed: &Parsed, node: &str) -> Vec<Local> {
 }
 
 /// One resource as this node sees it; the error is for people.
-pub(crate) fn find(parsed: &Parsed, name: &str, node: &str) -> Result<Local, String> {
-    let Some(resource) = parsed.resource(name) else {
-        return Err(format!("'{name}' not defined in your config (for this host)."));
-    };
-    resource.for_node(node).map_err(|error| error.to_string())
+pub(crate) fn find(parsed: &Parsed, name: &str, site: &Site) -> Result<Local, String> {
+    let resource = parsed.resource(name).ok_or_else(|| undefined(parsed, name, &site.config))?;
+    resource.for_node(&site.node()).map_err(|error| error.to_string())
+}
+
+/// The sentence of drbdadm, and where was looked.
+pub(crate) fn undefined(parsed: &Parsed, name: &str, folder: &Path) -> String {
+    let names: Vec<&str> = parsed.resources.iter().map(|r| r.name.as_str()).collect();
+    let defined = if names.is_empty() { "no resource".to_owned() } else { names.join(", ") };
+    format!(
+        "'{name}' not defined in your config (for this host).\n  {}/*.res define {defined}",
+        folder.display()
+    )
 }
 
 fn parse(texts: &[Text]) -> Result<Parsed, LoadError> {

@@ -137,7 +137,7 @@ impl Daemon {
         let here = config::local(&parsed, &self.node);
         if here.is_empty() {
             let folder = self.site.config.display();
-            tracing::warn!("no resource for {} in {folder}", self.node);
+            tracing::warn!("no resource in {folder}/*.res is defined for this host, {}", self.node);
         }
         for local in here {
             let name = local.settings.resource.clone();
@@ -185,7 +185,7 @@ impl Daemon {
             Ok(parsed) => parsed,
             Err(error) => return Answer::Failed { text: error.to_string() },
         };
-        match config::find(&parsed, name, &self.node) {
+        match config::find(&parsed, name, &self.site) {
             Err(text) => Answer::Unknown { text },
             Ok(local) => self.bring_up(local).map_or_else(|text| Answer::Failed { text }, |()| Answer::Done),
         }
@@ -206,7 +206,7 @@ impl Daemon {
             Ok(None) => {
                 let problem = self.resources().get(name).and_then(|r| r.problem.clone());
                 let reason = problem.map_or_else(String::new, |p| format!(": {p}"));
-                let text = format!("{name} is not up{reason}\n  bring it up: futago replica up {name}");
+                let text = format!("it is not up{reason}\n  bring it up: futago replica up {name}");
                 return Answer::NotUp { text };
             }
             Err(text) => return Answer::Unknown { text },
@@ -241,7 +241,7 @@ impl Daemon {
             return Ok(resource.up());
         }
         let parsed = config::load(&self.site.config).map_err(|error| error.to_string())?;
-        config::find(&parsed, name, &self.node).map(|_| None)
+        config::find(&parsed, name, &self.site).map(|_| None)
     }
 
     fn status(&self, name: Option<&str>) -> Answer {
@@ -252,9 +252,9 @@ impl Daemon {
         };
         if let (Some(name), true) = (name, chosen.is_empty()) {
             return match self.find(name) {
-                Ok(_) => Answer::NotUp {
-                    text: format!("{name} is not up\n  bring it up: futago replica up {name}"),
-                },
+                Ok(_) => {
+                    Answer::NotUp { text: format!("it is not up\n  bring it up: futago replica up {name}") }
+                }
                 Err(text) => Answer::Unknown { text },
             };
         }

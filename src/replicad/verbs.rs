@@ -160,7 +160,7 @@ fn create_md(site: &Site, name: &str, leftovers: Leftovers) -> u8 {
         Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    let local = match config::find(&parsed, name, &site.node()) {
+    let local = match config::find(&parsed, name, site) {
         Ok(local) => local,
         Err(text) => {
             eprintln!("{text}");
@@ -217,7 +217,7 @@ impl Report {
 
     fn why_down(&self) -> String {
         let reason = self.problem.as_ref().map_or_else(String::new, |p| format!(": {p}"));
-        format!("{0} is not up{reason}\n  bring it up: futago replica up {0}", self.name)
+        format!("it is not up{reason}\n  bring it up: futago replica up {0}", self.name)
     }
 }
 
@@ -250,7 +250,7 @@ fn print_config(site: &Site, name: &str) -> u8 {
         found = true;
     }
     if !found && name != "all" {
-        eprintln!("'{name}' not defined in your config (for this host).");
+        eprintln!("{}", config::undefined(&parsed, name, &site.config));
         return exit::UNKNOWN;
     }
     exit::DONE

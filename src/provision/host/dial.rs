@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -14,6 +14,11 @@ use super::Target;
 
 /// Folder of named network namespaces, as `ip netns` keeps it.
 const NAMESPACES: &str = "/run/netns";
+
+/// The file of a namespace: named, or given by its path.
+pub(crate) fn namespace(name: &str) -> PathBuf {
+    Path::new(NAMESPACES).join(name)
+}
 
 /// Connects. A thread of its own does it: entering a namespace must not leak into the runtime's threads, and
 /// looking up a name blocks.
@@ -43,7 +48,7 @@ fn connect(target: &Target) -> io::Result<TcpStream> {
 }
 
 fn enter(name: &str) -> io::Result<()> {
-    let path = Path::new(NAMESPACES).join(name);
+    let path = namespace(name);
     let context =
         |e: io::Error| io::Error::new(e.kind(), format!("enter network namespace {}: {e}", path.display()));
     let namespace = File::open(&path).map_err(context)?;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use russh::Disconnect;
 use russh::client::{Config, Handle};
 
+pub(crate) use dial::namespace;
 pub use error::{HostError, KeyChange};
 pub use upload::Program;
 

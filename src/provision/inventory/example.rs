@@ -1,17 +1,27 @@
 //! `futago init`: the example project.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
 
 const INVENTORY: &str = include_str!("../../../inventory/example.yml");
 
 /// Writes an example inventory into a folder, which is made when missing; never over an existing file.
 /// Returns the path of the inventory.
-pub fn write_example(folder: &Path) -> io::Result<PathBuf> {
+pub fn write_example(folder: &Path) -> anyhow::Result<PathBuf> {
     let path = folder.join("inventory").join("ha.yml");
-    std::fs::create_dir_all(folder.join("inventory"))?;
-    let mut file = std::fs::File::create_new(&path)?;
-    io::Write::write_all(&mut file, INVENTORY.as_bytes())?;
+    let write = || {
+        std::fs::create_dir_all(folder.join("inventory"))?;
+        let mut file = std::fs::File::create_new(&path)?;
+        file.write_all(INVENTORY.as_bytes())
+    };
+    match write() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.exists() => {
+            bail!("{} is there already; nothing was written", path.display())
+        }
+        done => done.with_context(|| format!("write an example into {}", folder.display()))?,
+    }
     Ok(path)
 }
 
@@ -26,6 +36,9 @@ mod tests {
         let inventory = super::super::Inventory::load(&path).unwrap();
         assert_eq!(inventory.hosts.len(), 2);
         assert_eq!(inventory.project(), folder.path());
-        assert_eq!(write_example(folder.path()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        std::fs::write(&path, "mine").unwrap();
+        let refusal = write_example(folder.path()).unwrap_err().to_string();
+        assert_eq!(refusal, format!("{} is there already; nothing was written", path.display()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
     }
 }

@@ -98,7 +98,7 @@ impl Inventory {
     pub fn load(file: &Path) -> Result<Self, Problems> {
         let shown = file.display().to_string();
         let text = std::fs::read_to_string(file).map_err(|error| {
-            Problem::new(&Place::start(&shown), format!("read the inventory: {error}"))
+            Problem::new(&Place::whole(&shown), format!("read the inventory: {error}"))
                 .hint("`futago init DIR` writes an example")
         })?;
         read::inventory(file, &text)

@@ -52,7 +52,7 @@ const MAX_SERIAL: u64 = 16;
 
 /// Reads a playbook and all that it imports.
 pub fn load(name: &str, assets: &Assets) -> Result<Playbook, Problems> {
-    let asset = assets.playbook(name).map_err(|e| Problem::new(&Place::start(name), e.to_string()))?;
+    let asset = assets.playbook(name).map_err(|e| Problem::new(&Place::whole(name), e.to_string()))?;
     let mut reader = Reader { assets, problems: Problems::default(), trail: Vec::new(), plays: Vec::new() };
     let shown = asset.name.clone();
     reader.file(&asset, &[]);

@@ -79,9 +79,9 @@ impl Bars {
     }
 }
 
-/// `syncing 43.2 %, 0:12 left`.
+/// `syncing, 43.2 %, 0:12 left`.
 pub(super) fn describe(progress: &Progress) -> String {
-    let percent = progress.percent.map(|p| format!(" {p:.1} %")).unwrap_or_default();
+    let percent = progress.percent.map(|p| format!(", {p:.1} %")).unwrap_or_default();
     let left = progress.eta_seconds.map(|s| format!(", {}:{:02} left", s / 60, s % 60)).unwrap_or_default();
     format!("{}{percent}{left}", progress.message)
 }

@@ -32,7 +32,7 @@ impl Human {
     #[must_use]
     pub fn standard() -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { colour, live: std::io::stderr().is_terminal(), ..Self::to(Box::new(std::io::stdout())) }
+        Self { colour, live: can_draw(), ..Self::to(Box::new(std::io::stdout())) }
     }
 
     /// To somewhere else, without colour and bars.
@@ -217,6 +217,11 @@ impl Sink for Human {
     }
 }
 
+/// A dumb terminal cannot take back what is printed.
+fn can_draw() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 fn word(status: Status) -> (&'static str, &'static str) {
     match status {
         Status::Ok => ("ok", "32"),
@@ -233,8 +238,10 @@ fn short(item: &serde_json::Value) -> String {
 }
 
 fn failure_block(done: &TaskDone, failure: &crate::protocol::Failure, hosts: &str) -> String {
-    let mut lines = vec![format!("  host: {hosts}"), format!("  task: {}", done.task)];
+    let mut lines = Vec::new();
+    // What belongs to no task of a playbook has said enough in its first line.
     if !done.place.is_empty() {
+        lines.extend([format!("  host: {hosts}"), format!("  task: {}", done.task)]);
         lines.push(format!("  at:   {}", done.place));
     }
     lines.push(format!("  why:  {}", indented(&failure.message)));

@@ -221,7 +221,7 @@ impl Engine {
 fn refused_by(decision: Decision, other: &str) -> Option<String> {
     match decision {
         Decision::SplitBrain => Some(format!(
-            "split brain: this node and {other} both have changes that the other lacks. Decide whose are given up; there: `secondary`, then `connect --discard-my-data`; on the other node: `connect`"
+            "split brain: this node and {other} both have changes that the other lacks. Decide whose are given up. There: umount, `secondary`, `connect --discard-my-data`; then on the other node: `connect`"
         )),
         Decision::Unrelated => {
             Some(format!("unrelated data: this disk and the one of {other} never had anything in common"))

@@ -375,8 +375,11 @@ impl Engine {
         let (old_role, old_disk) = (session.peer_role, session.peer_disk);
         session.peer_role = role;
         session.peer_disk = disk;
-        if (old_role, old_disk) != (role, disk) {
-            self.log(LogLevel::Info, format!("peer: role:{old_role} -> {role}, disk:{old_disk} -> {disk}"));
+        if old_role != role {
+            self.log(LogLevel::Info, format!("peer: role:{old_role} -> {role}"));
+        }
+        if old_disk != disk {
+            self.log(LogLevel::Info, format!("peer: disk:{old_disk} -> {disk}"));
         }
     }
 

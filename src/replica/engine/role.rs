@@ -184,7 +184,7 @@ impl Engine {
         let forced = self.disk != DiskState::UpToDate && force;
         let begins = self.disk == DiskState::Inconsistent;
         if forced {
-            self.log(LogLevel::Warn, format!("disk:{} -> UpToDate: forced by `primary --force`", self.disk));
+            self.log(LogLevel::Warn, format!("disk:{} is declared UpToDate by `primary --force`", self.disk));
         }
         if begins {
             self.bitmap.set_all();
