@@ -66,10 +66,11 @@ mod tests {
     use super::*;
     use clap::{Command as Clap, CommandFactory as _};
 
+    /// Those that people do not start themselves have no use for one.
     fn without_example(command: &Clap, path: &str, found: &mut Vec<String>) {
         let path = format!("{path} {}", command.get_name());
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        if !command.has_subcommands() && !help.contains("Example") {
+        if !command.has_subcommands() && !command.is_hide_set() && !help.contains("Example") {
             found.push(path.clone());
         }
         command.get_subcommands().for_each(|sub| without_example(sub, &path, found));

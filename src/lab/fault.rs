@@ -86,7 +86,7 @@ pub(crate) fn pick(link: Link, from: Option<&str>, to: Option<&str>) -> anyhow::
     let picked: Vec<Direction> = link.directions().into_iter().filter(wanted).collect();
     if picked.is_empty() {
         let (from, to) = (from.unwrap_or("anywhere"), to.unwrap_or("anywhere"));
-        bail!("link {} has no direction from {from} to {to}", link.as_str());
+        bail!("nothing goes over the link {} from {from} to {to}", link.as_str());
     }
     Ok(picked)
 }
@@ -119,8 +119,8 @@ pub(crate) fn delay_packets(lab: &Lab, link: Link, to: Option<&str>, delay_ms: u
     for port in ports(&pick(link, None, to)?) {
         let set = tc(lab, &["qdisc", "replace", "dev", &port, "root", "netem", "delay", &late]);
         set.context(
-            "delay packets: this needs a kernel with netem (CONFIG_NET_SCH_NETEM) and the package iproute2; \
-             --loss works without",
+            "delay packets (--loss works without this): the kernel must have netem, CONFIG_NET_SCH_NETEM, \
+             and tc comes with the package iproute2",
         )?;
     }
     Ok(())

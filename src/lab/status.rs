@@ -61,6 +61,9 @@ struct DiskStatus {
 struct LinkStatus {
     link: &'static str,
     faults: Vec<FaultStatus>,
+    /// The loss that all directions of the link have in common.
+    #[serde(skip)]
+    everywhere: Option<u8>,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,8 +130,10 @@ fn link_status(link: Link, faults: &Faults) -> LinkStatus {
         to: direction.to,
         loss_percent: *loss,
     };
+    let first = of_link.first().and_then(|direction| faults.get(direction)).copied();
+    let everywhere = first.filter(|_| of_link.iter().all(|d| faults.get(d).copied() == first));
     let faults = faults.iter().filter(|(direction, _)| of_link.contains(direction)).map(fault).collect();
-    LinkStatus { link: link.as_str(), faults }
+    LinkStatus { link: link.as_str(), faults, everywhere }
 }
 
 impl fmt::Display for Status {
@@ -170,10 +175,34 @@ impl fmt::Display for LinkStatus {
         if self.faults.is_empty() {
             return f.write_str("whole");
         }
+        match self.everywhere {
+            Some(fault::ALL) => return f.write_str("cut"),
+            Some(loss) => return write!(f, "loses {loss} %"),
+            None => {}
+        }
         let describe = |fault: &FaultStatus| match fault.loss_percent {
             fault::ALL => format!("{} to {} cut", fault.from, fault.to),
             loss => format!("{} to {} loses {loss} %", fault.from, fault.to),
         };
         f.write_str(&self.faults.iter().map(describe).collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(link: Link, lost: impl Fn(&fault::Direction) -> Option<u8>) -> String {
+        let faults: Faults = link.directions().into_iter().filter_map(|d| Some((d, lost(&d)?))).collect();
+        link_status(link, &faults).to_string()
+    }
+
+    #[test]
+    fn a_link_is_told_in_one_word_unless_its_directions_differ() {
+        assert_eq!(shown(Link::Public, |_| None), "whole");
+        assert_eq!(shown(Link::Public, |_| Some(fault::ALL)), "cut");
+        assert_eq!(shown(Link::Local, |_| Some(50)), "loses 50 %");
+        let one_way = |d: &fault::Direction| (d.from == "ha-a").then_some(fault::ALL);
+        assert_eq!(shown(Link::Local, one_way), "ha-a to ha-b cut");
     }
 }

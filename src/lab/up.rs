@@ -200,7 +200,7 @@ fn refuse_other(lab: &Lab, wish: &Wish, record: &Record) -> anyhow::Result<()> {
         differences.push(format!("its hosts run {}", record.suite));
     }
     if wish.disk_bytes.is_some_and(|bytes| bytes != record.disk_bytes) {
-        differences.push(format!("its disks have {} bytes", record.disk_bytes));
+        differences.push(format!("its disks have {} MiB", record.disk_bytes >> 20));
     }
     if wish.witness && !record.witness {
         differences.push("it has no witness".to_owned());

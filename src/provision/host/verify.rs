@@ -31,6 +31,9 @@ impl VerifyError {
     pub(super) fn into_host_error(self, target: &Target) -> HostError {
         match self {
             Self::Key(error) => *error,
+            Self::Ssh(russh::Error::Disconnect | russh::Error::HUP) => {
+                target.unreachable("the connection was closed before SSH began")
+            }
             Self::Ssh(error) => target.unreachable(error),
         }
     }
