@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::terminal::Quiet;
 use crate::protocol::Progress;
 
 const DRAWN_PER_SECOND: u8 = 10;
@@ -17,6 +18,7 @@ pub(super) struct Bars {
     all: MultiProgress,
     run: ProgressBar,
     hosts: BTreeMap<String, ProgressBar>,
+    _quiet: Option<Quiet>,
 }
 
 impl Bars {
@@ -35,7 +37,7 @@ impl Bars {
             (host.clone(), bar)
         });
         let hosts = hosts.collect();
-        Self { all, run, hosts }
+        Self { all, run, hosts, _quiet: Quiet::begin() }
     }
 
     /// Prints above the bars.

@@ -8,6 +8,7 @@ mod human;
 mod json;
 mod log;
 mod mask;
+mod terminal;
 
 use std::sync::{Mutex, PoisonError};
 
