@@ -266,6 +266,10 @@ pub struct Attached {
 
 impl Attached {
     /// Reads the metadata area: `area` holds the bytes of [`Layout::metadata`].
+    ///
+    /// The disk must have been flushed before they were read. A daemon that was killed may have left a slot in
+    /// the disk's volatile cache; were it taken for the newest, the next write would go to the only slot that
+    /// is durable, and a power cut could tear both.
     pub fn decode(layout: Layout, area: &[u8]) -> Result<Self, MetaError> {
         let (at, _) = layout.metadata();
         let part = |offset: u64, len: u64| {

@@ -102,9 +102,10 @@ impl Backing {
         Layout::for_device(self.bytes).map_err(|error| DiskProblem::Meta { path: self.path.clone(), error })
     }
 
-    /// Reads the metadata.
+    /// Reads the metadata, after making it durable: see [`Attached::decode`].
     pub fn attach(&self) -> Result<Attached, DiskProblem> {
         let layout = self.layout()?;
+        self.flush().map_err(|error| self.problem("flush", error))?;
         let (at, len) = layout.metadata();
         let mut area = Aligned::zeroed(usize::try_from(len).unwrap_or(usize::MAX));
         self.read(at, area.bytes_mut()).map_err(|error| self.problem("read metadata", error))?;
