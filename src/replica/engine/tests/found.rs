@@ -175,3 +175,19 @@ fn giving_up_data_is_forgotten_when_new_data_is_written() {
     let Some(Message::State(state)) = bench.sent("State") else { panic!("no handshake") };
     assert!(!state.discard_my_data);
 }
+
+#[test]
+fn bits_stay_when_the_peer_was_lost_before_its_flush() {
+    let (mut bench, link, io) = source();
+    bench.done(io);
+    let Some(Message::Resync { id, .. }) = bench.sent("Resync") else { panic!("not sent") };
+    bench.receive(link, Message::ResyncAck { id });
+    let slow = bench.taken_flush().unwrap();
+    bench.lose(link);
+    let mut peer = bench.peer();
+    peer.disk = DiskState::Inconsistent;
+    bench.connect(2, peer);
+    assert!(bench.engine.link.joined().is_some());
+    bench.done(slow);
+    assert!(bench.engine.bitmap.contains(5), "only this disk is flushed");
+}
