@@ -16,23 +16,28 @@ const SECTOR: usize = 512;
 #[derive(Default)]
 struct Cached<T> {
     durable: BTreeMap<u64, T>,
-    /// Written since the last flush, newest last.
-    volatile: BTreeMap<u64, Vec<T>>,
+    /// Written since the last flush, newest last, with the time of the disk.
+    volatile: BTreeMap<u64, Vec<(u64, T)>>,
 }
 
 impl<T: Clone> Cached<T> {
     fn view(&self, block: u64) -> Option<&T> {
-        self.volatile.get(&block).and_then(|v| v.last()).or_else(|| self.durable.get(&block))
+        let cached = self.volatile.get(&block).and_then(|v| v.last());
+        cached.map(|(_, value)| value).or_else(|| self.durable.get(&block))
     }
 
-    fn write(&mut self, block: u64, value: T) {
-        self.volatile.entry(block).or_default().push(value);
+    fn write(&mut self, time: u64, block: u64, value: T) {
+        self.volatile.entry(block).or_default().push((time, value));
     }
 
-    fn flush(&mut self) {
-        for (block, mut values) in std::mem::take(&mut self.volatile) {
-            self.durable.extend(values.pop().map(|v| (block, v)));
-        }
+    /// Makes durable what was written until `time`.
+    fn flush(&mut self, time: u64) {
+        let Self { durable, volatile } = self;
+        volatile.retain(|block, values| {
+            let covered = values.partition_point(|(at, _)| *at <= time);
+            durable.extend(values.drain(..covered).next_back().map(|(_, value)| (*block, value)));
+            !values.is_empty()
+        });
     }
 }
 
@@ -44,12 +49,15 @@ pub(crate) struct Disk {
     touched: BTreeSet<u64>,
     data: Cached<Version>,
     meta: Cached<Vec<u8>>,
+    /// Counts what was written.
+    time: u64,
 }
 
 impl Disk {
     pub(crate) fn new(bytes: u64, node: u64) -> Self {
         let layout = Layout::for_device(bytes).unwrap();
-        Self { layout, node, touched: BTreeSet::new(), data: Cached::default(), meta: Cached::default() }
+        let (data, meta) = (Cached::default(), Cached::default());
+        Self { layout, node, touched: BTreeSet::new(), data, meta, time: 0 }
     }
 
     /// What is in a block; blocks never written hold what the disk had when it was new.
@@ -67,18 +75,26 @@ impl Disk {
 
     pub(crate) fn write(&mut self, block: u64, version: Version) {
         self.touched.insert(block);
-        self.data.write(block, version);
+        self.time += 1;
+        self.data.write(self.time, block, version);
+    }
+
+    /// What a flush that begins now must cover.
+    pub(crate) fn time(&self) -> u64 {
+        self.time
     }
 
     pub(crate) fn write_meta(&mut self, offset: u64, bytes: &[u8]) {
         for (block, piece) in (offset / BLOCK..).zip(bytes.chunks(BLOCK as usize)) {
-            self.meta.write(block, piece.to_vec());
+            self.time += 1;
+            self.meta.write(self.time, block, piece.to_vec());
         }
     }
 
-    pub(crate) fn flush(&mut self) {
-        self.data.flush();
-        self.meta.flush();
+    /// The end of a flush that began at `time`.
+    pub(crate) fn flush(&mut self, time: u64) {
+        self.data.flush(time);
+        self.meta.flush(time);
     }
 
     /// The metadata area as the daemon reads it at start.
@@ -99,12 +115,12 @@ impl Disk {
             self.touched.insert(block);
             let kept = rng.below(values.len() as u64 + 1) as usize;
             if kept > 0 {
-                self.data.durable.insert(block, values[kept - 1]);
+                self.data.durable.insert(block, values[kept - 1].1);
             }
         }
         for (block, values) in std::mem::take(&mut self.meta.volatile) {
             let mut bytes = self.meta.durable.get(&block).cloned().unwrap_or_else(|| vec![0; BLOCK as usize]);
-            for value in values {
+            for (_, value) in values {
                 for (old, new) in bytes.chunks_mut(SECTOR).zip(value.chunks(SECTOR)) {
                     if rng.one_in(2) {
                         old.copy_from_slice(new);

@@ -34,6 +34,10 @@ pub(crate) struct Play {
     fork: Option<(usize, Timeline)>,
     /// Answered writes of the main line when the fork began.
     main_writes_at_fork: u64,
+    /// What the fork lacked when it began was not promised: its power was cut before a flush.
+    fork_is_excused: bool,
+    /// Nodes that have lost power since both agreed last.
+    lost_power: [bool; 2],
     requests: [BTreeMap<Slot, Request>; 2],
     restart: [Option<Millis>; 2],
     next_slot: u32,
@@ -50,6 +54,8 @@ impl Play {
             main: Timeline::begin(0),
             fork: None,
             main_writes_at_fork: 0,
+            fork_is_excused: false,
+            lost_power: [false; 2],
             requests: [BTreeMap::new(), BTreeMap::new()],
             restart: [None, None],
             next_slot: 100,
@@ -143,7 +149,7 @@ impl Play {
                     let Some(request) = self.requests[node].remove(&slot) else { continue };
                     if result.is_ok() {
                         self.answered(node, slot, request);
-                    } else if self.world.nodes[node].exported {
+                    } else if self.world.nodes[node].exported && !self.has_failed(node) {
                         self.fail(format!("{}: a request failed without a reason", name(node)));
                     }
                 }
@@ -193,6 +199,10 @@ impl Play {
         }
     }
 
+    fn has_failed(&self, node: usize) -> bool {
+        self.world.status(node).is_some_and(|s| s.device.disk == DiskState::Failed)
+    }
+
     /// Whether a block holds something that an application wrote.
     fn is_known(&self, node: usize, block: u64) -> bool {
         self.world.nodes[node].disk.view(block) < self.next_version
@@ -208,6 +218,7 @@ impl Play {
 
     /// A node was promoted: does it have what was promised?
     fn promoted(&mut self, node: usize) {
+        self.world.nodes[node].mixed = false;
         let other_is_primary = self.is_primary(1 - node) && self.world.nodes[1 - node].exported;
         if other_is_primary && self.fork.is_none() {
             self.begin_fork(node);
@@ -241,11 +252,21 @@ impl Play {
         }
         self.world.say(format!("{} begins a line of its own", name(node)));
         self.main_writes_at_fork = self.main.writes;
+        let lacks = |level| self.main.broken_by(&self.world.nodes[node].disk, level).is_some();
+        self.fork_is_excused = !lacks(Level::Answered) || (self.lost_power[node] && !lacks(Level::Flushed));
         self.fork = Some((node, Timeline::begin(node)));
     }
 
     /// Rules that hold at every moment.
     fn watch(&mut self) {
+        for node in 0..2 {
+            let claims = |s: Status| {
+                matches!(s.device.disk, DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate)
+            };
+            if self.world.nodes[node].mixed && self.world.status(node).is_some_and(claims) {
+                self.fail(format!("{} calls a mix of old and new blocks consistent", name(node)));
+            }
+        }
         let idle = self.requests.iter().all(BTreeMap::is_empty);
         let both_exported = self.world.nodes.iter().all(|n| n.exported);
         if !idle && !both_exported {
@@ -261,7 +282,8 @@ impl Play {
         {
             self.fail("both nodes are Primary and connected".into());
         }
-        if idle && self.in_step() {
+        // Writes of a device that was taken away go on without anybody who asked for them.
+        if idle && a.device.upper_pending + b.device.upper_pending == 0 && self.in_step() {
             self.agree();
         }
     }
@@ -279,14 +301,14 @@ impl Play {
         self.world.nodes.iter_mut().for_each(|n| n.disk.forget_touched());
         let disk = &self.world.nodes[0].disk;
         let broken = self.main.broken_by(disk, self.main.level());
+        let unharmed = self.main.writes == self.main_writes_at_fork && self.fork_is_excused;
         if let Some((_, fork)) = self.fork.take() {
             let fork_broken = fork.broken_by(disk, fork.level());
             match (broken, fork_broken) {
+                (None, None) => {}
                 // A fork on which nothing was answered is no loss.
                 (None, _) if fork.writes == 0 => {}
-                (Some(_), None) if self.splits > 0 || self.main.writes == self.main_writes_at_fork => {
-                    self.main = fork;
-                }
+                (Some(_), None) if self.splits > 0 || unharmed => self.main = fork,
                 (None, Some(_)) if self.splits > 0 => {}
                 (m, f) => {
                     self.fail(format!("two lines of data became one without a word: main {m:?}, fork {f:?}"));
@@ -298,6 +320,7 @@ impl Play {
         self.main.rebase(&self.world.nodes[0].disk, 0);
         self.main.answered_at = [0, 1].into();
         self.main.flushed_at = [0, 1].into();
+        self.lost_power = [false; 2];
     }
 
     fn command(&mut self, node: usize, command: Command) {
@@ -313,7 +336,9 @@ impl Play {
         self.requests[node].clear();
         let after = 200 + self.world.rng.below(4000);
         self.restart[node] = Some(self.world.now + after);
+        self.world.nodes[node].broken = false;
         if power {
+            self.lost_power[node] = true;
             self.main.answered_at.remove(&node);
             if let Some((owner, fork)) = &mut self.fork
                 && *owner == node
@@ -325,6 +350,10 @@ impl Play {
 
     fn restart_dead(&mut self, now: bool) {
         for node in 0..2 {
+            if self.has_failed(node) && (now || self.world.rng.one_in(6)) {
+                // The administrator plugs the cable in again and starts the daemon anew.
+                self.crash(node, false);
+            }
             if self.world.nodes[node].engine.is_none()
                 && self.restart[node].is_some_and(|at| now || at <= self.world.now)
             {
@@ -341,7 +370,7 @@ impl Play {
     /// Something goes wrong, or an administrator does something.
     fn disturb(&mut self) {
         let node = self.world.rng.below(2) as usize;
-        match self.world.rng.below(30) {
+        match self.world.rng.below(40) {
             0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
             3 => self.world.set_cut(node, true),
             4..8 => (0..2).for_each(|n| self.world.set_cut(n, false)),
@@ -355,26 +384,52 @@ impl Play {
             23 => self.command(node, Command::Invalidate),
             24 if !self.is_primary(node) => self.command(node, Command::Down),
             25 if self.world.rng.one_in(3) => (0..2).for_each(|n| self.command(n, Command::Down)),
+            26 if self.world.rng.one_in(3) => self.world.nodes[node].broken = true,
+            27..30 => self.world.nodes[node].slow = !self.world.nodes[node].slow,
+            30 => self.world.lag = [2, 100, 600][self.world.rng.below(3) as usize],
+            31 if self.world.nodes[node].exported => {
+                self.world.take_device(node);
+                self.requests[node].clear();
+                self.command(node, Command::Secondary);
+            }
+            32..34 if self.may_be_forced(node) => self.command(node, Command::Primary { force: true }),
+            34 if self.sees_split(node) && !self.is_primary(node) => {
+                self.splits += 1;
+                self.command(node, Command::Connect { discard_my_data: true });
+            }
             _ => {}
         }
     }
 
+    /// An administrator forces a node that has not seen the other one, when that one is out of reach.
+    fn may_be_forced(&self, node: usize) -> bool {
+        let consistent = |s: &Status| {
+            s.device.disk == DiskState::Consistent && s.connection.state != ConnectionState::Connected
+        };
+        let other_is_away = self.world.nodes[1 - node].engine.is_none();
+        self.fork.is_none() && other_is_away && self.world.status(node).as_ref().is_some_and(consistent)
+    }
+
+    fn sees_split(&self, node: usize) -> bool {
+        let reason = self.world.status(node).and_then(|s| s.connection.standalone_reason);
+        reason.is_some_and(|r| r.contains("split brain"))
+    }
+
     /// Mends everything, resolves what only a person can decide, and waits until both nodes agree.
     fn repair(&mut self) -> Result<(), String> {
+        self.world.lag = 2;
         for round in 0..40 {
-            (0..2).for_each(|n| self.world.set_cut(n, false));
+            for node in 0..2 {
+                self.world.set_cut(node, false);
+                self.world.nodes[node].slow = false;
+                self.world.nodes[node].broken = false;
+            }
             self.restart_dead(true);
             self.pass(3000)?;
             if self.in_step() {
                 return self.settle();
             }
-            let split = (0..2).any(|n| {
-                self.world
-                    .status(n)
-                    .and_then(|s| s.connection.standalone_reason)
-                    .is_some_and(|r| r.contains("split brain"))
-            });
-            if split || round >= 10 {
+            if (0..2).any(|n| self.sees_split(n)) || round >= 10 {
                 self.decide_split()?;
             } else {
                 self.mend(round);

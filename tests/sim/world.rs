@@ -1,11 +1,13 @@
 //! The world around two engines: disks, network, crashes. It performs their actions with random delays and
 //! knows nothing of what they decide.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use replica::control::{Command, Refusal, Status};
 use replica::engine::{Engine, Settings};
-use replica::event::{Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, Millis, Range, Slot, Token};
+use replica::event::{
+    Action, BLOCK, DiskError, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
+};
 use replica::message::Message;
 use replica::meta::{Attached, creation};
 
@@ -19,7 +21,7 @@ const FIRST_PEER_SLOT: u32 = 1000;
 /// What happens at some time. `life` names the incarnation of a node that it belongs to.
 enum Happening {
     Disk { node: usize, life: u32, io: IoId, op: DiskOp },
-    Meta { node: usize, life: u32, tx: replica::event::MetaTx },
+    Meta { node: usize, life: u32, tx: MetaTx, time: u64 },
     Dial { node: usize, life: u32 },
     Arrive { to: usize, link: u64 },
     Wake { node: usize, life: u32 },
@@ -31,8 +33,8 @@ enum Happening {
 #[derive(Clone)]
 enum DiskOp {
     Read { slot: Slot, range: Range },
-    Write { range: Range, data: Vec<Version> },
-    Flush,
+    Write { range: Range, data: Vec<Version>, resync: bool },
+    Flush { time: u64 },
 }
 
 enum Packet {
@@ -60,8 +62,16 @@ pub(crate) struct Node {
     pub(crate) engine: Option<Engine>,
     pub(crate) disk: Disk,
     pub(crate) exported: bool,
+    /// Every operation takes long.
+    pub(crate) slow: bool,
+    /// Every operation fails.
+    pub(crate) broken: bool,
+    /// A resync has changed the disk and is not finished: its data belongs to no point in time.
+    pub(crate) mixed: bool,
     /// Requests of applications that are not answered.
-    fronts: u32,
+    fronts: BTreeSet<Slot>,
+    /// Buffers that hold blocks of a resync.
+    resynced: BTreeSet<Slot>,
     life: u32,
     slots: BTreeMap<Slot, Vec<Version>>,
     next_peer_slot: u32,
@@ -74,6 +84,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) nodes: [Node; 2],
     pub(crate) cut: [bool; 2],
+    /// Most milliseconds that a packet is on its way.
+    pub(crate) lag: Millis,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) log: Vec<String>,
     happenings: BTreeMap<(Millis, u64), Happening>,
@@ -91,13 +103,17 @@ impl World {
                 for (offset, bytes) in step {
                     disk.write_meta(offset, &bytes);
                 }
-                disk.flush();
+                disk.flush(disk.time());
             }
             Node {
                 engine: None,
                 disk,
                 exported: false,
-                fronts: 0,
+                slow: false,
+                broken: false,
+                mixed: false,
+                fronts: BTreeSet::new(),
+                resynced: BTreeSet::new(),
                 life: 0,
                 slots: BTreeMap::new(),
                 next_peer_slot: FIRST_PEER_SLOT,
@@ -110,6 +126,7 @@ impl World {
             rng,
             nodes: [node(0), node(1)],
             cut: [false; 2],
+            lag: 2,
             notices: VecDeque::new(),
             log: Vec::new(),
             happenings: BTreeMap::new(),
@@ -130,6 +147,8 @@ impl World {
     /// Starts the daemon of a node.
     pub(crate) fn start(&mut self, node: usize) {
         let layout = self.nodes[node].disk.layout;
+        let time = self.nodes[node].disk.time();
+        self.nodes[node].disk.flush(time);
         let attached = Attached::decode(layout, &self.nodes[node].disk.metadata()).unwrap();
         let settings = Settings {
             resource: "r0".into(),
@@ -161,13 +180,15 @@ impl World {
         let n = &mut self.nodes[node];
         n.engine = None;
         n.exported = false;
-        n.fronts = 0;
+        n.fronts.clear();
         n.life += 1;
         n.slots.clear();
+        n.resynced.clear();
         for op in std::mem::take(&mut n.pending).into_values() {
-            if let DiskOp::Write { range, data } = op {
+            if let DiskOp::Write { range, data, resync } = op {
                 for (block, version) in (range.offset / BLOCK..).zip(data) {
                     if self.rng.one_in(2) {
+                        n.mixed |= resync && n.disk.view(block) != version;
                         n.disk.write(block, version);
                     }
                 }
@@ -188,8 +209,15 @@ impl World {
     /// An application's request.
     pub(crate) fn front(&mut self, node: usize, slot: Slot, op: FrontOp, data: Vec<Version>) {
         self.nodes[node].slots.insert(slot, data);
-        self.nodes[node].fronts += 1;
+        self.nodes[node].fronts.insert(slot);
         self.event(node, Event::Front { slot, op });
+    }
+
+    /// Someone else takes the device of a node away: its users get errors, the daemon is not asked.
+    pub(crate) fn take_device(&mut self, node: usize) {
+        self.say(format!("{} loses its device", name(node)));
+        self.nodes[node].exported = false;
+        self.nodes[node].fronts.clear();
     }
 
     pub(crate) fn command(&mut self, node: usize, token: Token, command: Command) {
@@ -239,19 +267,23 @@ impl World {
                 Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
                 Action::WriteDisk { io, slot, range } => {
                     let data = self.slot_data(node, slot);
-                    self.disk(node, io, DiskOp::Write { range, data });
+                    let resync = self.nodes[node].resynced.contains(&slot);
+                    self.disk(node, io, DiskOp::Write { range, data, resync });
                 }
-                Action::FlushDisk { io } => self.disk(node, io, DiskOp::Flush),
+                Action::FlushDisk { io } => {
+                    let time = self.nodes[node].disk.time();
+                    self.disk(node, io, DiskOp::Flush { time });
+                }
                 Action::WriteMeta { tx, writes } => {
                     // The bytes reach the disk at once, but are durable only with the flush at the end.
                     for (offset, bytes) in &writes {
                         self.nodes[node].disk.write_meta(*offset, bytes);
                     }
-                    let delay = self.delay(3);
-                    self.at(delay, Happening::Meta { node, life, tx });
+                    let (delay, time) = (self.disk_delay(node, 3), self.nodes[node].disk.time());
+                    self.at(delay, Happening::Meta { node, life, tx, time });
                 }
                 Action::CompleteFront { slot, result } => {
-                    self.nodes[node].fronts -= 1;
+                    self.nodes[node].fronts.remove(&slot);
                     self.notices.push_back(Notice::Answered { node, slot, result });
                 }
                 Action::Dial => {
@@ -273,9 +305,11 @@ impl World {
                 }
                 Action::Release { slot } => {
                     self.nodes[node].slots.remove(&slot);
+                    self.nodes[node].resynced.remove(&slot);
                 }
                 Action::StartExport { .. } => {
                     self.nodes[node].exported = true;
+                    self.notices.push_back(Notice::Primary { node });
                     let delay = self.delay(5);
                     self.at(delay, Happening::Exported { node, life });
                 }
@@ -298,8 +332,13 @@ impl World {
     fn disk(&mut self, node: usize, io: IoId, op: DiskOp) {
         let life = self.nodes[node].life;
         self.nodes[node].pending.insert(io.0, op.clone());
-        let delay = self.delay(4);
+        let delay = self.disk_delay(node, 4);
         self.at(delay, Happening::Disk { node, life, io, op });
+    }
+
+    fn disk_delay(&mut self, node: usize, most: Millis) -> Millis {
+        let slow = self.nodes[node].slow && self.rng.one_in(3);
+        if slow { self.rng.below(2500) } else { self.delay(most) }
     }
 
     fn post(&mut self, link: u64, to: usize, packet: Packet) {
@@ -308,7 +347,7 @@ impl World {
     }
 
     fn schedule_arrival(&mut self, link: u64, to: usize) {
-        let delay = self.delay(2);
+        let delay = self.delay(self.lag);
         let now = self.now;
         let connection = self.links.get_mut(&link).unwrap();
         let at = connection.last_arrival[to].max(now + delay);
@@ -341,21 +380,21 @@ impl World {
             Happening::Disk { node, life, io, op } if self.is_alive(node, life) => {
                 self.disk_done(node, io, op);
             }
-            Happening::Meta { node, life, tx } if self.is_alive(node, life) => {
-                self.nodes[node].disk.flush();
-                self.event(node, Event::MetaDone { tx, result: Ok(()) });
+            Happening::Meta { node, life, tx, time } if self.is_alive(node, life) => {
+                let n = &mut self.nodes[node];
+                let result = if n.broken { Err(broken()) } else { Ok(n.disk.flush(time)) };
+                self.event(node, Event::MetaDone { tx, result });
             }
             Happening::Dial { node, life } if self.is_alive(node, life) => self.dial(node),
             Happening::Arrive { to, link } => self.arrive(to, link),
             Happening::Wake { node, life } if self.is_alive(node, life) => self.event(node, Event::Tick),
             Happening::Exported { node, life } if self.is_alive(node, life) => {
                 self.event(node, Event::ExportStarted);
-                self.notices.push_back(Notice::Primary { node });
             }
             Happening::Unexported { node, life } if self.is_alive(node, life) => {
                 // The kernel lets go of a device when nothing is in flight on it.
                 self.nodes[node].exported = false;
-                if self.nodes[node].fronts > 0 {
+                if !self.nodes[node].fronts.is_empty() {
                     self.at(1, Happening::Unexported { node, life });
                 } else {
                     self.event(node, Event::ExportStopped);
@@ -371,18 +410,23 @@ impl World {
     fn disk_done(&mut self, node: usize, io: IoId, op: DiskOp) {
         let n = &mut self.nodes[node];
         n.pending.remove(&io.0);
+        if n.broken {
+            self.event(node, Event::DiskDone { io, result: Err(broken()) });
+            return;
+        }
         match op {
             DiskOp::Read { slot, range } => {
                 let first = range.offset / BLOCK;
                 let data = (first..range.end() / BLOCK).map(|b| n.disk.view(b)).collect();
                 n.slots.insert(slot, data);
             }
-            DiskOp::Write { range, data } => {
+            DiskOp::Write { range, data, resync } => {
                 for (block, version) in (range.offset / BLOCK..).zip(data) {
+                    n.mixed |= resync && n.disk.view(block) != version;
                     n.disk.write(block, version);
                 }
             }
-            DiskOp::Flush => n.disk.flush(),
+            DiskOp::Flush { time } => n.disk.flush(time),
         }
         self.event(node, Event::DiskDone { io, result: Ok(()) });
     }
@@ -411,11 +455,17 @@ impl World {
         }
         match packet {
             Packet::Message { message, data } => {
+                let n = &mut self.nodes[to];
+                // Every block was copied: from here on the data is the source's.
+                n.mixed &= !matches!(message, Message::SyncFinish(_));
                 let payload = data.map(|data| {
-                    let n = &mut self.nodes[to];
                     n.next_peer_slot += 1;
-                    n.slots.insert(Slot(n.next_peer_slot), data);
-                    Slot(n.next_peer_slot)
+                    let slot = Slot(n.next_peer_slot);
+                    n.slots.insert(slot, data);
+                    if matches!(message, Message::Resync { .. }) {
+                        n.resynced.insert(slot);
+                    }
+                    slot
                 });
                 self.event(to, Event::Received { link: LinkId(link), message, payload });
             }
@@ -429,4 +479,8 @@ impl World {
 
 pub(crate) fn name(node: usize) -> &'static str {
     ["ha-a", "ha-b"][node]
+}
+
+fn broken() -> DiskError {
+    DiskError("input/output error".into())
 }
