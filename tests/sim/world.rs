@@ -382,7 +382,10 @@ impl World {
             }
             Happening::Meta { node, life, tx, time } if self.is_alive(node, life) => {
                 let n = &mut self.nodes[node];
-                let result = if n.broken { Err(broken()) } else { Ok(n.disk.flush(time)) };
+                let result = if n.broken { Err(broken()) } else { Ok(()) };
+                if result.is_ok() {
+                    n.disk.flush(time);
+                }
                 self.event(node, Event::MetaDone { tx, result });
             }
             Happening::Dial { node, life } if self.is_alive(node, life) => self.dial(node),
