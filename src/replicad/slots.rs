@@ -5,8 +5,9 @@ use replica::event::{RESYNC_SLOTS, Slot};
 /// Front-end requests in flight at most: what the block device queues (`nr_requests`), so that a bigger
 /// number would only cost memory.
 pub const FRONT_SLOTS: u32 = 64;
-/// Received data messages in flight at most. When all are in use the socket is not read: the peer waits.
-pub const RECEIVE_SLOTS: u32 = 48;
+/// Received data messages in flight at most: all that a peer of ours can have. So the socket is always read,
+/// and signs of life get through while the disk is slow; a peer that sends more waits.
+pub const RECEIVE_SLOTS: u32 = FRONT_SLOTS + RESYNC_SLOTS;
 /// All buffers of a resource. The first [`RESYNC_SLOTS`] belong to the core.
 pub const TOTAL: u32 = RESYNC_SLOTS + FRONT_SLOTS + RECEIVE_SLOTS;
 

@@ -108,7 +108,10 @@ impl Peers {
             let starved = link.wants_slot() && !slots.has_receive();
             let read = if starved { PollFlags::empty() } else { PollFlags::IN };
             let write = if link.has_queued() { PollFlags::OUT } else { PollFlags::empty() };
-            out.push((Source::Link(link.id), link.as_fd(), read | write));
+            // The kernel reports a hangup also to those who ask for nothing: that would never end here.
+            if !(read | write).is_empty() {
+                out.push((Source::Link(link.id), link.as_fd(), read | write));
+            }
         }
         for closing in &self.closing {
             let write = if closing.link.has_queued() { PollFlags::OUT } else { PollFlags::empty() };
