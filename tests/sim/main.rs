@@ -18,7 +18,7 @@ mod world;
 use play::Play;
 
 /// Seeds of a normal test run.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 400;
 /// Faults and commands in a run.
 const STEPS: u64 = 60;
 

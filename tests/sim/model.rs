@@ -90,6 +90,11 @@ impl Timeline {
         if self.answered_at.is_empty() { Level::Flushed } else { Level::Answered }
     }
 
+    /// Whether both disks have everything, durably.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.answered_at.len() == 2 && self.flushed_at.len() == 2
+    }
+
     /// From now on what this disk has is the truth: what was never promised and is not there is gone.
     pub(crate) fn rebase(&mut self, disk: &Disk, node: usize) {
         for (block, history) in &mut self.blocks {

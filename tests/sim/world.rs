@@ -15,7 +15,7 @@ use crate::disk::{Disk, Version};
 use crate::rng::Rng;
 
 /// Small, and still more extents than the activity log holds.
-pub(crate) const DISK_BYTES: u64 = 40 << 20;
+pub(crate) const DISK_BYTES: u64 = 18 << 20;
 const FIRST_PEER_SLOT: u32 = 1000;
 
 /// What happens at some time. `life` names the incarnation of a node that it belongs to.
