@@ -202,6 +202,9 @@ impl Engine {
                 s.generations.bitmap = base;
                 s.generations.remember(old);
                 s.generations.counter += 1;
+            } else if forced {
+                // Whatever the other disk has that this one lacks, this one was declared the good one.
+                s.generations.rotate(new);
             }
         }));
     }

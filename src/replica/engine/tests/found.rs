@@ -191,3 +191,15 @@ fn bits_stay_when_the_peer_was_lost_before_its_flush() {
     bench.done(slow);
     assert!(bench.engine.bitmap.contains(5), "only this disk is flushed");
 }
+
+#[test]
+fn a_forced_promotion_begins_a_new_generation() {
+    let mut bench = Bench::new(|_| {});
+    bench.promote(None);
+    let generations = &bench.engine.superblock.generations;
+    assert_ne!(
+        generations.current, GENERATION,
+        "the peer could give its data to the disk that was declared good"
+    );
+    assert_eq!(generations.bitmap, GENERATION);
+}
