@@ -39,6 +39,8 @@ pub(crate) struct Play {
     fork_is_excused: bool,
     /// Nodes that have lost power since both agreed last.
     lost_power: [bool; 2],
+    /// Nodes whose daemon has been started anew since both agreed last.
+    restarted: [bool; 2],
     requests: [BTreeMap<Slot, Request>; 2],
     restart: [Option<Millis>; 2],
     next_slot: u32,
@@ -57,6 +59,7 @@ impl Play {
             main_writes_at_fork: 0,
             fork_is_excused: false,
             lost_power: [false; 2],
+            restarted: [false; 2],
             requests: [BTreeMap::new(), BTreeMap::new()],
             restart: [None, None],
             next_slot: 100,
@@ -73,6 +76,7 @@ impl Play {
         self.world.start(1);
         self.pass(500)?;
         self.command(0, Command::Primary { force: true });
+        self.pass(200)?;
         for _ in 0..steps {
             let pause = self.world.rng.below(400);
             self.pass(pause)?;
@@ -155,7 +159,10 @@ impl Play {
                     }
                 }
                 Notice::Primary { node } => self.promoted(node),
-                Notice::Stopped { node } => self.restart[node] = Some(self.world.now + 500),
+                Notice::Stopped { node } => {
+                    self.restart[node] = Some(self.world.now + 500);
+                    self.forget_being_in_step(node);
+                }
                 Notice::Reply { token, result } => {
                     if let Err(refusal) = result {
                         self.world.say(format!("command {} refused: {refusal}: {}", token.0, refusal.detail));
@@ -326,6 +333,7 @@ impl Play {
         self.main.answered_at = [0, 1].into();
         self.main.flushed_at = [0, 1].into();
         self.lost_power = [false; 2];
+        self.restarted = [false; 2];
     }
 
     fn command(&mut self, node: usize, command: Command) {
@@ -342,14 +350,24 @@ impl Play {
         let after = 200 + self.world.rng.below(4000);
         self.restart[node] = Some(self.world.now + after);
         self.world.nodes[node].broken = false;
+        self.lost_power[node] |= power;
+        self.forget_being_in_step(node);
         if power {
-            self.lost_power[node] = true;
             self.main.answered_at.remove(&node);
             if let Some((owner, fork)) = &mut self.fork
                 && *owner == node
             {
                 fork.answered_at.remove(&node);
             }
+        }
+    }
+
+    /// A daemon that was started anew does not know that it was in step until the other node lost power: the
+    /// crashed Primary is then taken for the newer one, with what its disk still has.
+    fn forget_being_in_step(&mut self, node: usize) {
+        self.restarted[node] = true;
+        if (0..2).any(|n| self.lost_power[n] && self.restarted[1 - n]) {
+            self.main.answered_at.clear();
         }
     }
 
