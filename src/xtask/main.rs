@@ -1,13 +1,18 @@
 //! Development tasks. `verify` proves that a change may be handed in and writes nothing but build output;
 //! `fix` repairs what can be repaired mechanically. Neither contains knowledge of the product.
 
+mod mutate;
+
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
   verify   read only: formatting, lints, rules of the tree, documentation, licences of dependencies
-  fix      write: apply lint suggestions and formatting";
+  fix      write: apply lint suggestions and formatting
+  mutate [WORD]
+           break each rule of the replication core in a copy of the tree (only those that say WORD): do the
+           tests notice? `--sim` asks the simulator alone";
 
 /// One command to run.
 struct Step {
@@ -53,6 +58,7 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["verify"] => verify(),
         ["fix"] => finish(&run_all(FIX)),
+        ["mutate", rest @ ..] => mutate(rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -60,6 +66,18 @@ fn main() -> ExitCode {
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(64)
+        }
+    }
+}
+
+fn mutate(arguments: &[&str]) -> ExitCode {
+    let simulator_alone = arguments.contains(&"--sim");
+    let word = arguments.iter().find(|a| !a.starts_with("--")).copied().unwrap_or_default();
+    match mutate::run(cargo, word, simulator_alone) {
+        Ok(unnoticed) => finish(&unnoticed),
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
         }
     }
 }
