@@ -14,7 +14,7 @@ use crate::event::{Action, FrontError, LinkId, Millis, Range, Slot};
 use crate::message::Message;
 
 /// Blocks that the peer may hold unflushed before it is asked to flush on its own account: 64 MiB.
-const UNSTABLE_BLOCKS: usize = 16_384;
+const UNSTABLE_BLOCKS: u64 = 16_384;
 /// Milliseconds after which they are flushed in any case.
 const UNSTABLE_MS: Millis = 1000;
 
@@ -51,18 +51,24 @@ enum Remote {
 
 /// Blocks by words of 64; small, and emptied often.
 #[derive(Debug, Default)]
-struct Unstable(BTreeMap<u64, u64>);
+struct Unstable {
+    words: BTreeMap<u64, u64>,
+    count: u64,
+}
 
 impl Unstable {
     fn add(&mut self, range: Range) {
         let (first, end) = Engine::blocks(range);
         for block in first..end {
-            *self.0.entry(block / 64).or_default() |= 1 << (block % 64);
+            let word = self.words.entry(block / 64).or_default();
+            let bit = 1 << (block % 64);
+            self.count += u64::from(*word & bit == 0);
+            *word |= bit;
         }
     }
 
     fn move_into(&mut self, bitmap: &mut Bitmap) {
-        for (word, bits) in std::mem::take(&mut self.0) {
+        for (word, bits) in std::mem::take(self).words {
             bitmap.or_word(word, bits);
         }
     }
@@ -103,9 +109,8 @@ impl Flusher {
 
     /// When the peer must be asked to flush.
     pub(super) fn background_due(&self) -> Option<Millis> {
-        let due =
-            if self.unstable.0.len() * 64 > UNSTABLE_BLOCKS { self.last } else { self.last + UNSTABLE_MS };
-        (!self.unstable.0.is_empty() && self.is_idle()).then_some(due)
+        let due = if self.unstable.count >= UNSTABLE_BLOCKS { self.last } else { self.last + UNSTABLE_MS };
+        (self.unstable.count > 0 && self.is_idle()).then_some(due)
     }
 
     fn is_idle(&self) -> bool {
@@ -153,12 +158,12 @@ impl Engine {
             purposes.into_iter().for_each(|p| self.flush_served(p, true));
             return;
         }
-        let io = self.start_io(Io::Flush);
-        self.out.push(Action::FlushDisk { io });
         let remote = match self.link.mirror() {
             Some(link) => self.flush_peer(link),
             None => Remote::Alone,
         };
+        let io = self.start_io(Io::Flush);
+        self.out.push(Action::FlushDisk { io });
         self.flusher.run = Some(Run { purposes, covers, local: false, remote });
     }
 
