@@ -144,6 +144,9 @@ pub struct Superblock {
     pub primary: bool,
     /// This node crashed while Primary and has not been in sync since.
     pub crashed_primary: bool,
+    /// This node lost the link to a Primary while it was UpToDate, and what it had until then is durable. Set
+    /// for the generation it has; cleared before it next tells the peer about itself.
+    pub survived: bool,
     /// Highest cluster term promised; 0 without a cluster manager.
     pub fence: u64,
 }
@@ -154,6 +157,7 @@ mod flag {
     pub(super) const OUTDATED: u32 = 1 << 2;
     pub(super) const PRIMARY: u32 = 1 << 3;
     pub(super) const CRASHED_PRIMARY: u32 = 1 << 4;
+    pub(super) const SURVIVED: u32 = 1 << 5;
 }
 
 impl Superblock {
@@ -170,6 +174,7 @@ impl Superblock {
             outdated: false,
             primary: false,
             crashed_primary: false,
+            survived: false,
             fence: 0,
         }
     }
@@ -204,6 +209,7 @@ impl Superblock {
             | on(self.outdated, flag::OUTDATED)
             | on(self.primary, flag::PRIMARY)
             | on(self.crashed_primary, flag::CRASHED_PRIMARY)
+            | on(self.survived, flag::SURVIVED)
     }
 
     /// Reads one slot.
@@ -246,6 +252,7 @@ impl Superblock {
             outdated: flags & flag::OUTDATED != 0,
             primary: flags & flag::PRIMARY != 0,
             crashed_primary: flags & flag::CRASHED_PRIMARY != 0,
+            survived: flags & flag::SURVIVED != 0,
             fence,
         })
     }

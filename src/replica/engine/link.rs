@@ -8,7 +8,8 @@
 //! Draining: no disk operation of an earlier connection and no metadata write is left. Comparing: this
 //! side's [`PeerState`] is on its way and must stay true. Joined: both sides know what happens.
 
-use super::{Engine, Io, Settings};
+use super::store::Job;
+use super::{Engine, Io, Settings, Then};
 use crate::event::{Action, LinkId, LogLevel, Millis, Range, Slot};
 use crate::message::{Hello, Message, PeerState};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -210,6 +211,11 @@ impl Engine {
         } else if session.phase != Phase::Refused && session.phase != Phase::Leaving {
             self.log(LogLevel::Info, format!("connection attempt ended: {reason}"));
         }
+        if joined && session.peer_role == Role::Primary && self.disk == DiskState::UpToDate {
+            // The metadata write flushes the disk too. If the Primary crashed, this disk has more of what was
+            // answered than its own, and must know that also after a restart of its own.
+            self.store.push(Job::new(Then::Nothing).superblock(|s| s.survived = true));
+        }
         self.requests_lose_peer();
         self.flushes_lose_peer();
         self.resync_loses_peer();
@@ -240,6 +246,12 @@ impl Engine {
             }
             Phase::Hello if self.link.session().is_some_and(|s| s.greeted) => {
                 self.enter(Phase::Greeted);
+                true
+            }
+            Phase::Greeted if self.superblock.survived && self.store.is_idle() => {
+                // From now on the peer's writes count anew.
+                self.seen_generation = Some(self.superblock.generations.current);
+                self.store.push(Job::new(Then::Nothing).superblock(|s| s.survived = false));
                 true
             }
             Phase::Greeted if self.store.is_idle() && !self.role.is_changing() => {

@@ -194,6 +194,7 @@ impl Engine {
             // A device that was seen never shrinks.
             s.agreed_bytes = bytes;
             s.primary = true;
+            s.survived = false;
             s.consistent = true;
             s.was_up_to_date = true;
             s.outdated = false;

@@ -8,7 +8,7 @@ use crate::control::{Command, Refusal};
 use crate::event::{FrontError, FrontOp, LinkId};
 use crate::generation::Generations;
 use crate::message::{Hello, Message, PeerState};
-use crate::state::Role;
+use crate::state::{ReplicationState, Role};
 
 const DISK_BYTES: u64 = 40 << 20;
 const GENERATION: u64 = 0x1000;

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 
 fn superblock() -> impl Strategy<Value = Superblock> {
-    (any::<[u64; 6]>(), any::<[u64; HISTORY]>(), any::<[bool; 5]>()).prop_map(|(words, history, flags)| {
+    (any::<[u64; 6]>(), any::<[u64; HISTORY]>(), any::<[bool; 6]>()).prop_map(|(words, history, flags)| {
         let [sequence, data_bytes, agreed_bytes, current, bitmap, fence] = words;
-        let [consistent, was_up_to_date, outdated, primary, crashed_primary] = flags;
+        let [consistent, was_up_to_date, outdated, primary, crashed_primary, survived] = flags;
         let generations = Generations { current, bitmap, history, counter: fence ^ current };
         Superblock {
             sequence,
@@ -19,6 +19,7 @@ fn superblock() -> impl Strategy<Value = Superblock> {
             outdated,
             primary,
             crashed_primary,
+            survived,
             fence,
         }
     })

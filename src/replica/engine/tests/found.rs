@@ -203,3 +203,18 @@ fn a_forced_promotion_begins_a_new_generation() {
     );
     assert_eq!(generations.bitmap, GENERATION);
 }
+
+#[test]
+fn a_survivor_of_the_primary_stays_the_source_over_its_own_restart() {
+    let mut bench = Bench::new(|_| {});
+    let primary = PeerState { role: Role::Primary, ..bench.peer() };
+    let link = bench.connect(1, primary);
+    bench.lose(link);
+    assert!(bench.engine.superblock.survived, "stored, and the disk flushed with it");
+    let superblock = bench.engine.superblock.clone();
+    let mut restarted = Bench::new(|attached| attached.superblock = superblock);
+    let crashed = PeerState { crashed_primary: true, dirty_blocks: 3, ..restarted.peer() };
+    restarted.connect(1, crashed);
+    assert!(!restarted.engine.superblock.survived, "cleared before this node tells about itself");
+    assert_eq!(restarted.engine.status(1).connection.replication, ReplicationState::WFBitMapS);
+}
