@@ -203,7 +203,19 @@ fn print_status(args: &StatusArgs) -> u8 {
     for report in reports.iter().filter(|r| r.status.is_none()) {
         eprintln!("{}: No such resource\n  {}", report.name, report.why_down());
     }
+    if reports.is_empty() {
+        say_what_could_be_up(&args.which.site);
+    }
     if down && name != "all" { exit::NOT_UP } else { exit::DONE }
+}
+
+/// Nothing is up: because of mistakes in the resource files, or because nobody has asked for it.
+fn say_what_could_be_up(site: &Site) {
+    let Ok(parsed) = configuration(site) else { return };
+    for local in config::local(&parsed, &site.node()) {
+        let name = &local.settings.resource;
+        eprintln!("{name} is defined but not up\n  bring it up: futago replica up {name}");
+    }
 }
 
 impl Report {

@@ -7,7 +7,7 @@ use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use super::bars::{Bars, describe};
-use super::{Event, HostRecap, Sink, Status, TaskDone, TaskTime};
+use super::{Event, HostRecap, Sink, Status, TaskDone, TaskTime, terminal};
 use crate::protocol::Progress;
 
 /// Without a terminal, progress is told when so much time has passed …
@@ -32,7 +32,7 @@ impl Human {
     #[must_use]
     pub fn standard() -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { colour, live: can_draw(), ..Self::to(Box::new(std::io::stdout())) }
+        Self { colour, live: terminal::can_draw(), ..Self::to(Box::new(std::io::stdout())) }
     }
 
     /// To somewhere else, without colour and bars.
@@ -215,11 +215,6 @@ impl Sink for Human {
             Event::RunFinished { .. } => self.finished(event),
         }
     }
-}
-
-/// A dumb terminal cannot take back what is printed.
-fn can_draw() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn word(status: Status) -> (&'static str, &'static str) {

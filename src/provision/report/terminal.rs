@@ -1,10 +1,18 @@
 //! The terminal while bars are drawn on it: it does not show `^C`, which would move the cursor off the bars and
 //! leave one of them behind. Must never touch a terminal that another job has.
 
-use std::io::stderr;
+use std::io::{IsTerminal as _, stderr, stdout};
 
+use rustix::fs::{FileType, fstat};
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+
+/// Whether bars can be drawn on stderr. A dumb terminal cannot take back what is printed; and what goes through a
+/// pipe is most likely shown on the same terminal, later, in the middle of the bars.
+pub(super) fn can_draw() -> bool {
+    let piped = fstat(stdout()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    stderr().is_terminal() && !piped && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
 
 /// Puts the terminal back when dropped.
 pub(super) struct Quiet(Termios);
