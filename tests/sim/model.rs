@@ -95,6 +95,18 @@ impl Timeline {
         self.answered_at.len() == 2 && self.flushed_at.len() == 2
     }
 
+    /// A node goes on with what it has. What it lacks was not promised any more, but a disk that has it may
+    /// still bring it back, as long as nothing newer is answered.
+    pub(crate) fn lower(&mut self, disk: &Disk, node: usize) {
+        for (block, history) in &mut self.blocks {
+            let has = disk.view(*block);
+            let at = history.versions.iter().position(|v| *v == has).unwrap_or_default();
+            history.answered = at.max(history.flushed);
+        }
+        self.answered_at = [node].into();
+        self.flushed_at = [node].into();
+    }
+
     /// From now on what this disk has is the truth: what was never promised and is not there is gone.
     pub(crate) fn rebase(&mut self, disk: &Disk, node: usize) {
         for (block, history) in &mut self.blocks {

@@ -240,7 +240,7 @@ impl Play {
         let flushed = self.main.broken_by(disk, Level::Flushed);
         let nobody_has_more = self.main.answered_at.is_empty();
         if flushed.is_none() && nobody_has_more {
-            self.main.rebase(disk, node);
+            self.main.lower(disk, node);
             return;
         }
         if self.main.answered_at.contains(&node) {
