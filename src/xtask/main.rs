@@ -1,5 +1,6 @@
 //! Development tasks. `verify` proves that a change may be handed in and writes nothing but build output;
-//! `fix` repairs what can be repaired mechanically. Neither contains knowledge of the product.
+//! `fix` repairs what can be repaired mechanically; `soak` runs what takes too long for every day. None
+//! contains knowledge of the product.
 
 mod mutate;
 
@@ -9,6 +10,8 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   verify   read only: formatting, lints, rules of the tree, documentation, licences of dependencies
+  soak     what takes too long for every run: thousands of simulated histories, the pair of daemons and the
+           scenarios on real hosts again; needs root
   fix      write: apply lint suggestions and formatting
   mutate [WORD]
            break each rule of the replication core in a copy of the tree (only those that say WORD): do the
@@ -40,6 +43,24 @@ const VERIFY: &[Step] = &[
     },
 ];
 
+const SOAK: &[Step] = &[
+    Step {
+        name: "5000 simulated histories",
+        arguments: &["test", "--locked", "--package", "futago", "--test", "sim", "--", "--nocapture"],
+        environment: &[("SIM_SEEDS", "5000")],
+    },
+    Step {
+        name: "two daemons",
+        arguments: &["test", "--locked", "--package", "futago", "--test", "replica"],
+        environment: &[("CI", "true")],
+    },
+    Step {
+        name: "real hosts",
+        arguments: &["test", "--locked", "--package", "futago", "--test", "lab", "replication"],
+        environment: &[("CI", "true")],
+    },
+];
+
 /// Needs a program of its own, which not everybody has.
 const DENY: Step = Step { name: "dependencies", arguments: &["deny", "--locked", "check"], environment: &[] };
 
@@ -57,6 +78,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["verify"] => verify(),
+        ["soak"] => finish(&run_all(SOAK)),
         ["fix"] => finish(&run_all(FIX)),
         ["mutate", rest @ ..] => mutate(rest),
         ["help" | "--help" | "-h"] => {

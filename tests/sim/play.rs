@@ -416,7 +416,7 @@ impl Play {
                 self.command(node, Command::Secondary);
             }
             32..34 if self.may_be_forced(node) => self.command(node, Command::Primary { force: true }),
-            34 if self.sees_split(node) && !self.is_primary(node) => {
+            34 if self.sees_split(node) && !self.is_primary(node) && self.victim() == node => {
                 self.splits += 1;
                 self.command(node, Command::Connect { discard_my_data: true });
             }
@@ -479,15 +479,20 @@ impl Play {
         }
     }
 
+    /// The node whose data a person who knows everything would give up.
+    fn victim(&self) -> usize {
+        let has_main =
+            |node: &usize| self.main.broken_by(&self.world.nodes[*node].disk, self.main.level()).is_none();
+        match &self.fork {
+            Some((owner, _)) => *owner,
+            None => (0..2).find(|n| !has_main(n)).unwrap_or(1),
+        }
+    }
+
     /// An administrator gives up the line of one node: the one that is not the main line.
     fn decide_split(&mut self) -> Result<(), String> {
         self.splits += 1;
-        let has_main =
-            |node: &usize| self.main.broken_by(&self.world.nodes[*node].disk, self.main.level()).is_none();
-        let victim = match &self.fork {
-            Some((owner, _)) => *owner,
-            None => (0..2).find(|n| !has_main(n)).unwrap_or(1),
-        };
+        let victim = self.victim();
         self.world.say(format!("an administrator gives up the data of {}", name(victim)));
         self.command(victim, Command::Secondary);
         self.pass(2000)?;
