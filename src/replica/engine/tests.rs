@@ -66,6 +66,14 @@ impl Bench {
         bench
     }
 
+    /// A node that has written block 5 since it last saw the peer.
+    fn ahead() -> Self {
+        Self::new(|attached| {
+            attached.superblock.generations.rotate(0x2000);
+            attached.bitmap.set(5, 6);
+        })
+    }
+
     /// What the peer says about itself when it has the same data.
     fn peer(&self) -> PeerState {
         PeerState {

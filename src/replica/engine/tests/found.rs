@@ -115,10 +115,7 @@ fn the_size_of_a_device_that_was_made_is_not_reduced_by_a_smaller_peer() {
 
 #[test]
 fn a_bitmap_from_beyond_the_disk_is_no_panic() {
-    let mut bench = Bench::new(|a| {
-        a.superblock.generations.rotate(0x2000);
-        a.bitmap.set(5, 6);
-    });
+    let mut bench = Bench::ahead();
     let peer = bench.peer();
     let link = bench.connect(1, peer);
     for first_word in [1 << 40, u64::MAX / 64, u64::MAX - 1] {
@@ -129,10 +126,7 @@ fn a_bitmap_from_beyond_the_disk_is_no_panic() {
 
 /// A source that has asked its disk for block 5.
 fn source() -> (Bench, LinkId, IoId) {
-    let mut bench = Bench::new(|a| {
-        a.superblock.generations.rotate(0x2000);
-        a.bitmap.set(5, 6);
-    });
+    let mut bench = Bench::ahead();
     let peer = bench.peer();
     let link = bench.connect(1, peer);
     bench.receive(link, Message::BitmapEnd);

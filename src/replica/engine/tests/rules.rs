@@ -192,10 +192,7 @@ fn mounted_primary_refuses_secondary() {
 
 #[test]
 fn bits_are_cleared_only_after_both_disks_are_flushed() {
-    let mut bench = Bench::new(|a| {
-        a.superblock.generations.rotate(0x2000);
-        a.bitmap.set(5, 6);
-    });
+    let mut bench = Bench::ahead();
     let peer = bench.peer();
     let link = bench.connect(1, peer);
     bench.receive(link, Message::BitmapEnd);
