@@ -1,0 +1,1 @@
+//! The cluster manager and the witness.
