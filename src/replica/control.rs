@@ -12,9 +12,32 @@ pub enum Command {
     Primary {
         /// Even if the local disk is not known to be the newest.
         force: bool,
+        /// The term of the cluster's record under which it happens; needed under a cluster manager. On a node
+        /// that is Primary already a higher term takes the place of the one it has.
+        #[serde(default)]
+        term: Option<u64>,
+        /// The record says that only this node is up to date: writes are answered without the peer.
+        #[serde(default)]
+        alone: bool,
     },
     /// Become Secondary.
     Secondary,
+    /// Promise durably to take part in no older term. For the cluster manager, as the next two.
+    Fence {
+        /// The oldest term that is still taken part in.
+        term: u64,
+    },
+    /// The record says that only this node is up to date: answer writes without the peer, until it is up to
+    /// date again.
+    GoAlone {
+        /// The term under which this node is Primary.
+        term: u64,
+        /// The loss of the peer for which that was recorded.
+        loss: u64,
+    },
+    /// Take the device away from its users at once: all their requests fail. This node becomes Secondary, the
+    /// device is gone as soon as nobody holds it open.
+    Revoke,
     /// Start to connect.
     Connect {
         /// Give up this node's changes since a split brain: become the target whatever the generations say.
@@ -64,6 +87,12 @@ pub enum Reason {
     ExportFailed,
     /// Resource is going down.
     Stopping,
+    /// The cluster manager decides, or there is none.
+    Managed,
+    /// A newer term was promised.
+    Fenced,
+    /// What was decided was decided for another moment.
+    Stale,
 }
 
 impl Reason {
@@ -80,6 +109,9 @@ impl Reason {
             Self::Stopping => -19,
             Self::DiskFailed => -20,
             Self::ExportFailed => -21,
+            Self::Managed => -30,
+            Self::Fenced => -31,
+            Self::Stale => -32,
         }
     }
 
@@ -96,6 +128,9 @@ impl Reason {
             Self::Stopping => "Concurrent state changes detected and aborted",
             Self::DiskFailed => "The local disk failed",
             Self::ExportFailed => "The block device could not be created",
+            Self::Managed => "The cluster manager decides about this resource",
+            Self::Fenced => "A newer term was promised to the cluster",
+            Self::Stale => "The decision was made for an earlier state",
         }
     }
 
@@ -122,6 +157,26 @@ pub struct Status {
     pub device: DeviceStatus,
     /// The link to the one peer.
     pub connection: ConnectionStatus,
+    /// What the cluster manager has decided; `None` without one (`managed no`).
+    #[serde(default)]
+    pub managed: Option<Managed>,
+}
+
+/// How a resource stands with its cluster manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Managed {
+    /// Highest term promised: nothing of an older one is taken part in.
+    pub fence: u64,
+    /// The term under which this node is Primary.
+    pub term: Option<u64>,
+    /// Writes are answered without the peer: the record says that only this node is up to date.
+    pub alone: bool,
+    /// Counts how often, since the daemon started, writes began to wait because the peer was not up to date.
+    pub loss: u64,
+    /// Writes wait: the peer is not up to date, and the record does not say that this node may go on alone.
+    pub blocked: bool,
+    /// A newer Primary took its term away.
+    pub deposed: bool,
 }
 
 /// The local disk and the exported device.

@@ -70,6 +70,8 @@ pub struct Settings {
     pub al_extents: u32,
     /// Most KiB/s that a resync may send; 0 for no limit.
     pub resync_rate_kib: u64,
+    /// The cluster manager decides who is Primary and who goes on alone (`managed`): see `engine/bond.rs`.
+    pub managed: bool,
 }
 
 impl Settings {

@@ -41,6 +41,12 @@ pub enum Verb {
         /// Even if the local data is not known to be the newest.
         #[arg(long)]
         force: bool,
+        /// Term of the cluster's record: what the cluster manager gives (resource option `managed`).
+        #[arg(long, value_name = "N")]
+        term: Option<u64>,
+        /// The record says that only this node is up to date.
+        #[arg(long, requires = "term")]
+        alone: bool,
     },
     /// Become Secondary: the block device disappears here.
     #[command(
@@ -85,6 +91,38 @@ pub enum Verb {
     /// Declare the local data worthless and fetch all of it from the peer.
     #[command(after_help = "Example:\n  futago replica invalidate r0")]
     Invalidate(Target),
+    /// What the cluster manager does: promise to take part in no term older than this one.
+    #[command(
+        after_help = "Example:\n  futago replica fence r0 --term 7\n\nFor experts: with `managed yes` the cluster manager does it."
+    )]
+    Fence {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// The oldest term that is still taken part in.
+        #[arg(long, value_name = "N")]
+        term: u64,
+    },
+    /// What the cluster manager does: answer writes without the peer, for this loss of it.
+    #[command(
+        after_help = "Example:\n  futago replica go-alone r0 --term 7 --loss 1\n\nFor experts: only after the cluster's record says that this node alone is up to date. `status --verbose` shows term and loss."
+    )]
+    GoAlone {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// The term under which this node is Primary.
+        #[arg(long, value_name = "N")]
+        term: u64,
+        /// Number of the loss of the peer.
+        #[arg(long, value_name = "N")]
+        loss: u64,
+    },
+    /// What the cluster manager does: fail all requests to the device at once and become Secondary.
+    #[command(
+        after_help = "Example:\n  futago replica revoke r0\n\nUsers of the device get errors. It is gone when the last one has closed it."
+    )]
+    Revoke(Target),
     /// Print what the resource files say, defaults filled in.
     #[command(after_help = "Example:\n  futago replica dump r0")]
     Dump(Optional),

@@ -18,6 +18,11 @@ fn write_resource(out: &mut String, resource: &Resource) -> std::fmt::Result {
     // What concerns the network is the same on both hosts.
     let [first, _] = &resource.hosts;
     write_net(out, &first.options)?;
+    if first.options.managed {
+        writeln!(out, "    options {{")?;
+        writeln!(out, "        managed          yes;")?;
+        writeln!(out, "    }}")?;
+    }
     for host in &resource.hosts {
         write_host(out, resource, host)?;
     }
@@ -61,7 +66,8 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back_as_the_same_resource() {
-        let source = "resource r0 { protocol C; disk { resync-rate 33M; } net { timeout 50; }
+        let source =
+            "resource r0 { protocol C; options { managed yes; } disk { resync-rate 33M; } net { timeout 50; }
             on ha-a { device /dev/drbd1; disk /dev/vdb1; address 192.168.1.101:7789; meta-disk internal; }
             on ha-b { device /dev/drbd1; disk /dev/vdc1; address 192.168.1.102:7789; meta-disk internal; } }";
         let first = parse("a", source).unwrap().resources.remove(0);

@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use replica::control::{ConnectionStatus, DeviceStatus, Status};
+use replica::control::{ConnectionStatus, DeviceStatus, Managed, Status};
 use replica::state::{ConnectionState, ReplicationState, Role};
 use serde_json::{Map, Value, json};
 
@@ -57,7 +57,7 @@ pub fn explanations(resources: &[Shown<'_>]) -> Vec<String> {
 }
 
 fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
-    let Status { name, node_id, role, device, connection } = shown.status;
+    let Status { name, node_id, role, device, connection, managed } = shown.status;
     let mut out = Lines::default();
     out.word(0, name);
     out.word_if(detail.verbose, || format!("node-id:{node_id}"));
@@ -68,6 +68,9 @@ fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
         out.word(4, "write-ordering:flush");
         out.end();
     }
+    if let Some(managed) = managed.filter(|_| detail.verbose) {
+        managed_text(&mut out, &managed);
+    }
     device_text(&mut out, device, shown.backing_dev, detail);
     connection_text(&mut out, connection, detail);
     if connection.state == ConnectionState::Connected || detail.verbose || detail.statistics {
@@ -75,6 +78,15 @@ fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
     }
     out.end();
     out.text
+}
+
+fn managed_text(out: &mut Lines, managed: &Managed) {
+    let Managed { fence, term, alone, loss, blocked, deposed } = *managed;
+    let yes = |it: bool| if it { "yes" } else { "no" };
+    let term = term.map_or_else(|| "none".to_owned(), |term| term.to_string());
+    out.word(2, format!("managed:yes term:{term} fence:{fence} alone:{} loss:{loss}", yes(alone)));
+    out.word(2, format!("blocked:{} deposed:{}", yes(blocked), yes(deposed)));
+    out.end();
 }
 
 fn device_text(out: &mut Lines, device: &DeviceStatus, backing_dev: Option<&str>, detail: Detail) {
@@ -175,8 +187,8 @@ pub fn json(resources: &[Shown<'_>]) -> Value {
 }
 
 fn resource_json(shown: &Shown<'_>) -> Value {
-    let Status { name, node_id, role, device, connection } = shown.status;
-    json!({
+    let Status { name, node_id, role, device, connection, managed } = shown.status;
+    let mut out = json!({
         "name": name,
         "node-id": node_id,
         "role": role,
@@ -189,7 +201,11 @@ fn resource_json(shown: &Shown<'_>) -> Value {
         "write-ordering": "flush",
         "devices": [device_json(device, shown.backing_dev)],
         "connections": [connection_json(connection, device, shown.addresses)],
-    })
+    });
+    if let (Some(managed), Some(out)) = (managed, out.as_object_mut()) {
+        out.insert("managed".to_owned(), json!(managed));
+    }
+    out
 }
 
 fn device_json(device: &DeviceStatus, backing_dev: Option<&str>) -> Value {

@@ -39,7 +39,12 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         }
         Verb::Up(target) => for_each(&target, |name| up(&target.site, name)),
         Verb::Down(target) => command("down", &target, Command::Down),
-        Verb::Primary { target, force } => command("primary", &target, Command::Primary { force }),
+        Verb::Primary { target, force, term, alone } => {
+            command("primary", &target, Command::Primary { force, term, alone })
+        }
+        Verb::Fence { target, term } => command("fence", &target, Command::Fence { term }),
+        Verb::GoAlone { target, term, loss } => command("go-alone", &target, Command::GoAlone { term, loss }),
+        Verb::Revoke(target) => command("revoke", &target, Command::Revoke),
         Verb::Secondary(target) => command("secondary", &target, Command::Secondary),
         Verb::Connect { target, discard_my_data } => {
             command("connect", &target, Command::Connect { discard_my_data })

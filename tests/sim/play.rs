@@ -75,7 +75,7 @@ impl Play {
         self.world.start(0);
         self.world.start(1);
         self.pass(500)?;
-        self.command(0, Command::Primary { force: true });
+        self.command(0, Command::Primary { force: true, term: None, alone: false });
         self.pass(200)?;
         for _ in 0..steps {
             let pause = self.world.rng.below(400);
@@ -401,7 +401,9 @@ impl Play {
             10..12 => self.crash(node, true),
             12 => (0..2).for_each(|n| self.crash(n, true)),
             13..16 if self.is_primary(node) => self.command(node, Command::Secondary),
-            13..20 if !self.is_primary(1 - node) => self.command(node, Command::Primary { force: false }),
+            13..20 if !self.is_primary(1 - node) => {
+                self.command(node, Command::Primary { force: false, term: None, alone: false })
+            }
             20 => self.command(node, Command::Disconnect),
             21..23 => self.command(node, Command::Connect { discard_my_data: false }),
             23 => self.command(node, Command::Invalidate),
@@ -415,7 +417,9 @@ impl Play {
                 self.requests[node].clear();
                 self.command(node, Command::Secondary);
             }
-            32..34 if self.may_be_forced(node) => self.command(node, Command::Primary { force: true }),
+            32..34 if self.may_be_forced(node) => {
+                self.command(node, Command::Primary { force: true, term: None, alone: false })
+            }
             34 if self.sees_split(node) && !self.is_primary(node) && self.victim() == node => {
                 self.splits += 1;
                 self.command(node, Command::Connect { discard_my_data: true });

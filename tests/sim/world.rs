@@ -164,6 +164,7 @@ impl World {
             connect_interval_ms: 400,
             al_extents: 3,
             resync_rate_kib: 0,
+            managed: false,
         };
         let mut out = Vec::new();
         let seed = self.rng.next();

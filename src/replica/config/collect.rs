@@ -243,6 +243,7 @@ impl Collector {
     fn option_value(&mut self, spec: &Spec, statement: &Statement, word: &str) -> Option<u64> {
         let number = match spec.kind {
             Kind::Number(unit, min, max) => unit.parse(word).filter(|n| (min..=max).contains(n)),
+            Kind::Flag => Some(u64::from(word == "yes")),
             _ => None,
         };
         let (valid, near) = match spec.kind {

@@ -107,6 +107,8 @@ pub struct Options {
     pub al_extents: u32,
     /// The lower one of `resync-rate` and `c-max-rate`; 0 for no limit.
     pub resync_rate_kib: u64,
+    /// `managed`: the cluster manager decides who is Primary and who goes on alone.
+    pub managed: bool,
 }
 
 /// What holds where the files say nothing.
@@ -121,6 +123,7 @@ pub const DEFAULTS: Options = Options {
     connect_interval_ms: 1000,
     al_extents: 1237,
     resync_rate_kib: 0,
+    managed: false,
 };
 
 /// A resource as one of its hosts sees it.
@@ -210,6 +213,7 @@ impl Resource {
             connect_interval_ms: options.connect_interval_ms,
             al_extents: options.al_extents.min(activity::MAX_EXTENTS),
             resync_rate_kib: options.resync_rate_kib,
+            managed: options.managed,
         };
         Ok(Local {
             settings,

@@ -28,7 +28,7 @@ pub(super) struct Setting {
 pub(super) struct Layer {
     pub(super) net: Vec<Setting>,
     pub(super) disk: Vec<Setting>,
-    /// Sections that have no effect here.
+    /// `options`, and sections that have no effect here.
     pub(super) rest: Vec<Setting>,
 }
 

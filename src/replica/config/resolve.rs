@@ -220,6 +220,7 @@ impl Resolver<'_> {
         let net = |name: &str| find(name, |l| &l.net).and_then(|s| s.number);
         let disk = |name: &str| find(name, |l| &l.disk).and_then(|s| s.number);
         let al_extents = disk("al-extents").and_then(|n| u32::try_from(n).ok());
+        let managed = find("managed", |l| &l.rest).and_then(|s| s.number);
         let rates = [disk("resync-rate"), disk("c-max-rate")];
         let options = Options {
             ping_interval_ms: net("ping-int").map_or(DEFAULTS.ping_interval_ms, |s| s * 1000),
@@ -229,6 +230,7 @@ impl Resolver<'_> {
             connect_interval_ms: net("connect-int").map_or(DEFAULTS.connect_interval_ms, |s| s * 1000),
             al_extents: al_extents.unwrap_or(DEFAULTS.al_extents).min(activity::MAX_EXTENTS),
             resync_rate_kib: rates.into_iter().flatten().min().unwrap_or(DEFAULTS.resync_rate_kib),
+            managed: managed.map_or(DEFAULTS.managed, |yes| yes == 1),
         };
         if let Some(setting) =
             find("al-extents", |l| &l.disk).filter(|_| al_extents > Some(activity::MAX_EXTENTS))

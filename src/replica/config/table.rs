@@ -143,6 +143,7 @@ pub(super) static TABLE: &[Spec] = &[
     disk("max-bio-bvecs", Number(Count, 0, 128), Ignored(KERNEL)),
     disk("bitmap", Flag, Fixed("yes", "both disks keep a bitmap")),
     // options
+    options("managed", Flag, Used),
     options("cpu-mask", Text, Ignored(KERNEL)),
     options("auto-promote", Flag, Fixed("no", "a node becomes Primary by command only")),
     options(

@@ -37,7 +37,11 @@ impl Engine {
             Command::Primary { .. } | Command::Connect { .. } if self.waiters.leaving.is_some() => {
                 self.refuse_command(token, Reason::InTransition, "this node is just disconnecting");
             }
-            Command::Primary { force } => self.promote(token, force),
+            Command::Primary { force, .. } => self.promote(token, force),
+            Command::Fence { .. } | Command::GoAlone { .. } | Command::Revoke => {
+                let text = "there is no cluster manager: see `managed` in the resource file";
+                self.refuse_command(token, Reason::Managed, text);
+            }
             Command::Secondary => self.secondary(token),
             Command::Connect { discard_my_data } => self.connect(token, discard_my_data),
             Command::Disconnect => self.disconnect(token),

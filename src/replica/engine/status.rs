@@ -15,6 +15,7 @@ impl Engine {
             role: self.role.visible(),
             device: self.device_status(),
             connection: self.connection_status(),
+            managed: None,
         }
     }
 

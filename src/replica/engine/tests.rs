@@ -41,6 +41,7 @@ fn settings(node_id: u32) -> Settings {
         connect_interval_ms: 1000,
         al_extents: 4,
         resync_rate_kib: 0,
+        managed: false,
     }
 }
 
@@ -194,7 +195,7 @@ impl Bench {
 
     /// Promotes the node, with the consent of a peer that is connected.
     fn promote(&mut self, link: Option<LinkId>) {
-        let token = self.command(Command::Primary { force: link.is_none() });
+        let token = self.command(Command::Primary { force: link.is_none(), term: None, alone: false });
         if let Some(link) = link {
             assert!(self.sent("RoleAsk").is_some(), "connected, and the peer is not asked");
             self.receive(link, Message::RoleAnswer { granted: true });

@@ -42,6 +42,7 @@ fn fresh() -> Status {
             unacked: 0,
             sync: None,
         },
+        managed: None,
     }
 }
 
@@ -102,7 +103,15 @@ fn split_brain() -> Status {
     status
 }
 
-fn situations() -> [(&'static str, Status); 6] {
+/// The Primary of a cluster manager, its peer just lost.
+fn blocked() -> Status {
+    let mut status = peer_gone();
+    status.managed =
+        Some(Managed { fence: 7, term: Some(7), alone: false, loss: 1, blocked: true, deposed: false });
+    status
+}
+
+fn situations() -> [(&'static str, Status); 7] {
     [
         ("fresh", fresh()),
         ("in-sync", in_sync()),
@@ -110,6 +119,7 @@ fn situations() -> [(&'static str, Status); 6] {
         ("sync-target", sync_target()),
         ("peer-gone", peer_gone()),
         ("split-brain", split_brain()),
+        ("blocked", blocked()),
     ]
 }
 

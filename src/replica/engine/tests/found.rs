@@ -26,7 +26,7 @@ fn promotion_waits_for_writes_of_the_lost_peer() {
     bench.receive(link, Message::Write { id: 1, range: block(5) });
     let (slow, _) = bench.taken_write().unwrap();
     bench.lose(link);
-    let token = bench.command(Command::Primary { force: false });
+    let token = bench.command(Command::Primary { force: false, term: None, alone: false });
     let exports = |b: &Bench| b.todo.iter().any(|a| matches!(a, Action::StartExport { .. }));
     assert!(!exports(&bench), "an old write could come after a new one");
     bench.done(slow);
@@ -40,7 +40,7 @@ fn a_device_that_cannot_be_made_on_a_failed_disk_is_answered() {
     let mut bench = Bench::new(|_| {});
     let peer = bench.peer();
     let link = bench.connect(1, peer);
-    let token = bench.command(Command::Primary { force: false });
+    let token = bench.command(Command::Primary { force: false, term: None, alone: false });
     bench.receive(link, Message::RoleAnswer { granted: true });
     bench.front(0, FrontOp::Read(block(0)));
     let (io, _) = bench.taken_read().unwrap();
@@ -68,7 +68,10 @@ fn a_resource_that_goes_down_takes_no_other_command() {
     let link = bench.connect(1, peer);
     bench.quick_metadata = false;
     let down = bench.command(Command::Down);
-    for command in [Command::Primary { force: true }, Command::Connect { discard_my_data: false }] {
+    for command in [
+        Command::Primary { force: true, term: None, alone: false },
+        Command::Connect { discard_my_data: false },
+    ] {
         let token = bench.command(command);
         assert_eq!(bench.taken_reply(token).unwrap().unwrap_err().reason, Reason::InTransition);
     }

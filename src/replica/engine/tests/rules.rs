@@ -138,7 +138,7 @@ fn connected_nodes_are_never_both_primary() {
     let mut bench = Bench::new(|_| {});
     let peer = PeerState { role: Role::Primary, ..bench.peer() };
     bench.connect(1, peer);
-    let token = bench.command(Command::Primary { force: true });
+    let token = bench.command(Command::Primary { force: true, term: None, alone: false });
     let refusal = bench.taken_reply(token).unwrap().unwrap_err();
     assert_eq!(refusal.reason, Reason::TwoPrimaries);
 }
@@ -148,7 +148,7 @@ fn promotion_waits_for_the_consent_of_the_peer() {
     let mut bench = Bench::new(|_| {});
     let peer = bench.peer();
     let link = bench.connect(1, peer);
-    let token = bench.command(Command::Primary { force: false });
+    let token = bench.command(Command::Primary { force: false, term: None, alone: false });
     assert!(bench.sent("RoleAsk").is_some());
     assert!(!bench.todo.iter().any(|a| matches!(a, Action::StartExport { .. })));
     bench.receive(link, Message::RoleAnswer { granted: false });
@@ -161,7 +161,7 @@ fn sync_target_refuses_primary_and_says_why() {
     let (mut bench, link) = target();
     bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 1 });
     for force in [false, true] {
-        let token = bench.command(Command::Primary { force });
+        let token = bench.command(Command::Primary { force, term: None, alone: false });
         let refusal = bench.taken_reply(token).unwrap().unwrap_err();
         assert_eq!(refusal.reason, Reason::NoUpToDateDisk);
         assert!(refusal.detail.contains("target of a resync from ha-1"), "{}", refusal.detail);
@@ -171,7 +171,7 @@ fn sync_target_refuses_primary_and_says_why() {
 #[test]
 fn a_node_that_restarted_alone_refuses_primary_and_says_why() {
     let mut bench = Bench::new(|_| {});
-    let token = bench.command(Command::Primary { force: false });
+    let token = bench.command(Command::Primary { force: false, term: None, alone: false });
     let refusal = bench.taken_reply(token).unwrap().unwrap_err();
     assert_eq!(refusal.reason, Reason::NoUpToDateDisk);
     assert!(refusal.detail.contains("has not seen ha-1 since"), "{}", refusal.detail);
