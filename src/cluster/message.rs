@@ -64,47 +64,17 @@ pub struct Ballot {
 }
 
 /// The bundled register: single-decree consensus on one value (CASPaxos, Rystsov 2018), with the lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Register {
-    /// Phase 1.
-    Prepare {
-        /// Named in the answer.
+    /// A proposer asks an acceptor.
+    Ask {
+        /// Named in the answer; never used for anything else.
         request: RequestId,
-        /// Promise not to accept anything below.
-        ballot: Ballot,
-        /// Whether this leads to a takeover.
-        lease: LeaseRule,
-    },
-    /// Phase 2.
-    Accept {
-        /// Named in the answer.
-        request: RequestId,
-        /// The proposal's number.
-        ballot: Ballot,
-        /// The value.
-        record: Record,
-        /// Whether this is a takeover.
-        lease: LeaseRule,
-    },
-    /// Extend the lease of the sender.
-    Renew {
-        /// Named in the answer.
-        request: RequestId,
-        /// Term of which the sender is primary.
-        term: Term,
-    },
-    /// The sender gives its lease up.
-    Release {
-        /// Named in the answer.
-        request: RequestId,
-        /// The term it gives up.
-        term: Term,
-    },
-    /// Would a takeover be granted now?
-    PreVote {
-        /// Named in the answer.
-        request: RequestId,
+        /// What the proposer remembers of the acceptor's store, by which one that went back in time learns of it.
+        known: Option<Known>,
+        /// The question proper.
+        ask: Ask,
     },
     /// An acceptor answers.
     Reply {
@@ -117,15 +87,55 @@ pub enum Register {
         /// The answer proper.
         reply: Reply,
     },
-    /// Both data nodes have admitted the witness's present store under this new identity.
-    Admit {
-        /// The identity from now on.
-        store: u64,
+}
+
+/// What is remembered of another voter's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Known {
+    /// Its identity.
+    pub store: u64,
+    /// The highest promise seen from it.
+    pub promised: Ballot,
+}
+
+/// What a proposer asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Phase 1.
+    Prepare {
+        /// Promise not to accept anything below.
+        ballot: Ballot,
+        /// Whether this leads to a takeover.
+        lease: LeaseRule,
     },
+    /// Phase 2.
+    Accept {
+        /// The proposal's number.
+        ballot: Ballot,
+        /// The value.
+        record: Record,
+        /// Whether this is a takeover.
+        lease: LeaseRule,
+    },
+    /// Extend the lease of the sender.
+    Renew {
+        /// Term of which the sender is primary.
+        term: Term,
+        /// How long nobody else is to be let in, from when this is received.
+        hold_ms: Millis,
+    },
+    /// The sender gives its lease up.
+    Release {
+        /// The term it gives up.
+        term: Term,
+    },
+    /// Would a takeover be granted now?
+    PreVote,
 }
 
 /// What an acceptor answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// Promised; this was accepted last.
@@ -153,7 +163,7 @@ pub enum Reply {
     Released,
     /// A takeover would be granted.
     WouldGrant {
-        /// The newest accepted record here.
-        accepted: Option<Record>,
+        /// Ballot and value accepted last.
+        accepted: Option<(Ballot, Record)>,
     },
 }

@@ -8,15 +8,20 @@
 //! | take over | a node in `synced`, only when the incumbent's lease has run out | term+1, primary = self, `synced = {self}` |
 //! | hand over | the primary of this very term, after it has stopped writing | term+1, primary = peer, `synced` as it is |
 //! | intend | anybody | operator's intent and counters; nothing about data |
-//! | force | an operator | term+1, primary = a node outside `synced`: may lose writes; leaves a tombstone |
+//! | force | an operator | term+1, primary = any node: may lose writes; leaves a tombstone for the other |
+//! | admit | a store, both data nodes voting | the witness loses its vote, or one of a new identity gets it |
 //!
 //! Every change raises `version` by one and is applied by compare-and-swap on the version.
+
+mod transition;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::member::{Node, Nodes};
+
+pub use transition::TransitionError;
 
 /// Counts changes of the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

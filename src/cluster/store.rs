@@ -39,6 +39,11 @@ pub enum Op {
     },
     /// Would a takeover be voted for now? Disturbs nobody.
     PreVote,
+    /// The manager has seen the peer switched off by its fence device. Until the peer is heard again this
+    /// stands for its vote where votes are counted so (`Quorum::Fencing`). Refused ([`Outcome::NotMet`]) by a
+    /// store that has not talked with the peer's since its own start: a node that boots alone with an old record
+    /// could otherwise shoot the good one and go on with old data.
+    PeerFenced,
 }
 
 /// Whether a change needs the incumbent's lease to be over.
@@ -48,6 +53,9 @@ pub enum LeaseRule {
     Whatever,
     /// A takeover: every grantor asked must have seen the incumbent's lease run out.
     MustBeOver,
+    /// An operator's order: the lease is ignored. A majority is still needed where there is a witness or etcd;
+    /// with two voters the own vote suffices.
+    Forced,
 }
 
 /// How an operation ended.
@@ -55,7 +63,7 @@ pub enum LeaseRule {
 pub enum Outcome {
     /// This is committed: the answer to a read, or the record that a swap wrote.
     Committed(Record),
-    /// The swap was not done and never will be: this other record is current.
+    /// The swap or renewal was not done and never will be: this other record is committed.
     Conflict(Record),
     /// The lease is extended, by a majority, counted from when the renewal was sent.
     Renewed {
@@ -81,6 +89,10 @@ pub enum Outcome {
     /// Too few voters answered and it may still be done. Only a later committed change tells; the manager
     /// resolves it by a no-op that raises the version, never by a plain read.
     Unknown,
+    /// The fencing of the peer stands for its vote.
+    Fenced,
+    /// The fencing does not count: the peer's store was not heard since this one started.
+    NotMet,
 }
 
 /// Keeps the record. A state machine: operations and events in, effects out.
