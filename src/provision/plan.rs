@@ -10,11 +10,11 @@ use serde_json::Map;
 
 use crate::assets::Assets;
 use crate::inventory::{Inventory, Member};
-use crate::module::nearest;
 use crate::playbook::{ALWAYS, Each, Expression, NEVER, Pattern, Play, Playbook, Task};
-use crate::problem::{Problem, Problems};
 use crate::step::Resolver;
 use crate::template::{Resolved, Scope};
+use base::nearest::nearest;
+use base::problem::{Problem, Problems};
 
 /// Most items of one loop.
 pub(crate) const MAX_ITEMS: usize = 1000;

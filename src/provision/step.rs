@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use crate::assets::Assets;
 use crate::module::{ArgError, Kind, check_args, schemas};
 use crate::playbook::Task;
-use crate::problem::{Place, Problem};
 use crate::template::{Engine, Resolved, Scope};
-use crate::yaml::{Content, Entry, Node};
+use base::problem::{Place, Problem};
+use base::yaml::{Content, Entry, Node};
 
 /// Arguments of `template`; all but `src` are those of `copy`.
 const TEMPLATE: &[&str] = &["src", "dest", "mode", "owner", "group"];

@@ -15,8 +15,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, sy
 use serde_json::{Map, Value};
 
 use crate::assets::Assets;
-use crate::module::nearest;
-use crate::problem::{Place, Problem};
+use base::nearest::nearest;
+use base::problem::{Place, Problem};
 
 /// Steps of evaluation after which a template is taken for endless.
 const MAX_FUEL: u64 = 2_000_000;

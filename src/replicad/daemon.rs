@@ -19,8 +19,8 @@ use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
 use crate::export::{self, Place};
+use crate::shutdown;
 use crate::sys::StopSignals;
-use crate::{logs, shutdown};
 
 /// A driver answers questions at once; one that does not for this long has a defect.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ struct Resource {
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
-    logs::start();
+    base::logs::start();
     let signals = StopSignals::block().context("block signals")?;
     let _lock = lock(&options.site.run_dir)?;
     prepare_process();

@@ -19,7 +19,6 @@ pub mod disk;
 pub mod driver;
 mod dump;
 pub mod export;
-mod logs;
 pub mod mailbox;
 pub mod peer;
 mod shutdown;

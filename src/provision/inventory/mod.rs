@@ -15,7 +15,7 @@ pub use example::write_example;
 pub(crate) use read::variables as read_variables;
 pub use schema::json_schema;
 
-use crate::problem::{Place, Problem, Problems};
+use base::problem::{Place, Problem, Problems};
 
 /// A checked inventory.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{Inventory, Member, RESERVED, Ssh, VirtualIp};
-use crate::fields::{Fields, is_identifier};
-use crate::problem::{Place, Problem, Problems};
-use crate::yaml::{Content, Entry, Node};
+use base::fields::{Fields, is_identifier};
+use base::problem::{Place, Problem, Problems};
+use base::yaml::{Content, Entry, Node};
 
 pub(super) const TOP: &[&str] =
     &["cluster", "virtual_ip", "hosts", "witness", "ssh", "stack", "vars", "wipe", "secrets"];

@@ -25,9 +25,9 @@ mod service;
 mod testing;
 mod wait_for;
 
-pub(crate) use schema::nearest;
 pub use schema::{ArgError, Key, Kind, Schema};
 
+use base::nearest::nearest;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -91,7 +91,7 @@ pub(crate) fn run(step: &Step, report: &mut dyn FnMut(Progress)) -> Outcome {
 fn find(module: &str) -> Result<&'static Entry, ArgError> {
     let position = SCHEMAS.iter().position(|schema| schema.name == module);
     position.and_then(|index| ENTRIES.get(index)).ok_or_else(|| {
-        ArgError::whole(match schema::nearest(module, SCHEMAS.iter().map(|schema| schema.name)) {
+        ArgError::whole(match nearest(module, SCHEMAS.iter().map(|schema| schema.name)) {
             Some(right) => format!("there is no module \"{module}\"; did you mean \"{right}\"?"),
             None => format!("there is no module \"{module}\""),
         })

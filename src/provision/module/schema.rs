@@ -3,6 +3,7 @@
 //! The same check runs on the controller before the first connection and on the host before the module.
 //! It reports every mistake at once. It must never touch the system.
 
+use base::nearest::nearest;
 use serde_json::{Map, Value};
 
 /// One module as its users see it.
@@ -185,14 +186,6 @@ fn text(value: &Value) -> Option<String> {
 
 fn is_mode(text: &str) -> bool {
     (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b))
-}
-
-/// The word that was probably meant: close enough not to be a coincidence.
-pub(crate) fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = words.map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate));
-    let (distance, best) = scored.min_by_key(|(distance, _)| *distance)?;
-    let longer = word.chars().count().max(best.chars().count());
-    (distance <= 2.max(longer / 3) && distance < longer).then_some(best)
 }
 
 #[cfg(test)]

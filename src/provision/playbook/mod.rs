@@ -5,8 +5,8 @@ mod read;
 pub use read::load;
 
 use crate::inventory::{Inventory, Member};
-use crate::problem::Place;
-use crate::yaml::{Entry, Node};
+use base::problem::Place;
+use base::yaml::{Entry, Node};
 
 /// The tag of tasks that run whatever tags are asked for.
 pub const ALWAYS: &str = "always";

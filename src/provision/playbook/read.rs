@@ -1,11 +1,11 @@
 //! Makes playbooks from YAML and follows their imports. Every mistake in every file is reported at once.
 
 use crate::assets::{Asset, Assets};
-use crate::fields::{Fields, is_identifier};
 use crate::inventory::{RESERVED, read_variables};
 use crate::module::schemas;
-use crate::problem::{Place, Problem, Problems};
-use crate::yaml::{Content, Entry, Node};
+use base::fields::{Fields, is_identifier};
+use base::problem::{Place, Problem, Problems};
+use base::yaml::{Content, Entry, Node};
 
 use super::{Each, Expression, Pattern, Play, Playbook, Task, Until};
 

@@ -26,7 +26,7 @@ use crate::protocol::Failure;
 use crate::report::{Event, HostRecap, Report, Status, TaskDone, TaskTime};
 use crate::step::Resolver;
 use crate::template::Scope;
-use crate::yaml::Entry;
+use base::yaml::Entry;
 
 /// Whether a task may destroy what is on a disk.
 fn destroys(task: &Task) -> bool {

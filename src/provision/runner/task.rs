@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use super::{Host, Lost, Shared, State};
 use crate::plan::items;
 use crate::playbook::{Expression, Task};
-use crate::problem::Problem;
 use crate::protocol::{Failure, Outcome, Progress, Step};
 use crate::report::{Event, Status, TaskDone};
 use crate::template::{Resolved, Scope};
-use crate::yaml::Entry;
+use base::problem::Problem;
+use base::yaml::Entry;
 
 /// Progress of one host is passed on at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);

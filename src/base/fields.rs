@@ -2,12 +2,12 @@
 //!
 //! Nothing stops at the first mistake; a value that is wrong is reported and then treated as absent.
 
-use crate::module::nearest;
+use crate::nearest::nearest;
 use crate::problem::{Problem, Problems};
 use crate::yaml::{Content, Entry, Node};
 
 /// One mapping under check.
-pub(crate) struct Fields<'a, 'p> {
+pub struct Fields<'a, 'p> {
     node: &'a Node,
     problems: &'p mut Problems,
     /// Known keys that were probably meant by unknown ones; they are not reported as missing too.
@@ -16,12 +16,7 @@ pub(crate) struct Fields<'a, 'p> {
 
 impl<'a, 'p> Fields<'a, 'p> {
     /// Checks that the value is a mapping with no other than these keys. `what` names it in messages: `a host`.
-    pub(crate) fn of(
-        node: &'a Node,
-        what: &str,
-        allowed: &[&str],
-        problems: &'p mut Problems,
-    ) -> Option<Self> {
+    pub fn of(node: &'a Node, what: &str, allowed: &[&str], problems: &'p mut Problems) -> Option<Self> {
         if !matches!(node.content, Content::Map(_)) {
             let message = format!("{what} must be a mapping, not {}", node.shown());
             problems.push(Problem::new(&node.place, message).hint(format!("keys: {}", allowed.join(", "))));
@@ -41,22 +36,22 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     /// The value of a key, if it is there and not null.
-    pub(crate) fn get(&self, key: &str) -> Option<&'a Node> {
+    pub fn get(&self, key: &str) -> Option<&'a Node> {
         self.node.get(key).filter(|n| n.content != Content::Null)
     }
 
     /// Reports a mistake in the value of a key.
-    pub(crate) fn report(&mut self, node: &Node, message: impl Into<String>) {
+    pub fn report(&mut self, node: &Node, message: impl Into<String>) {
         self.problems.push(Problem::new(&node.place, message));
     }
 
     /// The collected mistakes, for checks of what is inside.
-    pub(crate) fn problems(&mut self) -> &mut Problems {
+    pub fn problems(&mut self) -> &mut Problems {
         self.problems
     }
 
     /// A value that must be there.
-    pub(crate) fn required(&mut self, key: &str, meaning: &str) -> Option<&'a Node> {
+    pub fn required(&mut self, key: &str, meaning: &str) -> Option<&'a Node> {
         let found = self.get(key);
         if found.is_none() && !self.meant.iter().any(|k| k == key) {
             let place = self.node.get(key).map_or(&self.node.place, |n| &n.place);
@@ -66,13 +61,13 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     /// Text; a number is taken as its digits.
-    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
+    pub fn text(&mut self, key: &str) -> Option<String> {
         let node = self.get(key)?;
         text(key, node, self.problems)
     }
 
     /// `true` or `false`.
-    pub(crate) fn bool(&mut self, key: &str) -> Option<bool> {
+    pub fn bool(&mut self, key: &str) -> Option<bool> {
         let node = self.get(key)?;
         if let Content::Bool(value) = node.content {
             return Some(value);
@@ -90,7 +85,7 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     /// A whole number within bounds.
-    pub(crate) fn int(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
+    pub fn int(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
         let node = self.get(key)?;
         let number = if let Content::Number(n) = &node.content { n.as_u64() } else { None };
         let fitting = number.filter(|n| (min..=max).contains(n));
@@ -102,7 +97,7 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     /// A list of texts; one text is a list of one.
-    pub(crate) fn texts(&mut self, key: &str) -> Vec<(String, &'a Node)> {
+    pub fn texts(&mut self, key: &str) -> Vec<(String, &'a Node)> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let items = match &node.content {
             Content::List(items) => items.iter().collect(),
@@ -113,7 +108,7 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     /// The entries of a mapping.
-    pub(crate) fn map(&mut self, key: &str) -> &'a [Entry] {
+    pub fn map(&mut self, key: &str) -> &'a [Entry] {
         let Some(node) = self.get(key) else { return &[] };
         if !matches!(node.content, Content::Map(_)) {
             self.report(node, format!("{key:?} must be a mapping, not {}", node.shown()));
@@ -122,7 +117,7 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     /// The items of a list.
-    pub(crate) fn list(&mut self, key: &str) -> &'a [Node] {
+    pub fn list(&mut self, key: &str) -> &'a [Node] {
         let Some(node) = self.get(key) else { return &[] };
         if let Content::List(items) = &node.content {
             return items;
@@ -145,7 +140,7 @@ fn text(key: &str, node: &Node, problems: &mut Problems) -> Option<String> {
 }
 
 /// A name that expressions can use.
-pub(crate) fn is_identifier(name: &str) -> bool {
+pub fn is_identifier(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -1,4 +1,4 @@
-//! Log lines of the daemon: to stderr, which under systemd is the journal.
+//! Log lines of a daemon: to stderr, which under systemd is the journal.
 
 use std::io::IsTerminal as _;
 
@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 const FILTER: &str = "FUTAGO_LOG";
 
 /// Starts to log. The journal adds the time itself.
-pub(crate) fn start() {
+pub fn start() {
     let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt()

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::module::nearest;
+use crate::nearest::nearest;
 
 /// File, line and column, both counted from 1; a line of 0 stands for the file as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
