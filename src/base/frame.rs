@@ -19,8 +19,8 @@ pub enum FrameError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The announced length is above the bound.
-    #[error("a message of {0} bytes was announced, at most {MAX_FRAME_BYTES} are allowed")]
-    TooLong(u32),
+    #[error("a message of {0} bytes was announced, at most {1} are allowed")]
+    TooLong(u32, u32),
     /// The bytes are not the expected JSON.
     #[error("unreadable message: {0}")]
     Json(#[from] serde_json::Error),
@@ -32,7 +32,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     serde_json::to_writer(&mut out, message)?;
     let len = u32::try_from(out.len() - LENGTH_BYTES).unwrap_or(u32::MAX);
     if len > MAX_FRAME_BYTES {
-        return Err(FrameError::TooLong(len));
+        return Err(FrameError::TooLong(len, MAX_FRAME_BYTES));
     }
     let (head, _) = out.split_at_mut(LENGTH_BYTES);
     head.copy_from_slice(&len.to_le_bytes());
@@ -58,26 +58,45 @@ pub fn read<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<T>, Fr
             Err(e) => return Err(e.into()),
         }
     }
-    let mut body = vec![0; body_bytes(head)?];
+    let mut body = vec![0; body_bytes(head, MAX_FRAME_BYTES)?];
     stream.read_exact(&mut body)?;
     Ok(Some(serde_json::from_slice(&body)?))
 }
 
-fn body_bytes(head: [u8; LENGTH_BYTES]) -> Result<usize, FrameError> {
+fn body_bytes(head: [u8; LENGTH_BYTES], longest: u32) -> Result<usize, FrameError> {
     let len = u32::from_le_bytes(head);
-    if len > MAX_FRAME_BYTES {
-        return Err(FrameError::TooLong(len));
+    if len > longest {
+        return Err(FrameError::TooLong(len, longest));
     }
     Ok(usize::try_from(len).unwrap_or(usize::MAX))
 }
 
 /// Cuts a byte stream that arrives in arbitrary pieces into frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
+    longest: u32,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::up_to(MAX_FRAME_BYTES)
+    }
 }
 
 impl Decoder {
+    /// Refuses frames longer than this.
+    #[must_use]
+    pub const fn up_to(longest: u32) -> Self {
+        Self { buffer: Vec::new(), longest }
+    }
+
+    /// Whether no frame has begun.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Adds bytes as they arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -90,7 +109,7 @@ impl Decoder {
     )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some((head, rest)) = self.buffer.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let len = body_bytes(*head)?;
+        let len = body_bytes(*head, self.longest)?;
         let Some(body) = rest.get(..len) else { return Ok(None) };
         let message = serde_json::from_slice(body)?;
         self.buffer.drain(..LENGTH_BYTES + len);
@@ -131,6 +150,9 @@ mod tests {
     #[test]
     fn an_absurd_length_is_refused_before_memory_is_taken() {
         let bytes = u32::MAX.to_le_bytes();
-        assert!(matches!(read::<u8>(&mut bytes.as_slice()), Err(FrameError::TooLong(u32::MAX))));
+        assert!(matches!(
+            read::<u8>(&mut bytes.as_slice()),
+            Err(FrameError::TooLong(u32::MAX, MAX_FRAME_BYTES))
+        ));
     }
 }
