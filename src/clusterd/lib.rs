@@ -1,1 +1,13 @@
 //! The cluster manager and the witness.
+//!
+//! ```text
+//!   ctl, links, replica, agents, health ──► mailbox ──► driver ──► cluster::engine: events in, actions out
+//!                                                         │
+//!   links ◄── store ◄─────────────────────────────────────┴──► agents, replicad, fence, watchdog, alerts
+//! ```
+//! Nothing is decided here: who may write and what runs where is the core's business.
+
+pub mod config;
+pub mod ctl;
+mod frames;
+mod mailbox;
