@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use base::problem::Problems;
 use provision::assets::Assets;
 use provision::inventory::Inventory;
 use provision::plan::{self, Plan, Selection};
 use provision::playbook;
-use provision::problem::Problems;
 use tempfile::TempDir;
 
 /// The inventory that a project has when it brings none.
