@@ -54,7 +54,7 @@ impl Config {
 pub struct ResourceId(pub usize);
 
 /// How votes are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quorum {
     /// Two of A, B and the witness.

@@ -9,5 +9,6 @@ pub mod event;
 pub mod member;
 pub mod message;
 pub mod record;
+pub mod register;
 pub mod store;
 pub mod timing;

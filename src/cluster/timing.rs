@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub type Millis = u64;
 
 /// The times of a cluster, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timing {
     /// What the user asked for.
     pub failover_target_ms: Millis,
