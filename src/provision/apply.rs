@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use crate::assets::Assets;
 use crate::host;
+use crate::identity::Identities;
 use crate::inventory::Inventory;
 use crate::plan::{self, Plan, Selection};
 use crate::playbook;
@@ -56,7 +57,7 @@ pub struct Mode {
 /// Runs; the number is the exit code.
 pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
     let prepared = prepare(arguments);
-    let (inventory, plan, assets) = match prepared {
+    let (mut inventory, plan, assets) = match prepared {
         Ok(prepared) => prepared,
         Err(message) => {
             eprintln!("{message}");
@@ -64,6 +65,14 @@ pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
+    if inventory.manager.is_some() {
+        let now = std::time::SystemTime::now();
+        inventory.identities = if mode.check {
+            Identities::present(&inventory, now)?
+        } else {
+            Some(Identities::provide(&inventory, now)?)
+        };
+    }
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     Ok(runtime.block_on(execute(arguments, mode, &inventory, plan, assets)))
 }
@@ -153,6 +162,7 @@ async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan:
         sinks.push(Box::new(Human::standard()));
     }
     let secrets = inventory.secrets.values().filter_map(|value| value.as_str().map(str::to_owned));
+    let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
     let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
     let connect = Arc::new(OverSsh { settings: inventory.ssh.clone(), accept_new: arguments.accept_new });
     let stop = Stop::default();

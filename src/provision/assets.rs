@@ -20,8 +20,14 @@ static TABLE: &[(&str, &str)] = built_in![
     "playbooks/network.yml",
     "playbooks/storage.yml",
     "playbooks/replication.yml",
+    "playbooks/cluster.yml",
+    "playbooks/stack.yml",
     "templates/r0.res.j2",
+    "templates/cluster.yml.j2",
+    "templates/witness.yml.j2",
     "templates/units/futago-replicad.service.j2",
+    "templates/units/futago-clusterd.service.j2",
+    "templates/units/futago-witnessd.service.j2",
 ];
 
 /// A text with the name under which it is shown.

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod assets;
 pub mod cli;
 pub mod host;
+pub mod identity;
 pub mod inventory;
 pub mod module;
 pub mod plan;

@@ -111,20 +111,21 @@ pub fn prepare(
     let mut check = Check { inventory, resolver: &resolver, problems: Problems::default() };
     check.patterns(playbook);
     check.handlers(playbook);
+    let applicable = check.applicable(playbook);
     let members: Vec<&Member> = inventory.members().collect();
     let mut found: BTreeMap<Problem, Vec<&str>> = BTreeMap::new();
     for member in &members {
-        for problem in check.host(playbook, member) {
+        for problem in check.host(&applicable, member) {
             found.entry(problem).or_default().push(&member.name);
         }
     }
     for (mut problem, hosts) in found {
-        if hosts.len() == 1 && members.len() > 1 && !only_one(playbook, inventory, &problem) {
+        if hosts.len() == 1 && members.len() > 1 && !only_one(&applicable, inventory, &problem) {
             problem.message = format!("{} (on {})", problem.message, hosts.join(", "));
         }
         check.problems.push(problem);
     }
-    let plan = select(inventory, playbook, selection);
+    let plan = select(inventory, &applicable, selection);
     check.skipped_results(playbook, &plan);
     check.problems.or(plan)
 }
@@ -206,6 +207,41 @@ impl Check<'_> {
         }
     }
 
+    /// The plays with the hosts for which their conditions hold: without those that hold for none.
+    fn applicable(&mut self, playbook: &Playbook) -> Playbook {
+        let mut plays = Vec::new();
+        for play in &playbook.plays {
+            let mut play = play.clone();
+            if !play.when.is_empty() {
+                let members = play.members(self.inventory);
+                let hosts = members.into_iter().filter(|m| self.applies(&play, m));
+                play.hosts = hosts.map(|m| Pattern::Name(m.name.clone())).collect();
+            }
+            if !play.hosts.is_empty() {
+                plays.push(play);
+            }
+        }
+        Playbook { name: playbook.name.clone(), plays }
+    }
+
+    fn applies(&mut self, play: &Play, member: &Member) -> bool {
+        let mut scope = self.inventory.scope(member);
+        scope.set_partial("facts", &Map::new());
+        for condition in &play.when {
+            match self.expression(condition, &scope) {
+                Ok(Resolved::Known(true)) => {}
+                Ok(Resolved::Known(false)) => return false,
+                Ok(Resolved::Unknown) => {
+                    let message = "\"when\" of a play must be known before any host is contacted";
+                    let problem = Problem::new(&condition.place, message);
+                    self.problems.push(problem.hint("write it on its tasks"));
+                }
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        true
+    }
+
     /// A task must not need the result of one that the selection leaves out.
     fn skipped_results(&mut self, playbook: &Playbook, plan: &Plan) {
         let registers = |play: &Play| -> Vec<(String, String)> {
@@ -227,7 +263,7 @@ impl Check<'_> {
     /// Walks the playbook as it would run on one host.
     fn host(&self, playbook: &Playbook, member: &Member) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut base = Scope::new(&self.inventory.variables(member));
+        let mut base = self.inventory.scope(member);
         base.set_partial("facts", &Map::new());
         for play in &playbook.plays {
             let covers = play.hosts.iter().any(|p| p.covers(member, self.inventory));

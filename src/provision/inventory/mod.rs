@@ -3,7 +3,9 @@
 //! This file owns the checked type and its paths. `read.rs` makes it from YAML and reports every mistake at once.
 
 mod example;
+mod manager;
 mod read;
+mod resource;
 mod schema;
 
 use std::net::IpAddr;
@@ -12,10 +14,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 pub use example::write_example;
+pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
 pub use schema::json_schema;
 
 use base::problem::{Place, Problem, Problems};
+
+use crate::identity::Identities;
+use crate::template::Scope;
 
 /// A checked inventory.
 #[derive(Clone, Debug)]
@@ -30,6 +36,8 @@ pub struct Inventory {
     pub hosts: Vec<Member>,
     /// The third voice, if there is one.
     pub witness: Option<Member>,
+    /// What the cluster manager runs; without it everything is started and moved by hand.
+    pub manager: Option<Manager>,
     /// How to reach them.
     pub ssh: Ssh,
     /// Which application is built on the pair.
@@ -38,6 +46,8 @@ pub struct Inventory {
     pub vars: Map<String, Value>,
     /// Variables that are never shown.
     pub secrets: Map<String, Value>,
+    /// What members prove with who they are; none before the first apply.
+    pub identities: Option<Identities>,
 }
 
 /// The address that moves with the service.
@@ -150,9 +160,20 @@ impl Inventory {
             ("cluster", describe_name(&self.cluster)),
             ("virtual_ip", self.virtual_ip.describe()),
             ("stack", json!(self.stack)),
+            ("manager", self.manager.as_ref().map_or(Value::Null, Manager::describe)),
         ];
         all.extend(own.map(|(name, value)| (name.to_owned(), value)));
         all
+    }
+
+    /// As [`Self::variables`], ready for expressions: what is not known yet has no value.
+    pub(crate) fn scope(&self, member: &Member) -> Scope {
+        let mut scope = Scope::new(&self.variables(member));
+        match self.identities.as_ref().and_then(|all| all.of(&member.fqdn)) {
+            Some(identity) => scope.set("tls", &identity),
+            None => scope.set_partial("tls", &Map::new()),
+        }
+        scope
     }
 
     fn describe(&self, member: &Member) -> Value {
@@ -205,6 +226,8 @@ pub(crate) const RESERVED: &[&str] = &[
     "cluster",
     "virtual_ip",
     "stack",
+    "manager",
+    "tls",
     "facts",
     "item",
     "result",

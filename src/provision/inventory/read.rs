@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Inventory, Member, RESERVED, Ssh, VirtualIp};
+use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager};
 use base::fields::{Fields, is_identifier};
 use base::problem::{Place, Problem, Problems};
 use base::yaml::{Content, Entry, Node};
 
 pub(super) const TOP: &[&str] =
-    &["cluster", "virtual_ip", "hosts", "witness", "ssh", "stack", "vars", "wipe", "secrets"];
+    &["cluster", "virtual_ip", "hosts", "witness", "manager", "ssh", "stack", "vars", "wipe", "secrets"];
 pub(super) const VIRTUAL_IP: &[&str] = &["address", "interface"];
 pub(super) const HOST: &[&str] = &["address", "local_address", "disk", "interfaces", "fqdn", "port", "vars"];
 pub(super) const INTERFACES: &[&str] = &["public", "local"];
@@ -49,14 +49,28 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         cluster.as_deref().and_then(|c| c.split_once('.')).map_or("", |(_, domain)| domain).to_owned();
     let mut hosts = hosts(&mut top, &domain);
     let witness = top.get("witness").and_then(|node| witness(node, &domain, top.problems()));
+    let around =
+        manager::Around { virtual_ip: virtual_ip.as_ref(), hosts: &hosts, witness: top.get("witness").is_some() };
+    let manager = top.get("manager").and_then(|node| manager::manager(node, &around, top.problems()));
     let ssh = ssh(file, top.get("ssh"), top.problems());
     let stack = choice(&mut top, "stack", STACKS);
     let vars = variables(top.map("vars"), top.problems());
     wipe(&mut top, &mut hosts);
     let secrets = secrets(file, &mut top);
     let (cluster, virtual_ip, ssh) = (cluster?, virtual_ip?, ssh?);
-    let inventory =
-        Inventory { file: file.to_owned(), cluster, virtual_ip, hosts, witness, ssh, stack, vars, secrets };
+    let inventory = Inventory {
+        file: file.to_owned(),
+        cluster,
+        virtual_ip,
+        hosts,
+        witness,
+        manager,
+        ssh,
+        stack,
+        vars,
+        secrets,
+        identities: None,
+    };
     distinct(&inventory, root, problems);
     Some(inventory)
 }

@@ -4,6 +4,7 @@
 //! a second run changes nothing.
 
 mod attributes;
+mod cluster;
 mod command;
 mod context;
 mod copy;
@@ -64,7 +65,7 @@ macro_rules! modules {
 }
 
 modules![
-    command, copy, file, filesystem, firewall, hosts, mount, package, partition, program, replica, service,
+    cluster, command, copy, file, filesystem, firewall, hosts, mount, package, partition, program, replica, service,
     wait_for,
 ];
 

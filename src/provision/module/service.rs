@@ -4,8 +4,12 @@
 //! a program that must not depend on the host's libraries; starting waits for the job and carries its error.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use base::process;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 
 use super::Module;
@@ -26,6 +30,8 @@ pub(super) struct Args {
     enabled: Option<bool>,
     #[serde(default)]
     daemon_reload: bool,
+    #[serde(default)]
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -63,6 +69,11 @@ impl Module for Args {
             ),
             Schema::may("enabled", Kind::Bool, "start it at boot, or not"),
             Schema::may("daemon_reload", Kind::Bool, "let systemd read its unit files again first"),
+            Schema::may(
+                "files",
+                Kind::TextList,
+                "with started: what it reads when it starts; it is restarted when one is newer",
+            ),
         ],
     };
 
@@ -74,6 +85,9 @@ impl Module for Args {
                 "name",
                 "module service needs the argument \"name\" with state or enabled",
             ));
+        }
+        if !self.files.is_empty() && self.state != Some(State::Started) {
+            errors.push(ArgError::at("files", "argument \"files\" of module service belongs to state started"));
         }
         if !acts && !self.daemon_reload {
             errors.push(ArgError::whole("module service needs state, enabled or daemon_reload"));
@@ -92,7 +106,10 @@ impl Module for Args {
         if unit.load == "not-found" {
             return self.missing(name, context);
         }
-        let verbs = self.verbs(&unit)?;
+        let mut verbs = self.verbs(&unit)?;
+        if verbs.is_empty() && newer_than_start(name, &self.files)?.is_some() {
+            verbs.push(("restart", "restarted: it runs since before one of its files was changed"));
+        }
         // A unit whose file has changed must be read again before anything is done to it.
         let reload = unit.stale && (self.daemon_reload || !verbs.is_empty());
         if verbs.is_empty() && !reload {
@@ -214,7 +231,44 @@ fn daemon_reload() -> Result<(), Error> {
     Ok(())
 }
 
-fn act(verb: &str, unit: &str) -> Result<(), Error> {
+/// The first of these files that was changed after a running unit's main process has started.
+pub(super) fn newer_than_start(unit: &str, files: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut command = program("systemctl");
+    command.args(["show", "--value", "--property=ExecMainStartTimestampMonotonic", "--", unit]);
+    let output = process::run(&mut command)?;
+    let started_us = String::from_utf8_lossy(&output.stdout).trim().parse::<i64>().unwrap_or(0);
+    if started_us == 0 {
+        return Ok(None);
+    }
+    let (now_us, up_us) = (clock_us(ClockId::Realtime), clock_us(ClockId::Monotonic));
+    let started_us = now_us - (up_us - started_us);
+    for file in files {
+        // A change in the future was made by a clock that was wrong.
+        if changed_us(file)?.is_some_and(|at| at > started_us && at <= now_us) {
+            return Ok(Some(file.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn clock_us(clock: ClockId) -> i64 {
+    let now = clock_gettime(clock);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1000
+}
+
+/// Not the time of the content, which a replaced file may bring along: that of the last change of any kind.
+fn changed_us(file: &Path) -> Result<Option<i64>, Error> {
+    match std::fs::metadata(file) {
+        Ok(meta) => Ok(Some(meta.ctime() * 1_000_000 + meta.ctime_nsec() / 1000)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at", file)(error)),
+    }
+}
+
+pub(super) fn act(verb: &str, unit: &str) -> Result<(), Error> {
     let mut command = program("systemctl");
     command.args([verb, "--quiet", "--", unit]);
     let error = match process::run(&mut command) {

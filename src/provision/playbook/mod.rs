@@ -31,6 +31,8 @@ pub struct Play {
     pub place: Place,
     /// On which hosts.
     pub hosts: Vec<Pattern>,
+    /// Only for hosts where all of these hold; decided before contact.
+    pub when: Vec<Expression>,
     /// Variables of its tasks.
     pub vars: Vec<Entry>,
     /// What to do.

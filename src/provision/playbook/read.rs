@@ -9,8 +9,8 @@ use base::yaml::{Content, Entry, Node};
 
 use super::{Each, Expression, Pattern, Play, Playbook, Task, Until};
 
-const PLAY: &[&str] = &["name", "hosts", "vars", "tasks", "handlers", "tags", "serial"];
-const IMPORT: &[&str] = &["name", "import_playbook", "import", "tags"];
+const PLAY: &[&str] = &["name", "hosts", "when", "vars", "tasks", "handlers", "tags", "serial"];
+const IMPORT: &[&str] = &["name", "import_playbook", "import", "when", "tags"];
 const TASK: &[&str] = &[
     "name",
     "when",
@@ -55,9 +55,26 @@ pub fn load(name: &str, assets: &Assets) -> Result<Playbook, Problems> {
     let asset = assets.playbook(name).map_err(|e| Problem::new(&Place::whole(name), e.to_string()))?;
     let mut reader = Reader { assets, problems: Problems::default(), trail: Vec::new(), plays: Vec::new() };
     let shown = asset.name.clone();
-    reader.file(&asset, &[]);
+    reader.file(&asset, &Inherited::default());
     let Reader { problems, plays, .. } = reader;
     problems.or(Playbook { name: shown, plays })
+}
+
+/// What an import hands on to the plays that it brings in.
+#[derive(Clone, Default)]
+struct Inherited {
+    tags: Vec<String>,
+    when: Vec<Expression>,
+}
+
+impl Inherited {
+    /// With what an import or a play says itself.
+    fn with(&self, fields: &mut Fields<'_, '_>) -> Self {
+        let mut all = self.clone();
+        all.tags.extend(fields.texts("tags").into_iter().map(|(tag, _)| tag));
+        all.when.extend(expressions(fields, "when"));
+        all
+    }
 }
 
 struct Reader<'a> {
@@ -69,7 +86,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn file(&mut self, asset: &Asset, tags: &[String]) {
+    fn file(&mut self, asset: &Asset, inherited: &Inherited) {
         let root = match Node::parse(&asset.name, &asset.text) {
             Ok(root) => root,
             Err(problems) => return self.problems.extend(problems),
@@ -81,18 +98,17 @@ impl Reader<'_> {
         self.trail.push(asset.name.clone());
         for item in items {
             if item.get("import_playbook").or(item.get("import")).is_some() {
-                self.import(item, &asset.name, tags);
-            } else if let Some(play) = play(item, tags, &mut self.problems) {
+                self.import(item, &asset.name, inherited);
+            } else if let Some(play) = play(item, inherited, &mut self.problems) {
                 self.plays.push(play);
             }
         }
         self.trail.pop();
     }
 
-    fn import(&mut self, item: &Node, importer: &str, tags: &[String]) {
+    fn import(&mut self, item: &Node, importer: &str, inherited: &Inherited) {
         let Some(mut fields) = Fields::of(item, "an import", IMPORT, &mut self.problems) else { return };
-        let own = fields.texts("tags").into_iter().map(|(tag, _)| tag);
-        let tags: Vec<String> = tags.iter().cloned().chain(own).collect();
+        let inherited = inherited.with(&mut fields);
         let Some(name) = fields.text("import_playbook").or_else(|| fields.text("import")) else { return };
         let place = item.get("import_playbook").or(item.get("import")).map_or(&item.place, |n| &n.place);
         match self.assets.imported(&name, importer) {
@@ -102,18 +118,17 @@ impl Reader<'_> {
                 let message = format!("importing {} here does not come to an end: {trail}", asset.name);
                 self.problems.push(Problem::new(place, message));
             }
-            Ok(asset) => self.file(&asset, &tags),
+            Ok(asset) => self.file(&asset, &inherited),
         }
     }
 }
 
-fn play(node: &Node, tags: &[String], problems: &mut Problems) -> Option<Play> {
+fn play(node: &Node, inherited: &Inherited, problems: &mut Problems) -> Option<Play> {
     foreign(node, problems);
     let mut fields = Fields::of(node, "a play", PLAY, problems)?;
     fields.required("hosts", "all, pair, first, witness, or the name of a host");
     let hosts = fields.texts("hosts").into_iter().map(|(word, _)| Pattern::parse(word)).collect();
-    let own = fields.texts("tags").into_iter().map(|(tag, _)| tag);
-    let tags: Vec<String> = tags.iter().cloned().chain(own).collect();
+    let Inherited { tags, when } = inherited.with(&mut fields);
     let serial = fields.int("serial", 1, MAX_SERIAL).and_then(|n| usize::try_from(n).ok());
     let vars = checked_variables(&mut fields);
     let name = fields.text("name").unwrap_or_else(|| "play".to_owned());
@@ -126,7 +141,7 @@ fn play(node: &Node, tags: &[String], problems: &mut Problems) -> Option<Play> {
             problems.push(Problem::new(&handler.place, message));
         }
     }
-    Some(Play { name, place: node.place.clone(), hosts, vars, tasks, handlers, serial })
+    Some(Play { name, place: node.place.clone(), hosts, when, vars, tasks, handlers, serial })
 }
 
 fn checked_variables(fields: &mut Fields<'_, '_>) -> Vec<Entry> {

@@ -378,7 +378,7 @@ impl<H: Host> Run<H> {
 
 impl<H: Host> State<H> {
     fn new(inventory: &Inventory, member: Member, link: H) -> Self {
-        let mut scope = Scope::new(&inventory.variables(&member));
+        let mut scope = inventory.scope(&member);
         scope.set("facts", &serde_json::to_value(link.facts()).unwrap_or_default());
         let recap = HostRecap { host: member.name.clone(), ..HostRecap::default() };
         Self { scope, member, link, notified: BTreeSet::new(), recap }

@@ -36,6 +36,8 @@ pub(super) struct Args {
     interfaces: Vec<String>,
     #[serde(default)]
     state: State,
+    #[serde(default)]
+    if_running: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -74,6 +76,7 @@ impl Module for Args {
             Schema::may("ports", Kind::TextList, "ports to let in, such as 7789/tcp"),
             Schema::may("interfaces", Kind::TextList, "interfaces of the zone"),
             Schema::may("state", Kind::Choice(&["enabled", "disabled"]), "enabled (default) or disabled"),
+            Schema::may("if_running", Kind::Bool, "leave a host without a running firewalld alone"),
         ],
     };
 
@@ -95,6 +98,9 @@ impl Module for Args {
 
     fn run(self, context: &mut Context) -> Result<Outcome, Error> {
         if !bus::is_running("org.fedoraproject.FirewallD1")? {
+            if self.if_running {
+                return Ok(Context::same("firewalld does not run here"));
+            }
             if context.check {
                 return Ok(Context::unknown("firewalld does not run yet"));
             }

@@ -1,0 +1,273 @@
+//! The section `manager`: that the pair is looked after by the cluster manager, and what it runs.
+//!
+//! Everything that a person writes is checked here, before any host is contacted. What is the same on every pair (the
+//! replicated device, its file system, the virtual address) is filled in, so that `group` lists what lies between.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use super::resource::{self, Resource};
+use super::{Member, VirtualIp};
+use base::fields::Fields;
+use base::problem::Problem;
+use base::yaml::{Content, Node};
+
+pub(super) const MANAGER: &[&str] = &[
+    "failover_target",
+    "window",
+    "etcd",
+    "mount",
+    "fstype",
+    "mount_options",
+    "group",
+    "everywhere",
+    "watchdog",
+    "gateway",
+    "metrics",
+    "policy",
+    "fencing",
+    "alerts",
+    "unsafe",
+];
+pub(super) const ETCD: &[&str] = &["endpoints"];
+pub(super) const POLICY: &[&str] = &["foreign_start", "reboot_on_failed_stop", "watch_public_link"];
+pub(super) const FENCING: &[&str] = &["target", "agent", "params", "timeout"];
+pub(super) const ALERT: &[&str] = &["exec", "webhook"];
+pub(super) const PROFILES: &[&str] = &["fast", "default", "calm"];
+pub(super) const FILE_SYSTEMS: &[&str] = &["ext4", "xfs"];
+pub(super) const WATCHDOGS: &[&str] = &["auto", "required", "off"];
+pub(super) const FOREIGN_STARTS: &[&str] = &["stop", "alarm"];
+pub(super) const SEGMENTS: &[&str] = &["local", "public", "off"];
+
+/// The replicated device of the shipped playbooks.
+const DEVICE: &str = "/dev/drbd1";
+const DEFAULT_MOUNT: &str = "/srv/data";
+/// Bounds of `failover_target` in seconds; those of the manager.
+const TARGET_SECONDS: std::ops::RangeInclusive<f64> = 2.4..=60.0;
+
+/// What the cluster manager is told, whole and in the form of its own configuration file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manager {
+    /// The stack in order, with replica, mount and address.
+    pub group: Vec<Value>,
+    /// What runs on both hosts.
+    pub everywhere: Vec<Value>,
+    /// Units among both, which nobody else may start at boot.
+    pub units: Vec<String>,
+    /// The file system: `device`, `directory`, `fstype`.
+    pub mount: Value,
+    /// Segments on which metrics and health are served.
+    pub metrics: Vec<String>,
+    /// Keys that go into the manager's file as they are.
+    pub plain: Map<String, Value>,
+}
+
+impl Manager {
+    /// As expressions see it.
+    pub(super) fn describe(&self) -> Value {
+        let Self { group, everywhere, units, mount, metrics, plain } = self;
+        json!({
+            "group": group, "everywhere": everywhere, "units": units, "mount": mount, "metrics": metrics,
+            "settings": plain,
+        })
+    }
+}
+
+/// What the section is checked against.
+pub(super) struct Around<'a> {
+    pub(super) virtual_ip: Option<&'a VirtualIp>,
+    pub(super) hosts: &'a [Member],
+    pub(super) witness: bool,
+}
+
+pub(super) fn manager(node: &Node, around: &Around<'_>, problems: &mut base::problem::Problems) -> Option<Manager> {
+    if let Some(entry) = node.entries().iter().find(|e| e.key == "witness") {
+        let problem = Problem::new(&entry.place, "manager has no key \"witness\"");
+        problems.push(problem.hint("the witness is a host: write `witness: {address: …}` beside `hosts`"));
+    }
+    let mut fields = Fields::of(node, "manager", MANAGER, problems)?;
+    let mut plain = Map::new();
+    let mut keep = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            plain.insert(key.to_owned(), value);
+        }
+    };
+    keep("failover_target", target(&mut fields));
+    keep("window", resource::duration(&mut fields, "window").map(Value::from));
+    keep("watchdog", word(&mut fields, "watchdog", WATCHDOGS));
+    keep("gateway", gateway(&mut fields));
+    keep("etcd", etcd(&mut fields, around.witness));
+    keep("policy", policy(&mut fields));
+    keep("fencing", fencing(&mut fields, around.hosts));
+    keep("alerts", alerts(&mut fields));
+    let overrides: Vec<String> = fields.texts("unsafe").into_iter().map(|(text, _)| text).collect();
+    keep("unsafe", (!overrides.is_empty()).then(|| overrides.into()));
+    let metrics = metrics(&mut fields);
+    let mount = mount(&mut fields);
+    let own = resource::list(&mut fields, "group");
+    let everywhere = resource::list(&mut fields, "everywhere");
+    let group = whole(own, &mount, around.virtual_ip);
+    resource::check_names(&group, &everywhere, fields.problems());
+    let mut units: Vec<String> = Vec::new();
+    for unit in group.iter().chain(&everywhere).filter_map(Resource::unit) {
+        if !units.iter().any(|u| u == unit) {
+            units.push(unit.to_owned());
+        }
+    }
+    let mount = group.iter().find(|r| r.is_mount_of(DEVICE)).map_or(mount, |r| r.value.clone());
+    let values = |list: Vec<Resource>| list.into_iter().map(|r| r.value).collect();
+    Some(Manager { group: values(group), everywhere: values(everywhere), units, mount, metrics, plain })
+}
+
+/// The group with the device first, its file system next and the address last, unless they are written out.
+fn whole(own: Vec<Resource>, mount: &Value, virtual_ip: Option<&VirtualIp>) -> Vec<Resource> {
+    let mut group = Vec::new();
+    if !own.iter().any(|r| r.class == "futago:replica") {
+        group.push(Resource::new(json!({"name": "r0", "class": "futago:replica", "resource": "r0"})));
+    }
+    if !own.iter().any(|r| r.is_mount_of(DEVICE)) {
+        group.push(Resource::new(mount.clone()));
+    }
+    let has_address = own.iter().any(|r| r.class == "futago:address");
+    group.extend(own);
+    if let Some(ip) = virtual_ip.filter(|_| !has_address) {
+        let cidr = format!("{}/{}", ip.address, ip.prefix);
+        let value =
+            json!({"name": "address", "class": "futago:address", "address": cidr, "interface": ip.interface});
+        group.push(Resource::new(value));
+    }
+    group
+}
+
+fn mount(fields: &mut Fields<'_, '_>) -> Value {
+    let directory = resource::path(fields, "mount").unwrap_or_else(|| DEFAULT_MOUNT.to_owned());
+    let fstype = word(fields, "fstype", FILE_SYSTEMS).unwrap_or_else(|| FILE_SYSTEMS[0].into());
+    let options = fields.text("mount_options").unwrap_or_else(|| "noatime".to_owned());
+    json!({
+        "name": "data", "class": "futago:mount", "device": DEVICE, "directory": directory, "fstype": fstype,
+        "options": options,
+    })
+}
+
+/// A profile by its name, or seconds.
+fn target(fields: &mut Fields<'_, '_>) -> Option<Value> {
+    let node = fields.get("failover_target")?;
+    match &node.content {
+        Content::Text(text) if PROFILES.contains(&text.as_str()) => return Some(text.clone().into()),
+        Content::Number(n) if n.as_f64().is_some_and(|s| TARGET_SECONDS.contains(&s)) => {
+            return Some(Value::Number(n.clone()));
+        }
+        Content::Text(text) => {
+            let sentence = "\"failover_target\" must be fast, default, calm or seconds from 2.4 to 60, not";
+            fields.problems().push(Problem::unknown_word(&node.place, sentence, text, PROFILES));
+        }
+        _ => {
+            let message = "\"failover_target\" must be fast, default, calm or seconds from 2.4 to 60, not";
+            fields.report(node, format!("{message} {}", node.shown()));
+        }
+    }
+    None
+}
+
+fn word(fields: &mut Fields<'_, '_>, key: &str, allowed: &[&str]) -> Option<Value> {
+    let word = fields.text(key)?;
+    if !allowed.contains(&word.as_str()) {
+        let place = fields.get(key)?.place.clone();
+        let sentence = format!("{key:?} cannot be");
+        fields.problems().push(Problem::unknown_word(&place, &sentence, &word, allowed));
+        return None;
+    }
+    Some(word.into())
+}
+
+fn gateway(fields: &mut Fields<'_, '_>) -> Option<Value> {
+    let text = fields.text("gateway")?;
+    if text.parse::<IpAddr>().is_err() {
+        let node = fields.get("gateway")?;
+        fields.report(node, format!("\"gateway\" must be an IP address, not {text:?}"));
+        return None;
+    }
+    Some(text.into())
+}
+
+fn etcd(fields: &mut Fields<'_, '_>, witness: bool) -> Option<Value> {
+    let node = fields.get("etcd")?;
+    if witness {
+        let message = "the record is kept either with a witness or by etcd, here are both";
+        fields.problems().push(Problem::new(&node.place, message).hint("drop \"witness\" or \"etcd\""));
+    }
+    let mut inner = Fields::of(node, "etcd", ETCD, fields.problems())?;
+    inner.required("endpoints", "the addresses of the etcd cluster, such as http://203.0.113.21:2379");
+    let endpoints = inner.texts("endpoints");
+    for (text, node) in &endpoints {
+        if !text.starts_with("http://") && !text.starts_with("https://") {
+            inner.report(node, format!("an endpoint is written as http://ADDRESS:PORT, not {text:?}"));
+        }
+    }
+    let endpoints: Vec<String> = endpoints.into_iter().map(|(text, _)| text).collect();
+    Some(json!({ "endpoints": endpoints }))
+}
+
+fn policy(fields: &mut Fields<'_, '_>) -> Option<Value> {
+    let node = fields.get("policy")?;
+    let mut inner = Fields::of(node, "policy", POLICY, fields.problems())?;
+    word(&mut inner, "foreign_start", FOREIGN_STARTS);
+    inner.bool("reboot_on_failed_stop");
+    inner.bool("watch_public_link");
+    Some(node.to_json())
+}
+
+/// Devices that switch a host off; a host may be named by its short name.
+fn fencing(fields: &mut Fields<'_, '_>, hosts: &[Member]) -> Option<Value> {
+    let mut devices = Vec::new();
+    for node in fields.list("fencing") {
+        let Some(mut inner) = Fields::of(node, "a fencing device", FENCING, fields.problems()) else { continue };
+        inner.required("agent", "the fence agent, such as fence_ipmilan");
+        inner.text("agent");
+        inner.map("params");
+        resource::duration(&mut inner, "timeout");
+        let target = inner.required("target", "the host that it switches off").and_then(|_| inner.text("target"));
+        let (Some(target), Some(at)) = (target, inner.get("target")) else { continue };
+        let found = hosts.iter().find(|h| h.name == target || h.fqdn == target);
+        if found.is_none() && !hosts.is_empty() {
+            let names: Vec<&str> = hosts.iter().map(|h| h.name.as_str()).collect();
+            let sentence = "\"target\" names a host that is not there:";
+            inner.problems().push(Problem::unknown_word(&at.place, sentence, &target, &names));
+        }
+        let mut device = node.to_json();
+        device["target"] = found.map_or(target, |h| h.fqdn.clone()).into();
+        devices.push(device);
+    }
+    (!devices.is_empty()).then(|| devices.into())
+}
+
+fn alerts(fields: &mut Fields<'_, '_>) -> Option<Value> {
+    let mut hooks = Vec::new();
+    for node in fields.list("alerts") {
+        let Some(mut inner) = Fields::of(node, "an alert", ALERT, fields.problems()) else { continue };
+        resource::path(&mut inner, "exec");
+        inner.text("webhook");
+        if inner.get("exec").is_some() == inner.get("webhook").is_some() {
+            inner.report(node, "an alert is either {exec: PROGRAM} or {webhook: URL}");
+        }
+        hooks.push(node.to_json());
+    }
+    (!hooks.is_empty()).then(|| hooks.into())
+}
+
+fn metrics(fields: &mut Fields<'_, '_>) -> Vec<String> {
+    if fields.get("metrics").is_none() {
+        return vec!["local".to_owned()];
+    }
+    let mut segments = Vec::new();
+    for (text, node) in fields.texts("metrics") {
+        if !SEGMENTS.contains(&text.as_str()) {
+            let sentence = "\"metrics\" lists segments; there is no";
+            fields.problems().push(Problem::unknown_word(&node.place, sentence, &text, SEGMENTS));
+        }
+        segments.push(text);
+    }
+    segments.retain(|s| s != "off");
+    segments
+}

@@ -1,0 +1,144 @@
+//! Golden cases: a program that answers as the real one does, arguments in, outcome and verbs out.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::super::testing::{applied, checked, mistakes};
+use super::*;
+
+/// A stand-in for the program: shows one status after the other (the last one for ever), notes other verbs.
+struct Stand {
+    folder: TempDir,
+}
+
+impl Stand {
+    fn new(statuses: &[Value]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        for (index, status) in statuses.iter().enumerate() {
+            fs::write(at.join(format!("status.{index}")), status.to_string()).unwrap();
+        }
+        let last = statuses.len().saturating_sub(1);
+        let script = format!(
+            "#!/bin/sh\ncd {} || exit 9\nshift\nif [ \"$1\" != status ]; then echo \"$*\" >>verbs; exit 0; fi\n\
+             n=$(cat next 2>/dev/null || echo 0)\n[ -e status.$n ] || {{ echo 'no manager' >&2; exit 4; }}\n\
+             cat status.$n\n[ $n -ge {last} ] || echo $((n + 1)) >next\nexit 11\n",
+            at.display()
+        );
+        fs::write(at.join("program"), script).unwrap();
+        fs::set_permissions(at.join("program"), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder }
+    }
+
+    /// As a bootstrap leaves it.
+    fn in_first_start(self) -> Self {
+        fs::write(self.folder.path().join(FIRST_START), "").unwrap();
+        self
+    }
+
+    fn args(&self, mut args: Value) -> Value {
+        args["program"] = json!(self.folder.path().join("program"));
+        args["folder"] = json!(self.folder.path());
+        args
+    }
+
+    fn verbs(&self) -> String {
+        fs::read_to_string(self.folder.path().join("verbs")).unwrap_or_default()
+    }
+
+    fn is_first_start(&self) -> bool {
+        self.folder.path().join(FIRST_START).exists()
+    }
+}
+
+fn status(node: &str, version: u64, verdict: &str, maintenance: bool) -> Value {
+    json!({
+        "cluster": "ha.example.com", "node": node, "names": ["ha-a.example.com", "ha-b.example.com"],
+        "verdict": verdict, "because": "so it is",
+        "record": {
+            "version": version, "term": 1, "primary": (version > 0).then_some("a"),
+            "intent": {"maintenance": maintenance},
+        },
+        "local": {"role": "active", "replica": {"primary": node == "a" && version > 0}},
+        "resources": [{"state": ["started", "stopped"]}],
+        "doing": null,
+    })
+}
+
+#[test]
+fn a_cluster_is_bootstrapped_once_in_maintenance() {
+    let primary = json!({"state": "bootstrapped", "primary": "ha-a.example.com"});
+    let stand = Stand::new(&[status("a", 0, "DOWN", false), status("a", 1, "HELD", true)]);
+    let outcome = applied("cluster", stand.args(primary.clone()));
+    assert_eq!((outcome.changed, outcome.failure.as_ref()), (true, None));
+    assert_eq!(stand.verbs(), "bootstrap --primary ha-a.example.com --maintenance\n");
+    assert_eq!((&outcome.data["here"], &outcome.data["first_start"]), (&json!(true), &json!(true)));
+    let again = applied("cluster", stand.args(primary));
+    assert_eq!((again.changed, stand.verbs().lines().count()), (false, 1));
+}
+
+#[test]
+fn only_the_maintenance_of_the_first_start_is_ended() {
+    let running = json!({"state": "running"});
+    let stand = Stand::new(&[status("a", 1, "HELD", true), status("a", 2, "PROTECTED", false)]).in_first_start();
+    let outcome = applied("cluster", stand.args(running.clone()));
+    assert_eq!((outcome.changed, outcome.failure.as_ref(), stand.is_first_start()), (true, None, false));
+    assert_eq!(stand.verbs(), "maintenance off\n");
+    let stand = Stand::new(&[status("a", 7, "HELD", true)]);
+    let outcome = applied("cluster", stand.args(running));
+    assert_eq!((outcome.changed, outcome.failure.as_ref(), stand.verbs().as_str()), (false, None, ""));
+    assert!(outcome.message.starts_with("left alone"), "{}", outcome.message);
+}
+
+#[test]
+fn a_running_cluster_is_left_as_it_is() {
+    let stand = Stand::new(&[status("b", 9, "PROTECTED", false)]);
+    for args in [
+        json!({"state": "bootstrapped", "primary": "ha-a.example.com"}),
+        json!({"state": "joined"}),
+        json!({"state": "running"}),
+    ] {
+        for outcome in [applied("cluster", stand.args(args.clone())), checked("cluster", stand.args(args.clone()))] {
+            assert_eq!((outcome.changed, outcome.unknown, outcome.failure), (false, false, None), "{args}");
+            assert_eq!(outcome.data["here"], json!(false));
+        }
+    }
+    assert_eq!(stand.verbs(), "");
+}
+
+#[test]
+fn waiting_ends_when_nothing_moves_and_says_why() {
+    let stand = Stand::new(&[status("a", 2, "HELD", false)]);
+    let outcome = applied("cluster", stand.args(json!({"state": "running", "timeout": 0})));
+    let message = outcome.failure.unwrap().message;
+    assert_eq!(
+        message,
+        "cluster, starting the stack: nothing has moved for 0 s (HELD on ha-a: so it is)"
+    );
+    assert_eq!(stand.verbs(), "why\n");
+}
+
+#[test]
+fn a_plan_before_there_is_a_manager_knows_nothing_and_does_nothing() {
+    let stand = Stand::new(&[]);
+    for args in [
+        json!({"state": "bootstrapped", "primary": "ha-a.example.com"}),
+        json!({"state": "joined"}),
+        json!({"state": "running"}),
+    ] {
+        let outcome = checked("cluster", stand.args(args.clone()));
+        assert_eq!((outcome.unknown, outcome.failure), (true, None), "{args}");
+    }
+    let none = json!({"state": "joined", "program": "/no/such/program"});
+    assert!(checked("cluster", none).unknown);
+}
+
+#[test]
+fn arguments_belong_to_their_states() {
+    assert_eq!(mistakes("cluster", json!({"state": "bootstrapped"})).len(), 1);
+    assert_eq!(mistakes("cluster", json!({"state": "current"})).len(), 1);
+    assert_eq!(mistakes("cluster", json!({"state": "joined", "files": "/x", "primary": "y"})).len(), 2);
+    assert!(mistakes("cluster", json!({"state": "current", "files": ["/x"]})).is_empty());
+}
