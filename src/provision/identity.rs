@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -95,7 +95,8 @@ impl Identities {
     /// Those that [`Self::provide`] would give, as long as it would make none; `None` otherwise.
     pub fn present(inventory: &Inventory, now: SystemTime) -> Result<Option<Self>, IdentityError> {
         let now_s = seconds(now);
-        let serves = |all: &Self| wanted(inventory).iter().all(|(host, names)| all.serves(host, names, now_s));
+        let serves =
+            |all: &Self| wanted(inventory).iter().all(|(host, names)| all.serves(host, names, now_s));
         Ok(Self::load(&inventory.project())?.filter(serves))
     }
 
@@ -174,12 +175,14 @@ impl Identities {
         params.distinguished_name.push(DnType::CommonName, host);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // Members call each other: everyone is both.
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         let expires = now_s + MEMBER_S;
         validity(&mut params, now_s.saturating_sub(BEHIND_S), expires);
         let certificate = params.signed_by(&key, &issuer).map_err(failed)?.pem();
-        self.members.insert(host.to_owned(), Identity { names, expires, certificate, key: key.serialize_pem() });
+        self.members
+            .insert(host.to_owned(), Identity { names, expires, certificate, key: key.serialize_pem() });
         Ok(())
     }
 }

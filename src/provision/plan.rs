@@ -126,7 +126,7 @@ pub fn prepare(
         check.problems.push(problem);
     }
     let plan = select(inventory, &applicable, selection);
-    check.skipped_results(playbook, &plan);
+    check.skipped_results(&applicable, &plan);
     check.problems.or(plan)
 }
 

@@ -45,6 +45,19 @@ fn r0_res_is_the_one_of_the_article_and_the_same_on_both_hosts() {
     assert_eq!(rendered(&project, "r0.res.j2"), BTreeSet::from([ARTICLE.to_owned()]));
 }
 
+/// What the daemons of a managed pair are told: one file a host, with everything filled in that is always the same.
+#[test]
+fn the_files_of_the_cluster_manager_are_these() {
+    let managed = crate::project::managed();
+    let project = Project::new([("ha.yml", managed.as_str())]);
+    let files = rendered(&project, "cluster.yml.j2");
+    assert_eq!(files.len(), 2, "metrics are served at each host's own addresses");
+    let expected = include_str!("golden/cluster.yml");
+    assert!(files.contains(expected), "{}", files.first().unwrap());
+    let managed = ARTICLE.replacen("{\n", "{\n    options {\n        managed          yes;\n    }\n", 1);
+    assert_eq!(rendered(&project, "r0.res.j2"), BTreeSet::from([managed]));
+}
+
 #[test]
 fn r0_res_is_the_same_on_both_hosts_also_when_their_disks_differ() {
     let inventory = crate::project::INVENTORY.replacen("/dev/vdb", "/dev/nvme0n1", 1);
@@ -70,8 +83,34 @@ fn the_shipped_playbook_passes_its_own_check_and_both_hosts_do_all_of_it() {
 }
 
 #[test]
+fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
+    let managed = crate::project::managed();
+    let project = Project::new([("ha.yml", managed.as_str())]);
+    let (inventory, plan) = project.plan(&Selection::default()).unwrap();
+    assert_eq!(plan.hosts(&inventory), ["ha-a", "ha-b", "witness"]);
+    let plays: Vec<(&str, usize)> =
+        plan.plays.iter().map(|p| (p.name.as_str(), p.batches[0].len())).collect();
+    assert_eq!(
+        plays,
+        [
+            ("Network", 2),
+            ("Storage", 2),
+            ("Replication", 2),
+            ("Members", 3),
+            ("Witness", 1),
+            ("Cluster manager", 2),
+            ("Record", 1),
+            ("Stack", 2),
+            ("Hand-over", 2),
+            ("Service", 1)
+        ]
+    );
+}
+
+#[test]
 fn names_of_tasks_are_unique_so_that_a_run_can_be_continued_at_each() {
-    let project = Project::new([]);
+    let managed = crate::project::managed();
+    let project = Project::new([("ha.yml", managed.as_str())]);
     let (_, plan) = project.plan(&Selection::default()).unwrap();
     let names: Vec<&String> = plan.plays.iter().flat_map(|p| &p.play.tasks).map(|t| &t.name).collect();
     let distinct: BTreeSet<_> = names.iter().collect();

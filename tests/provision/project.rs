@@ -19,6 +19,22 @@ hosts:
   ha-b: {address: 203.0.113.12, local_address: 192.168.1.102, disk: /dev/vdb, interfaces: {public: eth0, local: eth1}}
 ";
 
+/// As [`INVENTORY`], with a witness and a cluster manager.
+pub(crate) fn managed() -> String {
+    let manager = "\
+witness: {address: 203.0.113.13}
+manager:
+  failover_target: fast
+  metrics: [local, public]
+  group:
+    - {name: mariadb, class: \"systemd:mariadb\", check: {sql: /run/mysqld/mysqld.sock}, start_timeout: 120s}
+    - {name: apache, class: \"systemd:apache2\", check: {http: \"http://127.0.0.1/\", contains: \"it's <ok>\"}}
+  everywhere:
+    - {name: cron, class: \"systemd:cron\"}
+";
+    format!("{INVENTORY}{manager}")
+}
+
 /// A folder with an inventory, playbooks and templates.
 pub(crate) struct Project {
     pub(crate) folder: TempDir,

@@ -81,7 +81,11 @@ pub(super) struct Around<'a> {
     pub(super) witness: bool,
 }
 
-pub(super) fn manager(node: &Node, around: &Around<'_>, problems: &mut base::problem::Problems) -> Option<Manager> {
+pub(super) fn manager(
+    node: &Node,
+    around: &Around<'_>,
+    problems: &mut base::problem::Problems,
+) -> Option<Manager> {
     if let Some(entry) = node.entries().iter().find(|e| e.key == "witness") {
         let problem = Problem::new(&entry.place, "manager has no key \"witness\"");
         problems.push(problem.hint("the witness is a host: write `witness: {address: …}` beside `hosts`"));
@@ -201,7 +205,7 @@ fn etcd(fields: &mut Fields<'_, '_>, witness: bool) -> Option<Value> {
     inner.required("endpoints", "the addresses of the etcd cluster, such as http://203.0.113.21:2379");
     let endpoints = inner.texts("endpoints");
     for (text, node) in &endpoints {
-        if !text.starts_with("http://") && !text.starts_with("https://") {
+        if !text.starts_with("http://") {
             inner.report(node, format!("an endpoint is written as http://ADDRESS:PORT, not {text:?}"));
         }
     }
@@ -222,12 +226,15 @@ fn policy(fields: &mut Fields<'_, '_>) -> Option<Value> {
 fn fencing(fields: &mut Fields<'_, '_>, hosts: &[Member]) -> Option<Value> {
     let mut devices = Vec::new();
     for node in fields.list("fencing") {
-        let Some(mut inner) = Fields::of(node, "a fencing device", FENCING, fields.problems()) else { continue };
+        let Some(mut inner) = Fields::of(node, "a fencing device", FENCING, fields.problems()) else {
+            continue;
+        };
         inner.required("agent", "the fence agent, such as fence_ipmilan");
         inner.text("agent");
         inner.map("params");
         resource::duration(&mut inner, "timeout");
-        let target = inner.required("target", "the host that it switches off").and_then(|_| inner.text("target"));
+        let target =
+            inner.required("target", "the host that it switches off").and_then(|_| inner.text("target"));
         let (Some(target), Some(at)) = (target, inner.get("target")) else { continue };
         let found = hosts.iter().find(|h| h.name == target || h.fqdn == target);
         if found.is_none() && !hosts.is_empty() {
@@ -247,7 +254,10 @@ fn alerts(fields: &mut Fields<'_, '_>) -> Option<Value> {
     for node in fields.list("alerts") {
         let Some(mut inner) = Fields::of(node, "an alert", ALERT, fields.problems()) else { continue };
         resource::path(&mut inner, "exec");
-        inner.text("webhook");
+        let url = inner.text("webhook").zip(inner.get("webhook"));
+        if let Some((url, at)) = url.filter(|(url, _)| !url.starts_with("http://")) {
+            inner.report(at, format!("\"webhook\" must be an http:// URL, not {url:?}"));
+        }
         if inner.get("exec").is_some() == inner.get("webhook").is_some() {
             inner.report(node, "an alert is either {exec: PROGRAM} or {webhook: URL}");
         }

@@ -49,8 +49,11 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         cluster.as_deref().and_then(|c| c.split_once('.')).map_or("", |(_, domain)| domain).to_owned();
     let mut hosts = hosts(&mut top, &domain);
     let witness = top.get("witness").and_then(|node| witness(node, &domain, top.problems()));
-    let around =
-        manager::Around { virtual_ip: virtual_ip.as_ref(), hosts: &hosts, witness: top.get("witness").is_some() };
+    let around = manager::Around {
+        virtual_ip: virtual_ip.as_ref(),
+        hosts: &hosts,
+        witness: top.get("witness").is_some(),
+    };
     let manager = top.get("manager").and_then(|node| manager::manager(node, &around, top.problems()));
     let ssh = ssh(file, top.get("ssh"), top.problems());
     let stack = choice(&mut top, "stack", STACKS);

@@ -67,6 +67,16 @@ impl Resource {
     }
 }
 
+/// Keys of a resource of any class.
+#[cfg(test)]
+pub(super) fn all_keys() -> Vec<&'static str> {
+    let mut own: Vec<&str> = CLASSES.iter().flat_map(|(_, own, _)| own.iter().copied()).collect();
+    own.extend(COMMON);
+    own.sort_unstable();
+    own.dedup();
+    own
+}
+
 /// The resources of a list; those with mistakes are reported and left out.
 pub(super) fn list(fields: &mut Fields<'_, '_>, key: &str) -> Vec<Resource> {
     fields.list(key).iter().filter_map(|node| resource(node, fields.problems())).collect()
@@ -74,13 +84,15 @@ pub(super) fn list(fields: &mut Fields<'_, '_>, key: &str) -> Vec<Resource> {
 
 fn resource(node: &Node, problems: &mut Problems) -> Option<Resource> {
     let class = node.get("class").and_then(|n| n.to_json().as_str().map(str::to_owned)).unwrap_or_default();
-    let known = CLASSES.iter().find(|(name, ..)| class == *name || (name.ends_with(':') && runs(&class, name)));
+    let known =
+        CLASSES.iter().find(|(name, ..)| class == *name || (name.ends_with(':') && runs(&class, name)));
     let (own, needed) = known.map_or((&[][..], &[][..]), |(_, own, needed)| (*own, *needed));
     let every: Vec<&str> = CLASSES.iter().flat_map(|(_, own, _)| own.iter().copied()).collect();
     // Which keys fit is only known when the class is.
     let allowed = [COMMON, if known.is_some() { own } else { &every }].concat();
     let mut fields = Fields::of(node, "a resource", &allowed, problems)?;
-    let name = fields.required("name", "a name for the resource, such as mariadb").and_then(|_| fields.text("name"));
+    let name =
+        fields.required("name", "a name for the resource, such as mariadb").and_then(|_| fields.text("name"));
     let what = "what it is, such as systemd:mariadb, ocf:heartbeat:nginx or futago:bind";
     let at = fields.required("class", what);
     if let Some(at) = at.filter(|_| known.is_none()) {
@@ -129,7 +141,10 @@ fn values(fields: &mut Fields<'_, '_>) {
     let Some(mut check) = Fields::of(node, "a check", CHECK, fields.problems()) else { return };
     let kinds = CHECK.iter().filter(|key| **key != "contains" && check.get(key).is_some()).count();
     if kinds != 1 {
-        check.report(node, "a check is one of {http: URL}, {tcp: HOST:PORT}, {sql: SOCKET}, {command: [PROGRAM, …]}");
+        check.report(
+            node,
+            "a check is one of {http: URL}, {tcp: HOST:PORT}, {sql: SOCKET}, {command: [PROGRAM, …]}",
+        );
     }
     if let Some(at) = check.get("contains").filter(|_| check.get("http").is_none()) {
         check.report(at, "\"contains\" belongs to a check by http");

@@ -8,7 +8,7 @@ pub fn json_schema() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::read;
+    use super::super::{manager, read, resource};
     use serde_json::Value;
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -34,6 +34,20 @@ mod tests {
         let host = &schema["properties"]["hosts"]["additionalProperties"];
         assert_eq!(keys(host), sorted(read::HOST));
         assert_eq!(keys(&host["properties"]["interfaces"]), sorted(read::INTERFACES));
+        let manager = &schema["properties"]["manager"];
+        assert_eq!(keys(manager), sorted(manager::MANAGER));
+        let of = |key: &str| &manager["properties"][key];
+        assert_eq!(keys(of("etcd")), sorted(manager::ETCD));
+        assert_eq!(keys(of("policy")), sorted(manager::POLICY));
+        assert_eq!(keys(&of("fencing")["items"]), sorted(manager::FENCING));
+        assert_eq!(keys(&of("alerts")["items"]), sorted(manager::ALERT));
+        assert_eq!(of("failover_target")["anyOf"][0]["enum"], serde_json::json!(manager::PROFILES));
+        assert_eq!(of("fstype")["enum"], serde_json::json!(manager::FILE_SYSTEMS));
+        assert_eq!(of("watchdog")["enum"], serde_json::json!(manager::WATCHDOGS));
+        assert_eq!(of("metrics")["items"]["enum"], serde_json::json!(manager::SEGMENTS));
+        let resource = &of("group")["items"];
+        assert_eq!(keys(resource), sorted(&resource::all_keys()));
+        assert_eq!(keys(&resource["properties"]["check"]), sorted(resource::CHECK));
         assert_eq!(schema["properties"]["stack"]["enum"], serde_json::json!(read::STACKS));
     }
 }

@@ -65,8 +65,8 @@ macro_rules! modules {
 }
 
 modules![
-    cluster, command, copy, file, filesystem, firewall, hosts, mount, package, partition, program, replica, service,
-    wait_for,
+    cluster, command, copy, file, filesystem, firewall, hosts, mount, package, partition, program, replica,
+    service, wait_for,
 ];
 
 /// All modules, by name.

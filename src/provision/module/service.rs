@@ -87,7 +87,8 @@ impl Module for Args {
             ));
         }
         if !self.files.is_empty() && self.state != Some(State::Started) {
-            errors.push(ArgError::at("files", "argument \"files\" of module service belongs to state started"));
+            errors
+                .push(ArgError::at("files", "argument \"files\" of module service belongs to state started"));
         }
         if !acts && !self.daemon_reload {
             errors.push(ArgError::whole("module service needs state, enabled or daemon_reload"));

@@ -61,7 +61,8 @@ impl Status {
 
     /// Something has happened in between; texts for people may change all the time.
     pub(super) fn differs(&self, other: &Self) -> bool {
-        let key = |s: &Self| (s.verdict.clone(), s.version, s.role.clone(), s.leads, s.doing.clone(), s.running);
+        let key =
+            |s: &Self| (s.verdict.clone(), s.version, s.role.clone(), s.leads, s.doing.clone(), s.running);
         key(self) != key(other)
     }
 

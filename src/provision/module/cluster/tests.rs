@@ -82,7 +82,8 @@ fn a_cluster_is_bootstrapped_once_in_maintenance() {
 #[test]
 fn only_the_maintenance_of_the_first_start_is_ended() {
     let running = json!({"state": "running"});
-    let stand = Stand::new(&[status("a", 1, "HELD", true), status("a", 2, "PROTECTED", false)]).in_first_start();
+    let stand =
+        Stand::new(&[status("a", 1, "HELD", true), status("a", 2, "PROTECTED", false)]).in_first_start();
     let outcome = applied("cluster", stand.args(running.clone()));
     assert_eq!((outcome.changed, outcome.failure.as_ref(), stand.is_first_start()), (true, None, false));
     assert_eq!(stand.verbs(), "maintenance off\n");
@@ -100,7 +101,9 @@ fn a_running_cluster_is_left_as_it_is() {
         json!({"state": "joined"}),
         json!({"state": "running"}),
     ] {
-        for outcome in [applied("cluster", stand.args(args.clone())), checked("cluster", stand.args(args.clone()))] {
+        for outcome in
+            [applied("cluster", stand.args(args.clone())), checked("cluster", stand.args(args.clone()))]
+        {
             assert_eq!((outcome.changed, outcome.unknown, outcome.failure), (false, false, None), "{args}");
             assert_eq!(outcome.data["here"], json!(false));
         }
@@ -113,10 +116,7 @@ fn waiting_ends_when_nothing_moves_and_says_why() {
     let stand = Stand::new(&[status("a", 2, "HELD", false)]);
     let outcome = applied("cluster", stand.args(json!({"state": "running", "timeout": 0})));
     let message = outcome.failure.unwrap().message;
-    assert_eq!(
-        message,
-        "cluster, starting the stack: nothing has moved for 0 s (HELD on ha-a: so it is)"
-    );
+    assert_eq!(message, "cluster, starting the stack: nothing has moved for 0 s (HELD on ha-a: so it is)");
     assert_eq!(stand.verbs(), "why\n");
 }
 
