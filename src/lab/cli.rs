@@ -1,5 +1,7 @@
 //! The command line of the lab.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
@@ -11,13 +13,19 @@ use crate::fault::{self, Link};
 use crate::host;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::{self, Lab};
+use crate::load::Load;
 use crate::power::{self, Keep};
 use crate::requirements;
+use crate::stack::{self, Data};
+use crate::stage::Stage;
 use crate::status;
 use crate::up::{self, Wish};
 
 /// The exit code after Ctrl-C, as in shells.
 const INTERRUPTED: u8 = 130;
+
+/// How soon the client notices that it shall stop.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Verbs.
 #[derive(Debug, Subcommand)]
@@ -67,6 +75,15 @@ pub enum Command {
     /// Measure on a pair of its own and take it down again: figures side by side, in one run.
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Write rows through the virtual address and audit the hosts until told to stop; for tests.
+    #[command(hide = true)]
+    Client(ClientArgs),
+    /// Install the web page that writes rows, with its server and database; for tests.
+    #[command(hide = true)]
+    Stack(StackArgs),
+    /// Let hosts install what only comparisons need; for tests.
+    #[command(hide = true)]
+    Compared(ComparedArgs),
 }
 
 const BENCH_EXAMPLES: &str = "\
@@ -190,6 +207,33 @@ pub struct BenchArgs {
     json: bool,
 }
 
+/// Arguments of `lab client`.
+#[derive(Debug, Args)]
+pub struct ClientArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// The file that gets a line for each acknowledged row.
+    #[arg(long, value_name = "FILE")]
+    log: std::path::PathBuf,
+}
+
+/// Arguments of `lab stack`.
+#[derive(Debug, Args)]
+pub struct StackArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// Where the database keeps its data.
+    #[arg(long, value_enum)]
+    data: Data,
+}
+
+/// Arguments of `lab compared`.
+#[derive(Debug, Args)]
+pub struct ComparedArgs {
+    #[command(flatten)]
+    lab: NameArg,
+}
+
 /// Arguments of `lab exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
@@ -227,6 +271,9 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Heal(args) => run_heal(&args),
         Command::Demo(args) => run_demo(&args),
         Command::Bench(args) => run_bench(&args),
+        Command::Client(args) => run_client(args),
+        Command::Stack(args) => run_stack(&args),
+        Command::Compared(args) => run_compared(&args),
         Command::Exec(args) => run_exec(&args),
         Command::Ssh(args) => run_ssh(&args),
     };
@@ -330,6 +377,30 @@ fn run_bench(args: &BenchArgs) -> anyhow::Result<u8> {
     } else {
         print!("{report}");
     }
+    Ok(0)
+}
+
+fn run_client(args: ClientArgs) -> anyhow::Result<u8> {
+    let lab = args.lab.name;
+    up::has_network(&lab)?;
+    let interrupt = Interrupt::watch()?;
+    let load = Load::start(&lab, args.log)?;
+    while interrupt.check().is_ok() {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let report = load.stop(&Stage::new(&lab, &Interrupt::never())?)?;
+    println!("{}", serde_json::to_string(&report).context("write what was seen")?);
+    Ok(0)
+}
+
+fn run_stack(args: &StackArgs) -> anyhow::Result<u8> {
+    let stage = Stage::new(&args.lab.name, &Interrupt::watch()?)?;
+    stack::install(&stage, args.data)?;
+    Ok(0)
+}
+
+fn run_compared(args: &ComparedArgs) -> anyhow::Result<u8> {
+    up::offer_compared(&args.lab.name, &Interrupt::watch()?)?;
     Ok(0)
 }
 

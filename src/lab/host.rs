@@ -102,7 +102,7 @@ pub(crate) fn leader(lab: &Lab, host: &Host, hierarchies: &Hierarchies) -> anyho
 }
 
 /// The container's first child is its set-up code and becomes `systemd` later: only then it counts.
-fn is_first(pid: i32) -> bool {
+pub(crate) fn is_first(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     let numbers: Vec<&str> = field("NSpid:").unwrap_or_default().split_whitespace().collect();

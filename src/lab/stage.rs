@@ -115,10 +115,16 @@ impl Stage {
         Ok(seen)
     }
 
-    /// Runs this program's provisioner on the lab's inventory, live, and returns what it said on stdout.
-    pub(crate) fn provision(&self, verb: &str) -> anyhow::Result<String> {
-        eprintln!("# futago {verb} -i {}", self.lab.inventory().display());
-        match child::run_shown(&mut self.provisioner(verb)?, APPLY, &self.interrupt) {
+    /// Runs this program's provisioner on the lab's inventory, live, and returns what it said on stdout. `words`
+    /// follow on its command line.
+    pub(crate) fn provision(&self, verb: &str, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.provisioner(verb)?;
+        command.args(words);
+        eprintln!(
+            "# futago {}",
+            [&[verb, "-i", &self.lab.inventory().display().to_string()], words].concat().join(" ")
+        );
+        match child::run_shown(&mut command, APPLY, &self.interrupt) {
             Ok(output) => Ok(text(&output.stdout)),
             Err(child::ChildError::Failed { output, .. }) => {
                 bail!("futago {verb} failed ({})", output.status)

@@ -1,4 +1,4 @@
-//! The ioctls of loop devices (linux/loop.h, drivers/block/loop.c). The only unsafe code of the lab.
+//! The ioctls of loop devices (linux/loop.h, drivers/block/loop.c).
 
 use std::fs::File;
 use std::io;

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::child;
 use crate::control_group::{self, Hierarchies};
 use crate::disk;
 use crate::files;
 use crate::host;
 use crate::image::{self, Image};
 use crate::interrupt::Interrupt;
-use crate::layout::{Host, Lab};
+use crate::layout::{Host, Lab, PAIR};
 use crate::lock::{self, Lock};
 use crate::network;
+use crate::packages;
 use crate::power::{self, Keep};
 use crate::record::Record;
 use crate::requirements;
@@ -25,6 +27,8 @@ use crate::sources;
 pub(crate) const DISK_BYTES: u64 = 1 << 30;
 /// How long another command may keep a lab for itself: an `up` that builds the image takes longest.
 const BUSY: Duration = Duration::from_secs(1800);
+/// For apt-get to read the lists of a local repository.
+const UPDATE: Duration = Duration::from_secs(60);
 
 /// What the lab shall be like; what is not said is as the lab already is, or else the default.
 #[derive(Clone, Debug, Default)]
@@ -175,6 +179,21 @@ pub(crate) fn existing(lab: &Lab, host: &Host) -> anyhow::Result<Record> {
         bail!("lab `{lab}` has no {}: it was not made with --witness", host.name);
     }
     Ok(record)
+}
+
+/// Lets every host of a running lab install what only comparisons need, fetching that first if need be.
+pub(crate) fn offer_compared(lab: &Lab, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let record = existing(lab, &PAIR[0])?;
+    let hierarchies = control_group::hierarchies()?;
+    let sources = sources::find(Some(&record.suite), interrupt)?;
+    packages::compared(&image_of(lab, &record)?, &sources, interrupt)?;
+    for host in record.hosts() {
+        let mut command = host::inside(host::running(lab, host, &hierarchies)?);
+        command.args(["sh", "-c", &packages::compared_source()]);
+        child::run_for(&mut command, "", UPDATE, interrupt)
+            .with_context(|| format!("tell {} of packages for comparisons", host.name))?;
+    }
+    Ok(())
 }
 
 /// An error unless the lab has a network at the moment.

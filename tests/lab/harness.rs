@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::load::LoadReport;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The longest that anything a test waits for may take.
@@ -165,6 +166,56 @@ impl Lab {
             found.extend(group.exists().then(|| format!("control group {}", group.display())));
         }
         found
+    }
+}
+
+/// The client that writes rows through the virtual address, and the auditor beside it.
+pub(crate) struct Client {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Client {
+    /// Starts both and waits for the first acknowledged row. The service runs already.
+    pub(crate) fn start(lab: &Lab) -> Self {
+        let log = lab.folder().join("rows.jsonl");
+        // Of an earlier client.
+        let _ = fs::remove_file(&log);
+        let mut command = lab.command("client", &["--log", &log.display().to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let client = Self { process: command.spawn().expect("start the client"), log };
+        client.until_rows(1);
+        client
+    }
+
+    /// How many rows were acknowledged so far.
+    pub(crate) fn rows(&self) -> usize {
+        fs::read_to_string(&self.log).unwrap_or_default().matches('\n').count()
+    }
+
+    /// Waits until so many more rows were acknowledged.
+    pub(crate) fn until_rows(&self, more: usize) {
+        let wanted = self.rows() + more;
+        until("rows are acknowledged", || self.rows() >= wanted);
+    }
+
+    /// Ends both and returns what they saw.
+    pub(crate) fn stop(mut self) -> LoadReport {
+        signal(Signal::TERM, self.process.id());
+        let mut text = String::new();
+        let mut stdout = self.process.stdout.take().expect("its stdout");
+        std::io::Read::read_to_string(&mut stdout, &mut text).expect("read the client's report");
+        let status = self.process.wait().expect("reap the client");
+        assert!(status.success(), "the client ended with {status}");
+        serde_json::from_str(&text).expect("read the client's report")
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Most of the time it has ended already; a client of a failed test must not outlive it.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn run(
 
 fn measure(subject: Subject, stage: &Stage, runs: u32, report: &mut Report) -> anyhow::Result<()> {
     up::up(&stage.lab, &Wish::default(), &stage.interrupt)?;
-    stage.provision("apply")?;
+    stage.provision("apply", &[])?;
     match subject {
         Subject::Apply => apply::measure(stage, runs, report),
         Subject::Replication => replication::measure(stage, runs, report),

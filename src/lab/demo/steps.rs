@@ -82,7 +82,7 @@ fn boot(story: &mut Story) -> anyhow::Result<()> {
 }
 
 fn apply(story: &mut Story) -> anyhow::Result<()> {
-    story.stage.provision("apply")?;
+    story.stage.provision("apply", &[])?;
     for host in [A, B] {
         story.stage.shell(host, "systemctl is-active futago-replicad")?;
     }
@@ -90,7 +90,7 @@ fn apply(story: &mut Story) -> anyhow::Result<()> {
 }
 
 fn apply_again(story: &mut Story) -> anyhow::Result<()> {
-    stage::nothing_changed(&story.stage.provision("apply")?)
+    stage::nothing_changed(&story.stage.provision("apply", &[])?)
 }
 
 fn both_up_to_date(story: &mut Story) -> anyhow::Result<()> {
