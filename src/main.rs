@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
     name = "futago",
     version,
     propagate_version = true,
-    after_help = "Examples:\n  futago lab demo                     see it work, on two hosts made on this machine\n  futago init pair                    write an inventory for two hosts of your own\n  futago apply -i pair/inventory/ha.yml\n  futago replica status r0            on a host: what replication is doing\n\n`futago COMMAND --help` shows examples of each command."
+    after_help = "Examples:\n  futago lab demo                     see it work, on two hosts made on this machine\n  futago init pair                    write an inventory for two hosts of your own\n  futago apply -i pair/inventory/ha.yml\n  futago replica status r0            on a host: what replication is doing\n  futago cluster status               on a host: is the service protected\n\n`futago COMMAND --help` shows examples of each command."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -26,6 +26,8 @@ enum Command {
     Replica(replicad::cli::Verb),
     /// The replication daemon.
     Replicad(replicad::cli::Daemon),
+    /// The cluster manager: is the service protected, move it, look after it. Pacemaker's words.
+    Cluster(clusterd::cli::Cluster),
     /// A local pair of real hosts to try things on.
     #[command(subcommand)]
     Lab(lab::cli::Command),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Provision(command) => provision::cli::run(command),
         Command::Replica(verb) => replicad::cli::run_verb(verb),
         Command::Replicad(daemon) => replicad::cli::run_daemon(daemon),
+        Command::Cluster(cluster) => clusterd::cli::run(cluster),
         Command::Lab(command) => lab::cli::run(command),
     };
     match result {

@@ -12,3 +12,4 @@ pub mod notify;
 pub mod problem;
 pub mod process;
 pub mod yaml;
+pub mod time;

@@ -7,7 +7,13 @@
 //! ```
 //! Nothing is decided here: who may write and what runs where is the core's business.
 
+pub mod cli;
 pub mod config;
 pub mod ctl;
 mod frames;
+pub mod history;
 mod mailbox;
+mod progress;
+mod question;
+mod verbs;
+mod view;

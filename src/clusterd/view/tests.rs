@@ -1,0 +1,101 @@
+//! Golden texts: what an operator reads in each situation, at 80 columns without colours.
+
+use std::path::Path;
+
+use cluster::member::Node;
+
+use super::page::{COLUMNS, Page};
+use super::tone::Paint;
+use super::words::{self, Names};
+use super::{history, loss, sample, status, timings, why};
+use crate::history::{Entry, What};
+
+/// Compares with `golden/NAME.txt`; `FUTAGO_BLESS=1` writes it anew.
+pub(crate) fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("view/golden").join(format!("{name}.txt"));
+    if std::env::var_os("FUTAGO_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{}; FUTAGO_BLESS=1 writes it anew", path.display());
+}
+
+fn page(write: impl FnOnce(&mut Page)) -> String {
+    let mut page = Page::new(COLUMNS, Paint(false));
+    write(&mut page);
+    page.finish()
+}
+
+fn narrow(text: &str) {
+    let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > COLUMNS).collect();
+    assert!(wide.is_empty(), "wider than {COLUMNS} columns: {wide:#?}");
+}
+
+#[test]
+fn status_tells_every_situation_within_80_columns() {
+    for (name, sample) in [
+        ("status-protected", sample::protected()),
+        ("status-standby-lost", sample::standby_lost()),
+        ("status-resync", sample::resync()),
+        ("status-witness-lost", sample::witness_lost()),
+        ("status-held", sample::held()),
+        ("status-down", sample::down()),
+        ("status-no-record", sample::no_record()),
+    ] {
+        let text = page(|page| status::write(page, &sample));
+        narrow(&text);
+        golden(name, &text);
+    }
+}
+
+#[test]
+fn why_tells_the_decision_and_what_it_rests_on() {
+    for (name, sample) in [("why-standby-lost", sample::standby_lost()), ("why-held", sample::held())] {
+        let text = page(|page| why::write(page, &sample));
+        narrow(&text);
+        golden(name, &text);
+    }
+}
+
+#[test]
+fn timings_come_with_their_sentences_and_inequalities() {
+    let timing = sample::protected().timing;
+    let text = page(|page| assert!(timings::write(page, &timing)));
+    narrow(&text);
+    golden("timings-default", &text);
+}
+
+#[test]
+fn history_shows_the_steps_of_a_move_as_bars() {
+    let at = |minute: u32| format!("2026-11-24T23:{minute:02}:24Z");
+    let decision = |level, text: &str| What::Decision { level, text: text.to_owned() };
+    let entries = [
+        Entry { at: at(1), what: decision(cluster::event::LogLevel::Warn, "ha-a is silent on every path") },
+        Entry { at: at(2), what: What::Move(sample::moved("takeover", 4, Some(Node::A), 0, "ha-a is silent")) },
+        Entry { at: at(3), what: decision(cluster::event::LogLevel::Info, "ha-a is back as standby") },
+    ];
+    let names = Names::of(&sample::protected());
+    let text = page(|page| history::write(page, &entries, &names));
+    narrow(&text);
+    golden("history", &text);
+}
+
+#[test]
+fn a_host_that_holds_every_write_loses_nothing_by_force() {
+    assert_eq!(loss::of_force(&sample::protected(), Node::B), Vec::<String>::new());
+}
+
+#[test]
+fn force_says_what_may_be_lost() {
+    golden("loss", &(loss::of_force(&sample::standby_lost(), Node::B).join("\n") + "\n"));
+}
+
+#[test]
+fn overrides_are_in_every_status() {
+    for mut sample in [sample::protected(), sample::down(), sample::no_record()] {
+        sample.overrides = vec!["no fencing".to_owned()];
+        let text = page(|page| status::write(page, &words::harmless(sample)));
+        assert!(text.contains("unsafe override: no fencing"), "{text}");
+    }
+}
