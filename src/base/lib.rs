@@ -11,5 +11,5 @@ pub mod nearest;
 pub mod notify;
 pub mod problem;
 pub mod process;
-pub mod yaml;
 pub mod time;
+pub mod yaml;

@@ -24,15 +24,12 @@ pub struct Cluster {
 pub(crate) enum Verb {
     /// Show whether the service is protected, and everything that matters for it.
     #[command(
-        after_help = "Examples:\n  futago cluster status\n  futago cluster status --watch\n  futago cluster status --json\n\nExit code 0 PROTECTED, 10 DEGRADED, 11 HELD, 12 DOWN, 4 the manager cannot be reached."
+        after_help = "Examples:\n  futago cluster status\n  futago cluster status --json\n\nExit code 0 PROTECTED, 10 DEGRADED, 11 HELD, 12 DOWN, 4 the manager cannot be reached."
     )]
     Status {
         /// As JSON.
-        #[arg(long, conflicts_with = "watch")]
-        json: bool,
-        /// A live view; q ends it.
         #[arg(long)]
-        watch: bool,
+        json: bool,
     },
     /// Say why the manager does what it does, and what keeps it from doing more.
     #[command(
@@ -72,16 +69,6 @@ pub(crate) enum Verb {
         /// Entries to show at most.
         #[arg(long, value_name = "N", default_value_t = 30)]
         last: usize,
-    },
-    // REPORT
-    /// Collect what somebody who helps needs: status, configuration without secrets, logs, history.
-    #[command(
-        after_help = "Examples:\n  futago cluster report                    futago-HOST-TIME.tar in the current folder\n  futago cluster report /root/r.tar\n\nRun it on both hosts. Needs no running manager. Passwords and keys are left out.\nExit code 0, or 1 when the file cannot be written."
-    )]
-    Report {
-        /// The file to write; refused when it exists.
-        #[arg(value_name = "FILE.tar")]
-        file: Option<PathBuf>,
     },
 }
 
@@ -285,7 +272,7 @@ mod tests {
     #[test]
     fn every_verb_can_be_typed_as_documented() {
         for line in [
-            "status --watch",
+            "status --json",
             "why",
             "plan",
             "plan switchover --to ha-b",
@@ -301,7 +288,6 @@ mod tests {
             "restart apache",
             "timings --target 4s",
             "history --json --last 5",
-            "report /root/r.tar",
             "bootstrap --primary ha-a --maintenance",
             "force-primary ha-b --accept-loss --yes",
             "discard-diverged ha-a",
@@ -312,14 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn status_is_json_or_watched_but_not_both() {
-        assert!(parse("status --json --watch").is_err());
+    fn a_switch_is_on_or_off() {
         assert!(parse("maintenance maybe").is_err());
     }
 
     #[test]
     fn the_host_is_asked_in_the_same_words_without_the_inventory() {
-        for line in ["-i x.yml hold a b", "hold -i x.yml a b", "hold --inventory=x.yml a b", "hold a b -ix.yml"] {
+        for line in
+            ["-i x.yml hold a b", "hold -i x.yml a b", "hold --inventory=x.yml a b", "hold a b -ix.yml"]
+        {
             let words = Cluster::words_for_host(line.split(' ').map(str::to_owned));
             assert_eq!(words, ["hold", "a", "b"], "{line}");
         }

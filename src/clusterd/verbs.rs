@@ -38,8 +38,7 @@ const LAST_WORDS: usize = 3;
 /// Runs a verb. An exit code that is not 0 has been explained on stderr.
 pub(crate) fn run(site: &Site, verb: Verb) -> anyhow::Result<u8> {
     let done = match verb {
-        Verb::Status { watch: true, .. } => return watch::run(&site.socket()),
-        Verb::Status { json, .. } => status(site, json),
+        Verb::Status { json } => status(site, json),
         Verb::Why => show(site, view::why::write),
         Verb::Plan { action } => plan(site, action),
         Verb::Act(action) => act(site, action),

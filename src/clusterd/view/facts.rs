@@ -35,6 +35,9 @@ pub(crate) fn device(status: &Status, of: Node) -> Phrase {
     let Some(view) = node(status, of) else { return (Tone::Plain, String::new()) };
     let Some(replica) = &view.replica else { return (Tone::Bad, "no replication".to_owned()) };
     let role = if replica.primary { "Primary" } else { "Secondary" };
+    if of != status.node && is_silent(status, status.peer_heard_ms_ago) {
+        return (Tone::Dim, format!("was {role}/{}", replica.disk));
+    }
     let tone = if replica.disk == "UpToDate" { Tone::Good } else { Tone::Warn };
     (tone, format!("{role}/{}", replica.disk))
 }
@@ -65,7 +68,7 @@ pub(crate) fn paths(status: &Status, to: &str) -> Option<String> {
     ways.sort_by_key(|path| path.path);
     let age = |heard: Option<Millis>| heard.map_or_else(|| "never".to_owned(), time);
     let ages: Vec<String> = ways.iter().map(|path| age(path.heard_ms_ago)).collect();
-    (ages.len() > 1).then(|| format!("paths {}", ages.join(", ")))
+    (ages.len() > 1).then(|| format!("its paths were heard {} ago", ages.join(", ")))
 }
 
 /// Who votes beside the two hosts, and how it is.
@@ -125,11 +128,15 @@ fn state_of(view: &ReplicaView, peer: &str) -> Phrase {
         return (Tone::Warn, format!("resync {}.{} %, {differ} to go", done / 10, done % 10));
     }
     if !view.connected {
-        let known = if view.out_of_sync_kib == 0 { String::new() } else { format!("; {differ} differ so far") };
+        let known =
+            if view.out_of_sync_kib == 0 { String::new() } else { format!("; {differ} differ so far") };
         return (Tone::Bad, format!("not connected to {peer}{known}"));
     }
     if view.out_of_sync_kib > 0 || view.peer_disk != "UpToDate" || view.disk != "UpToDate" {
-        return (Tone::Warn, format!("not in sync: {differ} differ, the disk of {peer} is {}", view.peer_disk));
+        return (
+            Tone::Warn,
+            format!("not in sync: {differ} differ, the disk of {peer} is {}", view.peer_disk),
+        );
     }
     (Tone::Good, "in sync".to_owned())
 }

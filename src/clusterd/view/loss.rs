@@ -21,17 +21,31 @@ pub(crate) fn of_force(status: &Status, node: Node) -> Vec<String> {
     let view = |of: Node| facts::node(status, of).and_then(|view| view.replica.as_ref());
     let differ = Node::ALL.into_iter().filter_map(|of| view(of).map(|v| v.out_of_sync_kib)).max();
     match differ.filter(|kib| *kib > 0) {
-        Some(kib) => out.push(format!("At least {} differ between the two disks, as far as is known here.", size(kib))),
+        Some(kib) => {
+            out.push(format!(
+                "At least {} differ between the two disks, as far as is known here.",
+                size(kib)
+            ));
+        }
         None => out.push(format!("How much differs is known on {peer} only.")),
     }
     if let Some(disk) = view(node).map(|v| v.disk.as_str()).filter(|disk| *disk != "UpToDate") {
-        let worse = if disk == "Inconsistent" { ": a resync was cut short, file systems on it may be damaged" } else { "" };
+        let worse = if disk == "Inconsistent" {
+            ": a resync was cut short, file systems on it may be damaged"
+        } else {
+            ""
+        };
         out.push(format!("The disk of {name} is {disk}{worse}."));
     }
     if let Some(ms) = status.peer_heard_ms_ago.filter(|_| node == status.node) {
-        out.push(format!("{peer} was last heard {} ago. If it only cannot be reached, repair the network instead.", time(ms)));
+        out.push(format!(
+            "{peer} was last heard {} ago. If it only cannot be reached, repair the network instead.",
+            time(ms)
+        ));
     }
-    out.push(format!("{peer} keeps what only it has: when it returns its data are kept aside until discard-diverged."));
+    out.push(format!(
+        "{peer} keeps what only it has: when it returns its data are kept aside until discard-diverged."
+    ));
     out
 }
 
@@ -41,6 +55,8 @@ pub(crate) fn of_discard(status: &Status, node: Node) -> Vec<String> {
     let (name, peer) = (names.get(node), names.get(node.peer()));
     vec![
         format!("What was written on {name} and overruled by force-primary is given up for good."),
-        format!("A resync overwrites it with the data of {peer}. To keep a copy, copy the backing disk of {name} first."),
+        format!(
+            "A resync overwrites it with the data of {peer}. To keep a copy, copy the backing disk of {name} first."
+        ),
     ]
 }

@@ -79,7 +79,8 @@ pub(crate) fn resync() -> Status {
     local.peer_disk = "Inconsistent".to_owned();
     let peer = status.peer.as_mut().and_then(|peer| peer.replica.as_mut()).unwrap();
     (peer.disk, peer.sync_permille) = ("Inconsistent".to_owned(), Some(423));
-    status.can = abilities(["the resync is at 42.3 %", "the resync is at 42.3 %", "ha-a acts alone, by the record"]);
+    status.can =
+        abilities(["the resync is at 42.3 %", "the resync is at 42.3 %", "ha-a acts alone, by the record"]);
     status.can.iter_mut().take(2).for_each(|ability| ability.yes = false);
     status.doing = Some("resync of ha-b: 42.3 %".to_owned());
     status
@@ -118,6 +119,9 @@ pub(crate) fn held() -> Status {
     status.resources.iter_mut().skip(3).take(2).for_each(|r| r.state[0] = Running::Stopped);
     status.record.intent.hold = Some("network work until 22:00".to_owned());
     status.record.intent.standby = Nodes::only(Node::B);
+    status.can =
+        abilities(["automatic failover is on hold", "ha-b is in standby", "ha-a and ha-b are a majority"]);
+    status.can.iter_mut().take(2).for_each(|ability| ability.yes = false);
     status.overrides = vec!["failover without a witness and without fencing".to_owned()];
     status.local.health.problems = vec!["the gateway 203.0.113.1 does not answer".to_owned()];
     status
@@ -137,6 +141,8 @@ pub(crate) fn down() -> Status {
     status.record.synced = Nodes::BOTH;
     status.witness_heard_ms_ago = Some(251_000);
     status.resources.iter_mut().for_each(|r| r.state[0] = Running::Stopped);
+    status.can = abilities(["nothing runs here", "ha-b is silent", "the witness is silent already"]);
+    status.can.iter_mut().for_each(|ability| ability.yes = false);
     status
 }
 
@@ -204,11 +210,8 @@ fn stack() -> Vec<ResourceView> {
 }
 
 fn abilities(because: [&str; 3]) -> Vec<Ability> {
-    let one = |what: &str, because: &str| Ability {
-        what: what.to_owned(),
-        yes: true,
-        because: because.to_owned(),
-    };
+    let one =
+        |what: &str, because: &str| Ability { what: what.to_owned(), yes: true, because: because.to_owned() };
     let [over, switch, witness] = because;
     vec![one("fail over", over), one("switch over", switch), one("lose the witness", witness)]
 }

@@ -12,6 +12,9 @@ use super::words::{self, Names};
 const MOVES: usize = 3;
 /// Columns of a state of a resource.
 const STATE: usize = 9;
+/// Columns of a role, of the longest state of a device.
+const ROLE: usize = 12;
+const DEVICE: usize = 28;
 
 /// Writes the whole status.
 pub(crate) fn write(page: &mut Page, status: &Status) {
@@ -50,19 +53,19 @@ fn hosts(page: &mut Page, status: &Status, names: &Names) {
         let label = format!("  {}", names.get(node));
         page.row(&[
             (width, Tone::Strong, &label),
-            (12, role_tone, &role),
-            (21, device_tone, &device),
+            (ROLE, role_tone, &role),
+            (DEVICE, device_tone, &device),
             (0, tone, &last),
         ]);
         if let Some(paths) = facts::paths(status, "peer").filter(|_| !local) {
-            page.row(&[(width, Tone::Plain, ""), (33, Tone::Plain, ""), (0, Tone::Dim, &paths)]);
+            page.row(&[(width + ROLE, Tone::Plain, ""), (0, Tone::Dim, &paths)]);
         }
     }
     let label = format!("  {third}");
     let role_width = third_role.1.chars().count() + 2;
     page.row(&[
         (width, Tone::Strong, &label),
-        (role_width.max(33), third_role.0, &third_role.1),
+        (role_width.max(ROLE + DEVICE), third_role.0, &third_role.1),
         (0, third_heard.0, &third_heard.1),
     ]);
     let (tone, record) = facts::record(status, names);
@@ -129,8 +132,7 @@ fn moves(page: &mut Page, status: &Status, names: &Names) {
     for moved in status.history.iter().take(MOVES) {
         let end = if moved.finished { "in" } else { "unfinished after" };
         let took = words::time(facts::duration(moved));
-        let text =
-            format!("{} {} {end} {took}: {}", moved.kind, facts::route(moved, names), moved.because);
+        let text = format!("{} {} {end} {took}: {}", moved.kind, facts::route(moved, names), moved.because);
         let ago = format!("  {} ago", words::time(moved.ago_ms));
         page.sentence(&[(19, Tone::Dim, &ago)], Tone::Plain, &text);
     }

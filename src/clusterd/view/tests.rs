@@ -72,7 +72,10 @@ fn history_shows_the_steps_of_a_move_as_bars() {
     let decision = |level, text: &str| What::Decision { level, text: text.to_owned() };
     let entries = [
         Entry { at: at(1), what: decision(cluster::event::LogLevel::Warn, "ha-a is silent on every path") },
-        Entry { at: at(2), what: What::Move(sample::moved("takeover", 4, Some(Node::A), 0, "ha-a is silent")) },
+        Entry {
+            at: at(2),
+            what: What::Move(sample::moved("takeover", 4, Some(Node::A), 0, "ha-a is silent")),
+        },
         Entry { at: at(3), what: decision(cluster::event::LogLevel::Info, "ha-a is back as standby") },
     ];
     let names = Names::of(&sample::protected());

@@ -19,7 +19,11 @@ pub(crate) fn write(page: &mut Page, timing: &Timing) -> bool {
         ("address lifetime", u64::from(timing.address_valid_s) * 1000, "the kernel itself drops the address"),
         ("watchdog", timing.watchdog_ms, "a hung machine is reset"),
         ("store timeout", timing.store_timeout_ms, "an operation on the record is given up"),
-        ("window", timing.window_ms, "at most one failover for a failed resource; then failures are forgotten"),
+        (
+            "window",
+            timing.window_ms,
+            "at most one failover for a failed resource; then failures are forgotten",
+        ),
     ];
     for (name, ms, sentence) in rows {
         let (name, value) = (format!("  {name}"), format!("{:>9}", exact(ms)));

@@ -69,7 +69,11 @@ impl Names {
     pub(crate) fn of(status: &Status) -> Self {
         let [a, b] = &status.names;
         let (short_a, short_b) = (short(a), short(b));
-        Self(if short_a == short_b { [a.clone(), b.clone()] } else { [short_a.to_owned(), short_b.to_owned()] })
+        Self(if short_a == short_b {
+            [a.clone(), b.clone()]
+        } else {
+            [short_a.to_owned(), short_b.to_owned()]
+        })
     }
 
     /// When nobody tells them.
@@ -107,7 +111,7 @@ fn short(name: &str) -> &str {
 /// # Errors
 /// Whose hosts there are, for people.
 pub(crate) fn find(status: &Status, name: &str) -> Result<Node, String> {
-    let by = |test: &dyn Fn(&str) -> bool| match (&status.names).map(|n: &String| test(n)) {
+    let by = |test: &dyn Fn(&str) -> bool| match status.names.each_ref().map(|full| test(full)) {
         [true, false] => Some(Node::A),
         [false, true] => Some(Node::B),
         _ => None,
