@@ -23,6 +23,8 @@ mod status;
 mod store;
 mod timer;
 
+pub use status::Essence;
+
 use std::collections::BTreeMap;
 
 use crate::activity::{ActivityLog, Transaction};

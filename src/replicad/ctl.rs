@@ -1,5 +1,5 @@
 //! The control socket: what the verbs say to the daemon and what it answers. One request a connection, as
-//! framed JSON. The socket belongs to root alone; who can open it may do everything.
+//! framed JSON; a watcher gets many answers to it. The socket belongs to root alone; who can open it may do everything.
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,6 +48,13 @@ pub enum Request {
     Status {
         /// Resource.
         name: Option<String>,
+    },
+    /// Tell about one resource now and after every change: an [`Answer::Status`] each time, on this connection,
+    /// until the resource goes down ([`Answer::NotUp`]), the client does not keep up ([`Answer::Failed`]) or
+    /// closes it.
+    Watch {
+        /// Resource.
+        name: String,
     },
 }
 
@@ -139,6 +146,12 @@ impl Client<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Says something before the answer.
+    pub fn tell(&self, answer: &Answer) -> Result<(), frame::FrameError> {
+        let mut stream = self.0;
+        frame::write(&mut stream, answer)
     }
 
     fn is_gone(&self) -> bool {

@@ -19,8 +19,8 @@ use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
 use crate::export::{self, Place};
-use crate::shutdown;
 use crate::sys::StopSignals;
+use crate::{shutdown, watch};
 
 /// A driver answers questions at once; one that does not for this long has a defect.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
@@ -203,12 +203,7 @@ impl Daemon {
             Ok(Some(running)) => running,
             // Down already.
             Ok(None) if down => return Answer::Done,
-            Ok(None) => {
-                let problem = self.resources().get(name).and_then(|r| r.problem.clone());
-                let reason = problem.map_or_else(String::new, |p| format!(": {p}"));
-                let text = format!("it is not up{reason}\n  bring it up: futago replica up {name}");
-                return Answer::NotUp { text };
-            }
+            Ok(None) => return self.not_up(name),
             Err(text) => return Answer::Unknown { text },
         };
         let _changing = down.then(|| self.changing.lock().unwrap_or_else(PoisonError::into_inner));
@@ -233,6 +228,34 @@ impl Daemon {
                 Answer::TimedOut
             }
         }
+    }
+
+    fn not_up(&self, name: &str) -> Answer {
+        let problem = self.resources().get(name).and_then(|r| r.problem.clone());
+        let reason = problem.map_or_else(String::new, |p| format!(": {p}"));
+        Answer::NotUp { text: format!("it is not up{reason}\n  bring it up: futago replica up {name}") }
+    }
+
+    /// Tells the client about a resource until one of them is gone.
+    fn watch(&self, name: &str, client: &Client<'_>) -> Answer {
+        let running = match self.find(name) {
+            Ok(Some(running)) => running,
+            Ok(None) => return self.not_up(name),
+            Err(text) => return Answer::Unknown { text },
+        };
+        let Some(resource) = self.resources().get(name).cloned() else { return self.not_up(name) };
+        let (sender, statuses) = sync_channel(watch::QUEUE);
+        running.mailbox.put(Report::Watch(sender));
+        while let Ok(status) = client.wait(&statuses, None) {
+            let report = resource.clone().report_of(name.to_owned(), Some(status));
+            if client.tell(&Answer::Status(vec![report])).is_err() {
+                break;
+            }
+        }
+        if running.is_finished() {
+            return self.not_up(name);
+        }
+        Answer::Failed { text: format!("the watcher of {name} did not keep up") }
     }
 
     /// The resource's driver, if it is up; the error is for people.
@@ -269,6 +292,10 @@ impl Resource {
 
     fn report(self, name: String) -> ctl::Report {
         let status = self.up().and_then(|running| ask_status(&running));
+        self.report_of(name, status)
+    }
+
+    fn report_of(self, name: String, status: Option<Status>) -> ctl::Report {
         let problem = match (&status, self.up()) {
             (None, Some(_)) => {
                 Some("its driver does not answer: this is a defect; restart the daemon".to_owned())
@@ -294,6 +321,7 @@ impl Service for Daemon {
                 self.command(&name, command, timeout_ms.map(Duration::from_millis), client)
             }
             Request::Status { name } => self.status(name.as_deref()),
+            Request::Watch { name } => self.watch(&name, client),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Source};
 use crate::slots::{FreeSlots, TOTAL};
 use crate::sys::Arena;
+use crate::watch::Watchers;
 use crate::worker::{Done, Job, Workers};
 
 /// All that is needed to bring a resource up.
@@ -70,6 +71,8 @@ pub enum Report {
     Abandoned(Token),
     /// An administrator's question.
     Status(SyncSender<Status>),
+    /// Somebody wants to hear of every change; see [`Watchers`].
+    Watch(SyncSender<Status>),
     /// Fail every request of applications and let go of the block device.
     Abort,
 }
@@ -140,6 +143,7 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
         events: Vec::new(),
         jobs: Vec::new(),
         waiting: HashMap::new(),
+        watchers: Watchers::default(),
     };
     let finished = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let guard = Finished(Arc::clone(&finished));
@@ -171,6 +175,7 @@ struct Driver {
     /// To be handed to the disk threads.
     jobs: Vec<Job>,
     waiting: HashMap<Token, SyncSender<Result<(), Refusal>>>,
+    watchers: Watchers,
 }
 
 /// What became ready.
@@ -203,6 +208,8 @@ impl Driver {
                 self.events.push(Event::Tick);
             }
             self.settle();
+            let engine = &self.engine;
+            self.watchers.look(now, engine.essence(), || engine.status(now));
         }
     }
 
@@ -215,7 +222,7 @@ impl Driver {
         ready.sources.clear();
         ready.links.clear();
         self.peers.ready(&self.slots, &mut ready.links);
-        let due = [self.wake_at, self.peers.deadline()].into_iter().flatten().min();
+        let due = [self.wake_at, self.peers.deadline(), self.watchers.due()].into_iter().flatten().min();
         let pause =
             if ready.links.is_empty() { due.map(|at| at.saturating_sub(self.now())) } else { Some(0) };
         let mut watched = Vec::with_capacity(8);
@@ -261,6 +268,7 @@ impl Driver {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(self.engine.status(self.now()));
                 }
+                Report::Watch(watcher) => self.watchers.add(watcher, self.engine.status(self.now())),
                 Report::Abort => self.export.abort(),
             }
         }

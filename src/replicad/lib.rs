@@ -27,6 +27,7 @@ pub mod slots;
 pub mod status;
 pub mod sys;
 mod verbs;
+mod watch;
 pub mod worker;
 
 /// Stack of the threads of this crate. All memory is locked, so a stack costs what it is given.

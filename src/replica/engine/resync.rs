@@ -113,6 +113,11 @@ impl Resync {
         self.source.as_ref().is_some_and(|s| s.in_flight.values().any(|r| overlap(r.range, range)))
     }
 
+    /// Whether blocks are being copied.
+    pub(super) fn is_running(&self) -> bool {
+        self.progress.is_some()
+    }
+
     pub(super) fn wake_at(&self, now: Millis) -> Option<Millis> {
         let source = self.source.as_ref().filter(|s| s.stage == Stage::Running)?;
         if source.paced_until > now {

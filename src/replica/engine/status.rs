@@ -1,9 +1,22 @@
 //! What the engine tells about itself.
 
 use super::Engine;
-use crate::control::{ConnectionStatus, DeviceStatus, Status};
+use crate::control::{ConnectionStatus, DeviceStatus, Managed, Status};
 use crate::event::{BLOCK, Millis};
-use crate::state::{DiskState, ReplicationState, Role};
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+
+/// The part of the status that somebody who watches must learn of at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Essence {
+    role: Role,
+    disk: DiskState,
+    connection: ConnectionState,
+    peer_role: Role,
+    peer_disk: DiskState,
+    replication: ReplicationState,
+    syncing: bool,
+    managed: Option<Managed>,
+}
 
 impl Engine {
     /// Everything there is to know, for `status`.
@@ -15,7 +28,23 @@ impl Engine {
             role: self.role.visible(),
             device: self.device_status(),
             connection: self.connection_status(),
-            managed: None,
+            managed: self.managed(),
+        }
+    }
+
+    /// What of the status a watcher must learn of at once; cheap.
+    #[must_use]
+    pub fn essence(&self) -> Essence {
+        let joined = self.link.joined();
+        Essence {
+            role: self.role.visible(),
+            disk: self.disk,
+            connection: self.link.state(),
+            peer_role: joined.map_or(Role::Unknown, |s| s.peer_role),
+            peer_disk: joined.map_or(DiskState::DUnknown, |s| s.peer_disk),
+            replication: joined.map_or(ReplicationState::Off, |s| s.replication),
+            syncing: self.resync.is_running(),
+            managed: self.managed(),
         }
     }
 
@@ -32,6 +61,10 @@ impl Engine {
             upper_pending: self.requests.pending(),
             lower_pending: u64::try_from(self.ios.len()).unwrap_or(u64::MAX),
         }
+    }
+
+    fn managed(&self) -> Option<Managed> {
+        None
     }
 
     fn connection_status(&self) -> ConnectionStatus {
