@@ -201,6 +201,10 @@ impl ActivityLog {
 
     /// The transaction `stored` is durable: its extents are hot.
     pub fn committed(&mut self, stored: &Transaction) {
+        if stored.sequence != self.sequence {
+            // The log was emptied meanwhile.
+            return;
+        }
         self.committing = false;
         self.clock += 1;
         for extent in &stored.extents {

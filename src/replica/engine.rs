@@ -11,7 +11,10 @@
 //! - A target is marked Inconsistent, durably, before the first block of a resync touches it
 //!   (`engine/handshake.rs`).
 //! - Two connected nodes are never both Primary (`engine/role.rs`).
+//! - Under a cluster manager nothing is answered without its word, and nothing of an older term is taken part
+//!   in (`engine/bond.rs`).
 
+mod bond;
 mod command;
 mod flush;
 mod handshake;
@@ -35,6 +38,7 @@ use crate::meta::{Attached, Layout, Superblock};
 use crate::rng::Rng;
 use crate::state::DiskState;
 
+use bond::Bond;
 use command::Waiters;
 use flush::{Flusher, Purpose};
 use link::Link;
@@ -106,10 +110,10 @@ enum Then {
     TargetCommitted,
     /// The outcome of a handshake without resync is stored.
     NoSyncStored,
-    /// Promotion is stored: the device may be made.
-    Promoted,
+    /// Promotion and fence are stored: the device may be made.
+    Promoted { fence: u64, lone: bool },
     /// Promotion failed and is taken back.
-    PromotionUndone { reason: String },
+    PromotionUndone { reason: Reason, detail: String },
     /// Demotion is stored.
     Demoted,
     /// The disk is marked as worth what it is when the link is left on purpose.
@@ -118,6 +122,14 @@ enum Then {
     Outdated,
     /// The disk is marked Inconsistent by the administrator.
     Invalidated { token: Token },
+    /// A promise is stored.
+    FenceRaised { term: u64, token: Option<Token> },
+    /// A newer term of this same Primary is stored.
+    Renewed { token: Token, term: u64 },
+    /// The term of a peer that asks for the role is stored: answer it.
+    RoleAsked { link: crate::event::LinkId, term: u64 },
+    /// It is stored that this node is Secondary and what may differ.
+    Revoked,
 }
 
 /// What a disk operation was for.
@@ -128,7 +140,7 @@ enum Io {
     PeerWrite { link: crate::event::LinkId, id: u64, slot: Slot, range: Range, resync: bool },
     PeerFlush { link: crate::event::LinkId, id: u64, covers: u64 },
     ResyncRead { id: u64 },
-    Flush,
+    Flush { run: u64 },
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +174,7 @@ pub struct Engine {
     peer_flushed: u64,
 
     role: RoleState,
+    bond: Bond,
     link: Link,
     requests: Requests,
     flusher: Flusher,
@@ -201,7 +214,6 @@ impl Engine {
             out: Vec::new(),
             rng: Rng::new(seed),
             layout,
-            superblock,
             bitmap,
             store: Store::default(),
             disk_failure: None,
@@ -210,6 +222,8 @@ impl Engine {
             peer_written: 0,
             peer_flushed: 0,
             role: RoleState::Secondary,
+            bond: Bond::new(superblock.fence),
+            superblock,
             requests: Requests::default(),
             flusher: Flusher::new(now),
             resync: Resync::default(),
@@ -258,9 +272,11 @@ impl Engine {
             Event::LinkUp { link } => self.link_up(link),
             Event::DialFailed => self.dial_failed(),
             Event::LinkLost { link, reason } => self.link_lost(link, &reason),
-            Event::Received { link, message, payload } => self.received(link, message, payload),
+            Event::Received { link, term, message, payload } => {
+                self.received(link, term, message, payload);
+            }
             Event::ExportStarted => self.export_started(),
-            Event::ExportFailed { reason } => self.export_failed(reason),
+            Event::ExportFailed { reason } => self.export_failed(Reason::ExportFailed, reason),
             Event::ExportStopped => self.export_stopped(),
             Event::ExportBusy { holders } => self.export_busy(&holders),
             Event::Command { token, command } => self.command(token, command),
@@ -276,6 +292,7 @@ impl Engine {
         self.check_deadlines();
         loop {
             let mut progress = self.advance_link();
+            progress |= self.advance_bond();
             progress |= self.advance_requests();
             progress |= self.advance_activity();
             progress |= self.advance_flush();
@@ -301,12 +318,22 @@ impl Engine {
             Then::OfferFinish => self.offer_finish(),
             Then::TargetCommitted => self.target_committed(),
             Then::NoSyncStored => self.no_sync_stored(),
-            Then::Promoted => self.promotion_stored(),
-            Then::PromotionUndone { reason } => self.promotion_undone(reason),
+            Then::Promoted { fence, lone } => {
+                self.fence_raised(fence);
+                self.promotion_stored(lone);
+            }
+            Then::PromotionUndone { reason, detail } => self.promotion_undone(reason, &detail),
             Then::Demoted => self.demotion_stored(),
             Then::ReadyToLeave => self.leave(),
             Then::Outdated => self.disk = disk_state(&self.superblock),
             Then::Invalidated { token } => self.invalidated(token),
+            Then::FenceRaised { term, token } => {
+                self.fence_raised(term);
+                token.into_iter().for_each(|token| self.reply(token, Ok(())));
+            }
+            Then::Renewed { token, term } => self.renewed(token, term),
+            Then::RoleAsked { link, term } => self.role_asked(link, term),
+            Then::Revoked => self.revoked(),
         }
     }
 
@@ -327,8 +354,8 @@ impl Engine {
             }
             Io::PeerFlush { link, id, covers } if ok => self.peer_flush_done(link, id, covers),
             Io::ResyncRead { id } => self.resync_read_done(id, ok),
-            Io::Flush if ok => self.local_flush_done(),
-            Io::PeerFlush { .. } | Io::Flush => {}
+            Io::Flush { run } if ok => self.local_flush_done(run),
+            Io::PeerFlush { .. } | Io::Flush { .. } => {}
         }
     }
 
@@ -354,9 +381,12 @@ impl Engine {
         self.fail_requests();
         self.fail_role_change();
         for then in self.store.give_up() {
-            if let Then::Invalidated { token } = then {
-                self.refuse_command(token, Reason::DiskFailed, reason);
-            }
+            let token = match then {
+                Then::Invalidated { token } | Then::Renewed { token, .. } => Some(token),
+                Then::FenceRaised { token, .. } => token,
+                _ => None,
+            };
+            token.into_iter().for_each(|t| self.refuse_command(t, Reason::DiskFailed, reason));
         }
     }
 
@@ -391,7 +421,7 @@ impl Io {
         match self {
             Self::FrontRead { .. } | Self::ResyncRead { .. } => "read",
             Self::FrontWrite { .. } | Self::PeerWrite { .. } => "write",
-            Self::PeerFlush { .. } | Self::Flush => "flush",
+            Self::PeerFlush { .. } | Self::Flush { .. } => "flush",
         }
     }
 }

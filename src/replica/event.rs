@@ -124,6 +124,8 @@ pub enum Event {
     Received {
         /// The connection.
         link: LinkId,
+        /// The term in its header.
+        term: u64,
         /// The message.
         message: Message,
         /// The buffer of its data, for messages that carry data; lent to the core until [`Action::Release`].
@@ -138,7 +140,8 @@ pub enum Event {
     },
     /// [`Action::StopExport`] succeeded: the block device is gone, no request of it is left.
     ExportStopped,
-    /// [`Action::StopExport`] was refused: someone has the device open. It stands as before.
+    /// [`Action::StopExport`] was refused: someone has the device open, it stands as before. Or
+    /// [`Action::StartExport`]: someone still holds a device that was taken away, none stands.
     ExportBusy {
         /// Who, one sentence each: `mounted on /mnt`, `opened by mysqld (pid 42)`.
         holders: Vec<String>,
@@ -208,6 +211,8 @@ pub enum Action {
     Send {
         /// On which connection; silently dropped when that is gone.
         link: LinkId,
+        /// For its header: the sender's term, 0 without a mandate of the cluster.
+        term: u64,
         /// The message.
         message: Message,
         /// Data to send. The shell has copied or sent it before it performs a later action on the slot.
@@ -232,6 +237,10 @@ pub enum Action {
     /// Take the block device away, unless someone holds it open. The kernel writes back what it has cached:
     /// requests may come until [`Event::ExportStopped`] and must be answered.
     StopExport,
+    /// Take the block device's effect away at once, in whatever state it is: every request that the system
+    /// still has fails, now and later. The device goes when the last one has closed it. There is no answer; a
+    /// [`Action::StartExport`] fails with [`Event::ExportBusy`] as long as somebody holds the old one.
+    AbortExport,
     /// Answer an administrator.
     Reply {
         /// Which command.

@@ -150,6 +150,28 @@ pub fn compare(me: &PeerState, peer: &PeerState, first: bool) -> Verdict {
     by_disk_state(me, peer, first, verdict)
 }
 
+/// The decision of two nodes under a cluster manager. Its record names a Primary only among the nodes that have
+/// every acknowledged write: on equal generations, what the other one has besides was never acknowledged.
+#[must_use]
+pub fn compare_managed(me: &PeerState, peer: &PeerState, first: bool) -> Verdict {
+    let verdict = compare(me, peer, first);
+    let mixed = |s: &PeerState| s.disk <= DiskState::Inconsistent;
+    let decided = me.generations.current != peer.generations.current
+        || me.generations.is_just_created()
+        || mixed(me)
+        || mixed(peer)
+        || me.discard_my_data
+        || peer.discard_my_data;
+    let differ = [me, peer].iter().any(|s| s.crashed_primary || s.dirty_blocks > 0);
+    match (me.role == Role::Primary, peer.role == Role::Primary) {
+        (true, false) | (false, true) if decided => verdict,
+        (true, false) if differ => say(SOURCE, "primary-self"),
+        (false, true) if differ => say(TARGET, "primary-peer"),
+        (true, false) | (false, true) => say(Decision::NoSync, "primary-equal"),
+        _ => verdict,
+    }
+}
+
 fn say(decision: Decision, rule: &'static str) -> Verdict {
     Verdict { decision, rule }
 }

@@ -5,7 +5,7 @@
 //!      0      4  magic "FTG1"; the digit is the protocol version
 //!      4      2  kind
 //!      6      2  zero
-//!      8      8  term: the cluster term of the sender (0 without a cluster manager)
+//!      8      8  term: the cluster term under which the sender is Primary (0 when it is not, or unmanaged)
 //!     16      8  id: request number, echoed by its answer
 //!     24      8  offset: first byte on the device, for messages that name a range
 //!     32      4  length of what follows: payload of data messages, body of the others
@@ -155,6 +155,11 @@ pub enum Message {
         /// Disk state that the sender leaves with.
         disk: DiskState,
     },
+    /// The sender has promised a newer term than the receiver's and closes the connection.
+    Fenced {
+        /// What it has promised.
+        term: u64,
+    },
 }
 
 impl Message {
@@ -182,7 +187,17 @@ impl Message {
             Self::Ping { .. } => "Ping",
             Self::Pong { .. } => "Pong",
             Self::Goodbye { .. } => "Goodbye",
+            Self::Fenced { .. } => "Fenced",
         }
+    }
+
+    /// Whether it changes what is on the receiver's disk, or what that is worth.
+    #[must_use]
+    pub fn changes_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. } | Self::Resync { .. } | Self::SyncStart { .. } | Self::SyncFinish(_)
+        )
     }
 }
 
@@ -222,6 +237,8 @@ pub struct Header {
     kind: u16,
     /// Bytes that follow.
     pub len: u32,
+    /// The cluster term of the sender; 0 without one. Trusted only after [`decode`].
+    pub term: u64,
     id: u64,
     offset: u64,
     raw: [u8; HEADER_BYTES],
@@ -248,7 +265,8 @@ mod kind {
     pub(super) const PING: u16 = 18;
     pub(super) const PONG: u16 = 19;
     pub(super) const GOODBYE: u16 = 20;
-    pub(super) const LAST: u16 = GOODBYE;
+    pub(super) const FENCED: u16 = 21;
+    pub(super) const LAST: u16 = FENCED;
 }
 
 impl Header {
@@ -257,7 +275,7 @@ impl Header {
         let mut r = Reader(raw);
         let magic: [u8; 4] = r.array().unwrap_or_default();
         let kind = r.u16().unwrap_or_default();
-        let (_zero, _term) = (r.u16(), r.u64());
+        let (_zero, term) = (r.u16(), r.u64().unwrap_or_default());
         let (id, offset) = (r.u64().unwrap_or_default(), r.u64().unwrap_or_default());
         let len = r.u32().unwrap_or_default();
         if magic != MAGIC {
@@ -266,7 +284,7 @@ impl Header {
         if kind == 0 || kind > kind::LAST {
             return Err(DecodeError::Kind(kind));
         }
-        let header = Self { kind, len, id, offset, raw: *raw };
+        let header = Self { kind, len, term, id, offset, raw: *raw };
         let max = if header.carries_data() { MAX_IO_BYTES } else { MAX_BODY_BYTES };
         if len > max {
             return Err(DecodeError::Length { kind, len, max });
@@ -312,6 +330,7 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
         kind::PING => Some(Message::Ping { id }),
         kind::PONG => Some(Message::Pong { id }),
         kind::GOODBYE => r.disk().map(|disk| Message::Goodbye { disk }),
+        kind::FENCED => Some(Message::Fenced { term: id }),
         other => return Err(DecodeError::Kind(other)),
     };
     let complete = header.carries_data() || r.0.is_empty();
@@ -334,19 +353,19 @@ fn aligned(range: Range) -> Option<Range> {
     (whole && fits).then_some(range)
 }
 
-/// Encodes a message: the header, and for messages without data also the body.
+/// Encodes a message of a sender with this term: the header, and for messages without data also the body.
 ///
 /// `data` is the payload of a data message and empty for the others; it enters the checksum and is not
 /// copied: the sender puts it on the wire behind what this returns.
 #[must_use]
-pub fn encode(message: &Message, data: &[u8]) -> Vec<u8> {
+pub fn encode(message: &Message, term: u64, data: &[u8]) -> Vec<u8> {
     let (kind, id, offset, body) = parts(message);
     let following = if body.is_empty() { data } else { &body };
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&[0; 2]);
-    out.extend_from_slice(&0u64.to_le_bytes());
+    out.extend_from_slice(&term.to_le_bytes());
     out.extend_from_slice(&id.to_le_bytes());
     out.extend_from_slice(&offset.to_le_bytes());
     out.extend_from_slice(&u32::try_from(following.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -403,6 +422,7 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
             b.0.push(disk.code());
             (kind::GOODBYE, 0, 0)
         }
+        Message::Fenced { term } => (kind::FENCED, *term, 0),
     };
     (kind, id, offset, b.0)
 }

@@ -165,6 +165,7 @@ impl Daemon {
             link: PathBuf::from(&local.device),
             // Also right when the file was replaced by a newer version meanwhile.
             program: PathBuf::from("/proc/self/exe"),
+            exclusive: local.settings.managed,
         };
         export::remove_leftovers(&place);
         Plan {

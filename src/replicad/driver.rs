@@ -303,7 +303,12 @@ impl Driver {
     fn receive(&mut self, link: LinkId, received: &mut Received) {
         let result = self.peers.receive(link, &self.arena, &mut self.slots, received);
         let messages = received.drain(..);
-        self.events.extend(messages.map(|(message, payload)| Event::Received { link, message, payload }));
+        self.events.extend(messages.map(|(term, message, payload)| Event::Received {
+            link,
+            term,
+            message,
+            payload,
+        }));
         if let Err(end) = result {
             self.lose(link, &end);
         }
@@ -364,13 +369,14 @@ impl Driver {
                 self.slots.give(slot);
             }
             Action::Dial => self.peers.dial(now, &mut self.events),
-            Action::Send { link, message, payload } => self.send(link, &message, payload),
+            Action::Send { link, term, message, payload } => self.send(link, term, &message, payload),
             Action::Hangup { link } => {
                 if self.peers.hang_up(link, &self.arena, &mut self.slots, now) {
                     self.events.push(Event::LinkLost { link, reason: "closed by this node".to_owned() });
                 }
             }
             Action::StartExport { .. } | Action::StopExport => self.perform_export(&action),
+            Action::AbortExport => self.export.revoke(),
             Action::Reply { token, result } => {
                 if let Some(answer) = self.waiting.remove(&token) {
                     // Whoever asked may have given up.
@@ -387,13 +393,13 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, link: LinkId, message: &Message, payload: Option<Slot>) {
+    fn send(&mut self, link: LinkId, term: u64, message: &Message, payload: Option<Slot>) {
         let len = match message {
             Message::Write { range, .. } | Message::Resync { range, .. } => range.len as usize,
             _ => 0,
         };
         let data = payload.map(|slot| (slot, len));
-        if let Err(end) = self.peers.send(&self.arena, link, message, data) {
+        if let Err(end) = self.peers.send(&self.arena, link, term, message, data) {
             self.lose(link, &end);
         }
     }

@@ -38,7 +38,7 @@ enum DiskOp {
 }
 
 enum Packet {
-    Message { message: Message, data: Option<Vec<Version>> },
+    Message { term: u64, message: Message, data: Option<Vec<Version>> },
     End,
 }
 
@@ -291,10 +291,10 @@ impl World {
                     let delay = self.delay(3);
                     self.at(delay, Happening::Dial { node, life });
                 }
-                Action::Send { link, message, payload } => {
+                Action::Send { link, term, message, payload } => {
                     let data = payload.map(|slot| self.slot_data(node, slot));
                     if self.links.get(&link.0).is_some_and(|c| c.open[node]) {
-                        self.post(link.0, 1 - node, Packet::Message { message, data });
+                        self.post(link.0, 1 - node, Packet::Message { term, message, data });
                     }
                 }
                 Action::Hangup { link } => {
@@ -315,6 +315,7 @@ impl World {
                     self.at(delay, Happening::Exported { node, life });
                 }
                 Action::StopExport => self.at(1, Happening::Unexported { node, life }),
+                Action::AbortExport => self.take_device(node),
                 Action::Reply { token, result } => self.notices.push_back(Notice::Reply { token, result }),
                 Action::Log { level, text } => self.say(format!("{} {level:?} {text}", name(node))),
                 Action::WakeAt { at } => {
@@ -458,7 +459,7 @@ impl World {
             return;
         }
         match packet {
-            Packet::Message { message, data } => {
+            Packet::Message { term, message, data } => {
                 let n = &mut self.nodes[to];
                 // Every block was copied: from here on the data is the source's.
                 n.mixed &= !matches!(message, Message::SyncFinish(_));
@@ -471,7 +472,7 @@ impl World {
                     }
                     slot
                 });
-                self.event(to, Event::Received { link: LinkId(link), message, payload });
+                self.event(to, Event::Received { link: LinkId(link), term, message, payload });
             }
             Packet::End => {
                 connection.open[to] = false;

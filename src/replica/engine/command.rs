@@ -1,7 +1,7 @@
 //! The administrator's commands: refused with a reason, or carried out and answered when they are done.
 
 use super::link::{Phase, Wire};
-use super::role::{Leave, RoleState};
+use super::role::{Bid, Leave, RoleState};
 use super::store::Job;
 use super::{Engine, LogLevel, Then};
 use crate::control::{Command, Reason, Refusal};
@@ -30,18 +30,20 @@ impl Waiters {
 impl Engine {
     pub(super) fn command(&mut self, token: Token, command: Command) {
         match command {
-            Command::Primary { .. } if self.is_failed() => {
+            Command::Primary { .. } | Command::Fence { .. } if self.is_failed() => {
                 let text = self.disk_failure.clone().unwrap_or_default();
                 self.refuse_command(token, Reason::DiskFailed, &text);
             }
             Command::Primary { .. } | Command::Connect { .. } if self.waiters.leaving.is_some() => {
                 self.refuse_command(token, Reason::InTransition, "this node is just disconnecting");
             }
-            Command::Primary { force, .. } => self.promote(token, force),
-            Command::Fence { .. } | Command::GoAlone { .. } | Command::Revoke => {
-                let text = "there is no cluster manager: see `managed` in the resource file";
-                self.refuse_command(token, Reason::Managed, text);
+            Command::Primary { force, term, alone } => self.promote(token, Bid { force, term, alone }),
+            Command::Fence { .. } | Command::GoAlone { .. } | Command::Revoke if !self.settings.managed => {
+                self.refuse_unmanaged(token);
             }
+            Command::Fence { term } => self.fence(token, term),
+            Command::GoAlone { term, loss } => self.go_alone(token, term, loss),
+            Command::Revoke => self.revoke(token),
             Command::Secondary => self.secondary(token),
             Command::Connect { discard_my_data } => self.connect(token, discard_my_data),
             Command::Disconnect => self.disconnect(token),
@@ -62,7 +64,17 @@ impl Engine {
 
     fn secondary(&mut self, token: Token) {
         match self.role {
-            RoleState::Secondary => self.reply(token, Ok(())),
+            RoleState::Secondary => {
+                self.lay_down_mandate();
+                self.reply(token, Ok(()));
+            }
+            RoleState::Primary if self.is_blocked() => {
+                let text = format!(
+                    "writes wait for {}: give the device up without them with `revoke`",
+                    self.settings.peer
+                );
+                self.refuse_command(token, Reason::InTransition, &text);
+            }
             RoleState::Primary => self.give_up_device(token, Leave::Demote),
             _ => self.refuse_command(token, Reason::InTransition, "another change of the role is under way"),
         }
@@ -119,7 +131,7 @@ impl Engine {
         self.waiters.leaving = Some((token, leave));
         let peer_is_primary = self.link.joined().is_some_and(|s| s.peer_role == Role::Primary);
         let mut job = Job::new(Then::ReadyToLeave).bitmap();
-        if peer_is_primary {
+        if peer_is_primary && !self.settings.managed {
             job = job.superblock(|s| s.outdated = true);
         }
         self.store.push(job);

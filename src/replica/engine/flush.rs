@@ -33,8 +33,15 @@ pub(super) enum Purpose {
     Background,
 }
 
+impl Purpose {
+    fn is_users(&self) -> bool {
+        matches!(self, Self::Front(_) | Self::Demote)
+    }
+}
+
 #[derive(Debug)]
 struct Run {
+    number: u64,
     purposes: Vec<Purpose>,
     /// Answered writes that it covers.
     covers: u64,
@@ -44,8 +51,13 @@ struct Run {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Remote {
-    Pending { id: u64, since: Millis },
+    Pending {
+        id: u64,
+        since: Millis,
+    },
     Done,
+    /// The peer was lost, and this node may not go on without it.
+    Blocked,
     Alone,
 }
 
@@ -67,6 +79,14 @@ impl Unstable {
         }
     }
 
+    fn append(&mut self, other: &mut Self) {
+        for (word, bits) in std::mem::take(other).words {
+            let own = self.words.entry(word).or_default();
+            self.count += u64::from((bits & !*own).count_ones());
+            *own |= bits;
+        }
+    }
+
     fn move_into(&mut self, bitmap: &mut Bitmap) {
         for (word, bits) in std::mem::take(self).words {
             bitmap.or_word(word, bits);
@@ -82,6 +102,7 @@ pub(super) struct Flusher {
     /// Answered writes known to be durable.
     durable: u64,
     last_id: u64,
+    last_run: u64,
     /// Confirmed by the peer since its last flush began.
     unstable: Unstable,
     /// Covered by the running flush.
@@ -96,6 +117,7 @@ impl Flusher {
             wanted: VecDeque::new(),
             durable: 0,
             last_id: 0,
+            last_run: 0,
             unstable: Unstable::default(),
             flushing: Unstable::default(),
             last: now,
@@ -113,6 +135,11 @@ impl Flusher {
         (self.unstable.count > 0 && self.is_idle()).then_some(due)
     }
 
+    /// Whether an application, or the giving up of the device, waits for a flush.
+    pub(super) fn serves_users(&self) -> bool {
+        self.run.iter().flat_map(|run| &run.purposes).chain(&self.wanted).any(Purpose::is_users)
+    }
+
     fn is_idle(&self) -> bool {
         self.run.is_none() && self.wanted.is_empty()
     }
@@ -121,7 +148,7 @@ impl Flusher {
     pub(super) fn oldest_unconfirmed(&self) -> Option<Millis> {
         match self.run.as_ref()?.remote {
             Remote::Pending { since, .. } => Some(since),
-            Remote::Done | Remote::Alone => None,
+            Remote::Done | Remote::Blocked | Remote::Alone => None,
         }
     }
 }
@@ -138,6 +165,9 @@ impl Engine {
         }
         if self.flusher.run.is_some() {
             return self.finish_flush();
+        }
+        if self.is_blocked() {
+            return false;
         }
         if self.flusher.background_due().is_some_and(|due| due <= self.now) {
             self.request_flush(Purpose::Background);
@@ -162,22 +192,24 @@ impl Engine {
             Some(link) => self.flush_peer(link),
             None => Remote::Alone,
         };
-        let io = self.start_io(Io::Flush);
+        self.flusher.last_run += 1;
+        let number = self.flusher.last_run;
+        let io = self.start_io(Io::Flush { run: number });
         self.out.push(Action::FlushDisk { io });
-        self.flusher.run = Some(Run { purposes, covers, local: false, remote });
+        self.flusher.run = Some(Run { number, purposes, covers, local: false, remote });
     }
 
     fn flush_peer(&mut self, link: LinkId) -> Remote {
         self.flusher.last_id += 1;
         self.flusher.last = self.now;
         let id = self.flusher.last_id;
-        self.flusher.flushing = std::mem::take(&mut self.flusher.unstable);
-        self.out.push(Action::Send { link, message: Message::Flush { id }, payload: None });
+        self.flusher.flushing.append(&mut self.flusher.unstable);
+        self.send(link, Message::Flush { id });
         Remote::Pending { id, since: self.now }
     }
 
-    pub(super) fn local_flush_done(&mut self) {
-        if let Some(run) = &mut self.flusher.run {
+    pub(super) fn local_flush_done(&mut self, number: u64) {
+        if let Some(run) = self.flusher.run.as_mut().filter(|r| r.number == number) {
             run.local = true;
         }
     }
@@ -192,6 +224,12 @@ impl Engine {
 
     /// The peer is gone: what it may lose by a power cut is marked.
     pub(super) fn flushes_lose_peer(&mut self) {
+        if self.needs_peer() && self.role.has_requests() {
+            if let Some(run) = &mut self.flusher.run {
+                run.remote = Remote::Blocked;
+            }
+            return;
+        }
         if let Some(run) = &mut self.flusher.run
             && matches!(run.remote, Remote::Pending { .. })
         {
@@ -201,11 +239,48 @@ impl Engine {
         self.flusher.unstable.move_into(&mut self.bitmap);
     }
 
+    /// The peer is back: the flush that waited for it goes on.
+    pub(super) fn flushes_regain_peer(&mut self, link: LinkId) {
+        if self.flusher.run.as_ref().is_some_and(|r| r.remote == Remote::Blocked) {
+            let remote = self.flush_peer(link);
+            if let Some(run) = &mut self.flusher.run {
+                run.remote = remote;
+            }
+        }
+    }
+
+    pub(super) fn flushes_go_alone(&mut self) {
+        if let Some(run) = self.flusher.run.as_mut().filter(|r| r.remote == Remote::Blocked) {
+            run.remote = Remote::Alone;
+        }
+    }
+
+    /// Marks what the peer may lose by a power cut.
+    pub(super) fn mark_unstable(&mut self) {
+        self.flusher.flushing.move_into(&mut self.bitmap);
+        self.flusher.unstable.move_into(&mut self.bitmap);
+    }
+
+    /// The users of the device get errors; what the engine wants for itself is begun anew.
+    pub(super) fn fail_users_flushes(&mut self) {
+        let running = self.flusher.run.take().map(|r| r.purposes).unwrap_or_default();
+        let wanted = std::mem::take(&mut self.flusher.wanted);
+        for purpose in running.into_iter().chain(wanted) {
+            match purpose {
+                Purpose::Front(slot) => {
+                    self.out.push(Action::CompleteFront { slot, result: Err(FrontError::Io) });
+                }
+                Purpose::Demote => {}
+                own => self.flusher.wanted.push_back(own),
+            }
+        }
+    }
+
     /// A flush that the peer had no part in promises durability on one disk only: like a lone write it is
     /// answered under a new generation.
     fn finish_flush(&mut self) -> bool {
         let Some(run) = &self.flusher.run else { return false };
-        if !run.local || matches!(run.remote, Remote::Pending { .. }) {
+        if !run.local || matches!(run.remote, Remote::Pending { .. } | Remote::Blocked) {
             return false;
         }
         let alone = run.remote == Remote::Alone;

@@ -6,9 +6,9 @@
 
 use super::link::{Phase, REFUSAL_MS};
 use super::store::Job;
-use super::{Engine, Then};
+use super::{Engine, Settings, Then};
 use crate::event::LogLevel;
-use crate::generation::{Decision, Verdict, compare};
+use crate::generation::{Decision, Verdict, compare, compare_managed};
 use crate::message::{Hello, Message, PeerState};
 use crate::state::{DiskState, ReplicationState, Role};
 
@@ -31,7 +31,7 @@ impl Engine {
     }
 
     /// What this side says about itself.
-    fn own_state(&self) -> PeerState {
+    pub(super) fn own_state(&self) -> PeerState {
         let generations = self.superblock.generations.clone();
         PeerState {
             reconnect: self.seen_generation == Some(generations.current),
@@ -69,8 +69,13 @@ impl Engine {
             self.hang_up("this node's state changed during the handshake");
             return;
         }
-        let first = self.settings.dials();
-        let verdict = compare(&sent, &peer, first);
+        let verdict = verdict(&self.settings, &sent, &peer);
+        if self.waits_for_primary(sent.role, peer.role, verdict.decision) {
+            let text = "both nodes are Secondary and may differ: waits until the cluster manager has made one of them Primary";
+            self.hang_up(text);
+            self.link.reason = Some(text.to_owned());
+            return;
+        }
         self.log_verdict(&sent, &peer, verdict);
         match self.objection(&sent, &peer, verdict) {
             Some(reason) => self.refuse(reason),
@@ -161,6 +166,7 @@ impl Engine {
             session.mirrors = true;
         }
         self.end_lone_period();
+        self.requests_regain_peer();
         self.store.push(Job::new(Then::NoSyncStored).superblock(move |s| {
             s.agreed_bytes = agreed;
             if good {
@@ -207,7 +213,8 @@ impl Engine {
         let from_primary = self.link.session().is_some_and(|s| s.peer_role == Role::Primary);
         self.hang_up("the peer disconnected on purpose");
         self.link.left = Some(disk);
-        if from_primary && self.disk == DiskState::UpToDate {
+        // Under a cluster manager the record says who is older.
+        if from_primary && self.disk == DiskState::UpToDate && !self.settings.managed {
             self.log(
                 LogLevel::Info,
                 "disk:UpToDate -> Outdated: the Primary left and may go on alone".to_owned(),
@@ -215,6 +222,12 @@ impl Engine {
             self.store.push(Job::new(Then::Outdated).superblock(|s| s.outdated = true));
         }
     }
+}
+
+/// What follows from what both sides have.
+pub(super) fn verdict(settings: &Settings, me: &PeerState, peer: &PeerState) -> Verdict {
+    let compare = if settings.managed { compare_managed } else { compare };
+    compare(me, peer, settings.dials())
 }
 
 /// Verdicts that no connection survives.

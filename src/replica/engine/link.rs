@@ -51,6 +51,8 @@ pub(super) struct Session {
     pub(super) sent: Option<PeerState>,
     /// A state that came before this side had sent its own.
     pub(super) early: Option<PeerState>,
+    /// The term in the last message.
+    pub(super) peer_term: u64,
     pub(super) peer_role: Role,
     pub(super) peer_disk: DiskState,
     pub(super) replication: ReplicationState,
@@ -93,6 +95,13 @@ impl Link {
 
     pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
         if let Wire::Up(session) = &mut self.wire { Some(session) } else { None }
+    }
+
+    /// Dials at once, if it is to dial at all.
+    pub(super) fn hurry(&mut self, now: Millis) {
+        if let Wire::Waiting { dial_at: Some(at) } = &mut self.wire {
+            *at = now.min(*at);
+        }
     }
 
     /// The session, once the handshake is over.
@@ -156,6 +165,7 @@ impl Engine {
             greeted: false,
             sent: None,
             early: None,
+            peer_term: 0,
             peer_role: Role::Unknown,
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
@@ -255,8 +265,11 @@ impl Engine {
                 true
             }
             Phase::Greeted if self.store.is_idle() && !self.role.is_changing() => {
-                self.send_state();
-                true
+                let ready = !self.must_wait_for_grant();
+                if ready {
+                    self.send_state();
+                }
+                ready
             }
             _ => false,
         }
@@ -264,9 +277,13 @@ impl Engine {
 
     /// Whether disk operations on behalf of the peer are under way, of this connection or an earlier one.
     fn has_peer_io(&self) -> bool {
-        self.ios
-            .values()
-            .any(|io| matches!(io, Io::PeerWrite { .. } | Io::PeerFlush { .. } | Io::ResyncRead { .. }))
+        // What is left of a device that was taken away must not come after what the peer sends.
+        let stale = !self.role.has_requests();
+        self.ios.values().any(|io| match io {
+            Io::PeerWrite { .. } | Io::PeerFlush { .. } | Io::ResyncRead { .. } => true,
+            Io::FrontWrite { .. } => stale,
+            Io::FrontRead { .. } | Io::Flush { .. } => false,
+        })
     }
 
     pub(super) fn has_peer_writes(&self) -> bool {
@@ -280,10 +297,14 @@ impl Engine {
     }
 
     pub(super) fn send(&mut self, link: LinkId, message: Message) {
-        self.out.push(Action::Send { link, message, payload: None });
+        self.send_data(link, message, None);
     }
 
-    pub(super) fn received(&mut self, link: LinkId, message: Message, payload: Option<Slot>) {
+    pub(super) fn send_data(&mut self, link: LinkId, message: Message, payload: Option<Slot>) {
+        self.out.push(Action::Send { link, term: self.wire_term(), message, payload });
+    }
+
+    pub(super) fn received(&mut self, link: LinkId, term: u64, message: Message, payload: Option<Slot>) {
         let now = self.now;
         let known = self.link.session_mut().filter(|s| s.id == link).map(|s| {
             s.heard = now;
@@ -294,13 +315,20 @@ impl Engine {
             self.release(payload);
             return;
         };
+        if !self.heed_term(link, term, &message, payload) {
+            return;
+        }
         match (phase, message) {
+            (_, Message::Fenced { term }) => self.fenced(term),
             (_, Message::Ping { id }) => self.send(link, Message::Pong { id }),
             (_, Message::Pong { .. }) => {}
             (_, Message::Goodbye { disk }) => self.goodbye(disk),
             (Phase::Draining | Phase::Hello, Message::Hello(hello)) => self.hello(&hello),
             (Phase::Draining | Phase::Hello | Phase::Greeted | Phase::Comparing, Message::State(state)) => {
                 self.peer_state(state);
+            }
+            (Phase::Joined, Message::RoleAsk) if self.settings.managed => {
+                self.store.push(Job::new(Then::RoleAsked { link, term }));
             }
             (Phase::Joined, message) => self.joined_message(link, message, payload),
             (Phase::Refused | Phase::Leaving, _) => self.release(payload),
@@ -329,7 +357,7 @@ impl Engine {
             (Message::WriteAck { id }, _) => self.write_confirmed(id),
             (Message::Flush { id }, _) => self.peer_wants_flush(link, id),
             (Message::FlushAck { id }, _) => self.peer_flushed(id),
-            (Message::RoleAsk, _) => self.role_asked(link),
+            (Message::RoleAsk, _) => self.role_asked(link, 0),
             (Message::RoleAnswer { granted }, _) => self.role_answered(granted),
             (Message::Changed { role, disk }, _) => self.peer_changed(role, disk),
             (message, payload) => {
@@ -361,16 +389,16 @@ impl Engine {
         self.counters.written_bytes += u64::from(range.len);
         if resync {
             self.resync_received(range);
-            self.send(link, Message::ResyncAck { id });
+            self.confirm(link, Message::ResyncAck { id });
         } else {
-            self.send(link, Message::WriteAck { id });
+            self.confirm(link, Message::WriteAck { id });
         }
     }
 
     fn peer_wants_flush(&mut self, link: LinkId, id: u64) {
         let covers = self.peer_written;
         if covers == self.peer_flushed {
-            self.send(link, Message::FlushAck { id });
+            self.confirm(link, Message::FlushAck { id });
             return;
         }
         let io = self.start_io(Io::PeerFlush { link, id, covers });
@@ -379,7 +407,7 @@ impl Engine {
 
     pub(super) fn peer_flush_done(&mut self, link: LinkId, id: u64, covers: u64) {
         self.peer_flushed = self.peer_flushed.max(covers);
-        self.send(link, Message::FlushAck { id });
+        self.confirm(link, Message::FlushAck { id });
     }
 
     fn peer_changed(&mut self, role: Role, disk: DiskState) {

@@ -18,6 +18,9 @@ enum Remote {
     Pending,
     /// The peer's disk has it.
     Confirmed,
+    /// The peer does not have it, and this node may not go on without it: the block is not marked, the peer
+    /// may come back and get it.
+    Blocked,
     /// The peer does not have it; the block is marked, the new generation is not durable yet.
     Alone,
     /// The peer does not have it, and cannot take its own data for the newest any more.
@@ -120,7 +123,7 @@ impl Engine {
     pub(super) fn front_read_done(&mut self, slot: Slot, range: Range, ok: bool) {
         self.requests.reads -= 1;
         self.counters.read_bytes += u64::from(range.len);
-        let result = if ok { Ok(()) } else { Err(FrontError::Io) };
+        let result = if ok && self.role.has_requests() { Ok(()) } else { Err(FrontError::Io) };
         self.out.push(Action::CompleteFront { slot, result });
     }
 
@@ -149,7 +152,9 @@ impl Engine {
 
     /// While both sides compare what they have, nothing may begin that would change the answer.
     fn must_hold_writes(&self) -> bool {
-        self.is_failed() || (self.link.is_comparing() && self.requests.alone != Alone::Named)
+        self.is_failed()
+            || self.is_blocked()
+            || (self.link.is_comparing() && self.requests.alone != Alone::Named)
     }
 
     fn start_write(&mut self, slot: Slot, range: Range) {
@@ -160,11 +165,7 @@ impl Engine {
         let remote = match self.link.mirror() {
             Some(link) => {
                 self.counters.sent_bytes += u64::from(range.len);
-                self.out.push(Action::Send {
-                    link,
-                    message: Message::Write { id, range },
-                    payload: Some(slot),
-                });
+                self.send_data(link, Message::Write { id, range }, Some(slot));
                 Remote::Pending
             }
             None => {
@@ -180,7 +181,7 @@ impl Engine {
     pub(super) fn front_write_done(&mut self, request: u64, ok: bool) {
         if let Some(write) = self.requests.started.get_mut(&request) {
             write.local = true;
-            write.failed = !ok;
+            write.failed |= !ok;
             self.counters.written_bytes += u64::from(write.range.len);
             self.answer(request);
         }
@@ -198,10 +199,10 @@ impl Engine {
 
     /// Answers a write if nothing is missing.
     fn answer(&mut self, id: u64) {
-        let failed_disk = self.is_failed();
+        let (failed_disk, blocked) = (self.is_failed(), self.is_blocked());
         let Some(write) = self.requests.started.get(&id) else { return };
         let failed = write.failed || failed_disk;
-        let confirmed = matches!(write.remote, Remote::Confirmed | Remote::Named);
+        let confirmed = matches!(write.remote, Remote::Confirmed | Remote::Named) && !blocked;
         if !write.local || !(confirmed || failed) {
             return;
         }
@@ -212,7 +213,7 @@ impl Engine {
         self.out.push(Action::CompleteFront { slot: write.slot, result });
     }
 
-    fn answer_all(&mut self) {
+    pub(super) fn answer_all(&mut self) {
         let ids: Vec<u64> = self.requests.started.keys().copied().collect();
         ids.into_iter().for_each(|id| self.answer(id));
     }
@@ -225,6 +226,11 @@ impl Engine {
 
     /// The peer is gone: what it has not confirmed is marked, and waits for the new generation.
     pub(super) fn requests_lose_peer(&mut self) {
+        if self.needs_peer() {
+            let unanswered = |w: &&mut Write| matches!(w.remote, Remote::Pending | Remote::Confirmed);
+            self.requests.started.values_mut().filter(unanswered).for_each(|w| w.remote = Remote::Blocked);
+            return;
+        }
         let mut lost = Vec::new();
         for write in self.requests.started.values_mut() {
             if write.remote == Remote::Pending {
@@ -238,8 +244,77 @@ impl Engine {
         }
     }
 
+    /// The peer is back and lacks nothing else: what waited for it is sent again.
+    pub(super) fn requests_regain_peer(&mut self) {
+        let Some(link) = self.link.mirror() else { return };
+        let mut again = Vec::new();
+        for (id, write) in &mut self.requests.started {
+            if write.remote == Remote::Blocked && !write.failed {
+                write.remote = Remote::Pending;
+                write.started = self.now;
+                again.push((*id, write.range, write.slot));
+            }
+        }
+        for (id, range, slot) in again {
+            self.send_data(link, Message::Write { id, range }, Some(slot));
+        }
+        self.flushes_regain_peer(link);
+    }
+
+    /// This node may go on without the peer: what waited is marked, and answered under a new generation.
+    pub(super) fn blocked_go_alone(&mut self) {
+        if self.link.mirror().is_none() {
+            self.mark_unanswered();
+            let mut any = false;
+            for write in self.requests.started.values_mut().filter(|w| w.remote == Remote::Blocked) {
+                write.remote = Remote::Alone;
+                any = true;
+            }
+            if any {
+                self.name_lone_generation();
+            }
+            self.flushes_go_alone();
+        }
+        self.answer_all();
+    }
+
+    /// Marks what the peer may lack: what was not answered, and what it has confirmed and not flushed.
+    pub(super) fn mark_unanswered(&mut self) {
+        let ranges: Vec<Range> = self.requests.started.values().map(|w| w.range).collect();
+        ranges.into_iter().for_each(|range| self.mark_out_of_sync(range));
+        self.mark_unstable();
+    }
+
+    /// Whether an application waits for anything that has not failed already.
+    pub(super) fn has_unanswered(&self) -> bool {
+        let requests = &self.requests;
+        !requests.waiting.is_empty()
+            || requests.started.values().any(|w| !w.failed)
+            || self.flusher.serves_users()
+    }
+
+    /// Everything that was not answered fails, and is marked. What is on its way to the disk is answered when
+    /// it is over, because the disk still uses its buffer.
+    pub(super) fn fail_unanswered(&mut self) {
+        self.mark_unanswered();
+        for (slot, _) in std::mem::take(&mut self.requests.waiting) {
+            self.out.push(Action::CompleteFront { slot, result: Err(FrontError::Io) });
+        }
+        self.requests.started.values_mut().for_each(|w| w.failed = true);
+        self.answer_all();
+        self.fail_users_flushes();
+    }
+
+    /// The generation that begins with a promotion stands for the lone period too.
+    pub(super) fn begin_named(&mut self) {
+        self.requests.alone = Alone::Named;
+    }
+
     /// Makes the new generation of this lone period durable, once.
     pub(super) fn name_lone_generation(&mut self) {
+        if self.needs_peer() {
+            return;
+        }
         if self.requests.alone != Alone::NotNamed || self.is_failed() {
             return;
         }

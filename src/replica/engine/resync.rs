@@ -265,11 +265,7 @@ impl Engine {
         match (request, link) {
             (Some((slot, range)), Some(link)) if ok => {
                 self.counters.sent_bytes += u64::from(range.len);
-                self.out.push(Action::Send {
-                    link,
-                    message: Message::Resync { id, range },
-                    payload: Some(slot),
-                });
+                self.send_data(link, Message::Resync { id, range }, Some(slot));
             }
             // The resync it belonged to is over: the disk no longer uses the buffer.
             (None, _) => self.resync.free.extend(self.resync.lent.remove(&id)),

@@ -6,7 +6,7 @@
 //!     └───────────────┴──────────────┼───────────┘            ▼
 //!     └──── Storing ◄── Flushing ◄───┴──────────────────── Unexporting (busy: stays Primary)
 //! ```
-//! While connected a node becomes Primary only with the peer's consent, and a node that has consented does
+//! From every state `revoke` leads over Revoking to Secondary. While connected a node becomes Primary only with the peer's consent, and a node that has consented does
 //! not ask for itself before it has heard of the outcome.
 
 use super::store::Job;
@@ -25,13 +25,24 @@ pub(super) enum Leave {
     Down,
 }
 
+/// What a promotion was asked for with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bid {
+    /// Even if the disk is not known to be the newest.
+    pub(super) force: bool,
+    /// The cluster's term.
+    pub(super) term: Option<u64>,
+    /// The record says that only this node is up to date.
+    pub(super) alone: bool,
+}
+
 /// Where this node is between the two roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoleState {
     /// No device.
     Secondary,
     /// Waiting for the end of a handshake, or for the peer's answer once `asked`.
-    Asking { token: Token, force: bool, asked: bool },
+    Asking { token: Token, bid: Bid, asked: bool },
     /// Storing that this node is Primary.
     Storing { token: Token },
     /// The device is being made.
@@ -44,6 +55,8 @@ pub(super) enum RoleState {
     Unexporting { token: Token, leave: Leave },
     /// It is gone; waiting for what is in flight, then flushing and storing.
     Demoting { token: Token, leave: Leave, flushing: bool },
+    /// It was taken away from its users; storing what may differ and that this node is Secondary.
+    Revoking,
 }
 
 impl RoleState {
@@ -53,9 +66,11 @@ impl RoleState {
             Self::Primary | Self::Unexporting { .. } | Self::Exporting { .. } | Self::Storing { .. } => {
                 Role::Primary
             }
-            Self::Secondary | Self::Asking { .. } | Self::Undoing { .. } | Self::Demoting { .. } => {
-                Role::Secondary
-            }
+            Self::Secondary
+            | Self::Asking { .. }
+            | Self::Undoing { .. }
+            | Self::Demoting { .. }
+            | Self::Revoking => Role::Secondary,
         }
     }
 
@@ -63,17 +78,38 @@ impl RoleState {
         !matches!(self, Self::Secondary | Self::Primary | Self::Asking { asked: false, .. })
     }
 
-    /// Applications may have requests.
+    /// Requests of applications may be unanswered, and are to be answered rightly.
+    pub(super) fn has_requests(self) -> bool {
+        self.is_exporting() || matches!(self, Self::Demoting { .. })
+    }
+
+    /// Who waits for the end of the change.
+    pub(super) fn token(self) -> Option<Token> {
+        match self {
+            Self::Asking { token, .. }
+            | Self::Storing { token }
+            | Self::Exporting { token }
+            | Self::Undoing { token }
+            | Self::Unexporting { token, .. }
+            | Self::Demoting { token, .. } => Some(token),
+            Self::Secondary | Self::Primary | Self::Revoking => None,
+        }
+    }
+
+    /// Applications may send requests.
     pub(super) fn is_exporting(self) -> bool {
         matches!(self, Self::Primary | Self::Unexporting { .. } | Self::Exporting { .. })
     }
 }
 
 impl Engine {
-    pub(super) fn promote(&mut self, token: Token, force: bool) {
+    pub(super) fn promote(&mut self, token: Token, bid: Bid) {
+        if !self.may_bid(token, bid) {
+            return;
+        }
         match self.role {
             RoleState::Primary => self.reply(token, Ok(())),
-            RoleState::Secondary => self.role = RoleState::Asking { token, force, asked: false },
+            RoleState::Secondary => self.role = RoleState::Asking { token, bid, asked: false },
             _ => self.refuse_command(token, Reason::InTransition, "another change of the role is under way"),
         }
     }
@@ -86,31 +122,39 @@ impl Engine {
         if self.advance_demotion() {
             return true;
         }
-        let RoleState::Asking { token, force, asked: false } = self.role else { return false };
+        let RoleState::Asking { token, bid, asked: false } = self.role else { return false };
         if self.link.is_joining() || !self.store.is_idle() {
             return false;
         }
-        if let Err((reason, detail)) = self.may_be_primary(force) {
+        if self.is_outbid(bid) {
+            self.refuse_outbid(token);
+            return true;
+        }
+        if self.drop_old_primary() {
+            return true;
+        }
+        if let Err((reason, detail)) = self.may_be_primary(bid) {
             self.role = RoleState::Secondary;
             self.refuse_command(token, reason, &detail);
             return true;
         }
-        if self.has_peer_writes() {
+        if self.has_peer_writes() || self.requests.pending() > 0 {
             // What a lost peer has sent may still be on its way to the disk: it must not come after what
-            // applications write here.
+            // applications write here; no more may what is left of a device that was taken away.
             return false;
         }
         match self.link.joined().map(|s| s.id) {
             Some(link) => {
-                self.role = RoleState::Asking { token, force, asked: true };
-                self.send(link, Message::RoleAsk);
+                self.role = RoleState::Asking { token, bid, asked: true };
+                let (term, message) = (bid.term.unwrap_or_default(), Message::RoleAsk);
+                self.out.push(Action::Send { link, term, message, payload: None });
             }
-            None => self.store_promotion(token, force),
+            None => self.store_promotion(token, bid),
         }
         true
     }
 
-    fn may_be_primary(&self, force: bool) -> Result<(), (Reason, String)> {
+    fn may_be_primary(&self, bid: Bid) -> Result<(), (Reason, String)> {
         let peer = &self.settings.peer;
         if let Some(session) = self.link.joined() {
             if session.peer_role == Role::Primary {
@@ -127,7 +171,9 @@ impl Engine {
                 return Err((Reason::NoUpToDateDisk, text));
             }
         }
-        if self.disk == DiskState::UpToDate || force {
+        // The record names only nodes that have every acknowledged write.
+        let recorded = bid.term.is_some() && self.disk == DiskState::Consistent;
+        if self.disk == DiskState::UpToDate || recorded || bid.force {
             return Ok(());
         }
         Err((Reason::NoUpToDateDisk, self.why_not_up_to_date()))
@@ -149,10 +195,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn role_asked(&mut self, link: LinkId) {
+    pub(super) fn role_asked(&mut self, link: LinkId, term: u64) {
         let granted = match self.role {
             RoleState::Secondary => true,
-            // Both ask at once: the lower number goes first.
+            // Both ask at once: the newer term counts.
+            RoleState::Asking { bid, .. } if bid.term.is_some() => bid.term.unwrap_or_default() < term,
+            // The lower number goes first.
             RoleState::Asking { .. } => self.settings.node_id > self.settings.peer_node_id,
             _ => false,
         };
@@ -160,9 +208,13 @@ impl Engine {
     }
 
     pub(super) fn role_answered(&mut self, granted: bool) {
-        let RoleState::Asking { token, force, asked: true } = self.role else { return };
+        let RoleState::Asking { token, bid, asked: true } = self.role else { return };
+        if self.is_outbid(bid) {
+            self.refuse_outbid(token);
+            return;
+        }
         if granted {
-            self.store_promotion(token, force);
+            self.store_promotion(token, bid);
             return;
         }
         self.role = RoleState::Secondary;
@@ -172,16 +224,22 @@ impl Engine {
     }
 
     pub(super) fn role_change_loses_peer(&mut self) {
-        if let RoleState::Asking { token, force, asked: true } = self.role {
-            self.role = RoleState::Asking { token, force, asked: false };
+        if let RoleState::Asking { token, bid, asked: true } = self.role {
+            self.role = RoleState::Asking { token, bid, asked: false };
         }
     }
 
-    fn store_promotion(&mut self, token: Token, force: bool) {
+    fn refuse_outbid(&mut self, token: Token) {
+        self.role = RoleState::Secondary;
+        self.refuse_command(token, Reason::Fenced, "a newer term was promised meanwhile");
+    }
+
+    fn store_promotion(&mut self, token: Token, bid: Bid) {
         self.role = RoleState::Storing { token };
         // Who gave up what is there now did not mean what is written from now on.
         self.link.discard_my_data = false;
-        let forced = self.disk != DiskState::UpToDate && force;
+        let fence = self.take_mandate(bid);
+        let forced = self.disk != DiskState::UpToDate && bid.force;
         let begins = self.disk == DiskState::Inconsistent;
         if forced {
             self.log(LogLevel::Warn, format!("disk:{} is declared UpToDate by `primary --force`", self.disk));
@@ -189,10 +247,13 @@ impl Engine {
         if begins {
             self.bitmap.set_all();
         }
+        // The record does not count on the peer any more: what it has is older from now on, whatever it is.
+        let lone = bid.alone && self.link.mirror().is_none();
         let (new, base, bytes) = (self.rng.generation(), self.rng.generation(), self.device_bytes());
-        self.store.push(Job::new(Then::Promoted).bitmap().superblock(move |s| {
+        self.store.push(Job::new(Then::Promoted { fence, lone }).bitmap().superblock(move |s| {
             // A device that was seen never shrinks.
             s.agreed_bytes = bytes;
+            s.fence = s.fence.max(fence);
             s.primary = true;
             s.survived = false;
             s.consistent = true;
@@ -203,15 +264,21 @@ impl Engine {
                 s.generations.bitmap = base;
                 s.generations.remember(old);
                 s.generations.counter += 1;
-            } else if forced {
+            } else if forced || lone {
                 // Whatever the other disk has that this one lacks, this one was declared the good one.
                 s.generations.rotate(new);
             }
         }));
     }
 
-    pub(super) fn promotion_stored(&mut self) {
+    pub(super) fn promotion_stored(&mut self, lone: bool) {
         let RoleState::Storing { token } = self.role else { return };
+        if lone {
+            self.begin_named();
+        }
+        if self.settings.managed {
+            self.link.hurry(self.now);
+        }
         let was_worthless = self.disk == DiskState::Inconsistent;
         self.turn_up_to_date();
         // What this disk got from the peer before may still be in its volatile cache.
@@ -231,21 +298,22 @@ impl Engine {
         self.reply(token, Ok(()));
     }
 
-    pub(super) fn export_failed(&mut self, reason: String) {
+    pub(super) fn export_failed(&mut self, reason: Reason, detail: String) {
         let RoleState::Exporting { token } = self.role else { return };
         self.role = RoleState::Undoing { token };
         if self.is_failed() {
-            self.promotion_undone(reason);
+            self.promotion_undone(reason, &detail);
             return;
         }
-        self.store.push(Job::new(Then::PromotionUndone { reason }).superblock(|s| s.primary = false));
+        self.store.push(Job::new(Then::PromotionUndone { reason, detail }).superblock(|s| s.primary = false));
     }
 
-    pub(super) fn promotion_undone(&mut self, reason: String) {
+    pub(super) fn promotion_undone(&mut self, reason: Reason, detail: &str) {
         let RoleState::Undoing { token } = self.role else { return };
         self.role = RoleState::Secondary;
+        self.lay_down_mandate();
         self.announce();
-        self.refuse_command(token, Reason::ExportFailed, &reason);
+        self.refuse_command(token, reason, detail);
     }
 
     pub(super) fn give_up_device(&mut self, token: Token, leave: Leave) {
@@ -254,6 +322,10 @@ impl Engine {
     }
 
     pub(super) fn export_busy(&mut self, holders: &[String]) {
+        if let RoleState::Exporting { .. } = self.role {
+            self.export_failed(Reason::InUse, holders.join("\n"));
+            return;
+        }
         let RoleState::Unexporting { token, .. } = self.role else { return };
         self.role = RoleState::Primary;
         self.refuse_command(token, Reason::InUse, &holders.join("\n"));
@@ -287,6 +359,7 @@ impl Engine {
     pub(super) fn demotion_stored(&mut self) {
         let RoleState::Demoting { token, leave, .. } = self.role else { return };
         self.role = RoleState::Secondary;
+        self.lay_down_mandate();
         self.log(LogLevel::Info, "role:Primary -> Secondary".to_owned());
         self.announce();
         match leave {
@@ -305,6 +378,7 @@ impl Engine {
             }
             // The device is gone and what could be stored is stored.
             RoleState::Demoting { .. } => self.demotion_stored(),
+            RoleState::Revoking => self.revoked(),
             RoleState::Secondary
             | RoleState::Exporting { .. }
             | RoleState::Primary

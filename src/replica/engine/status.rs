@@ -63,10 +63,6 @@ impl Engine {
         }
     }
 
-    fn managed(&self) -> Option<Managed> {
-        None
-    }
-
     fn connection_status(&self) -> ConnectionStatus {
         let joined = self.link.joined();
         let left = self.link.left.unwrap_or(DiskState::DUnknown);

@@ -1,6 +1,7 @@
 //! The rules at the top of `engine.rs`, each tried by hand: one engine, its disk and its peer played here.
 
 mod found;
+mod managed;
 mod rules;
 
 use super::*;
@@ -23,6 +24,8 @@ struct Bench {
     last_token: u64,
     /// Metadata writes are done at once.
     quick_metadata: bool,
+    /// In the header of what the peer sends.
+    peer_term: u64,
 }
 
 fn settings(node_id: u32) -> Settings {
@@ -52,6 +55,10 @@ fn block(number: u64) -> Range {
 impl Bench {
     /// A node whose disk was in step with the peer's, changed by `change`.
     fn new(change: impl FnOnce(&mut Attached)) -> Self {
+        Self::build(settings(0), change)
+    }
+
+    fn build(settings: Settings, change: impl FnOnce(&mut Attached)) -> Self {
         let layout = Layout::for_device(DISK_BYTES).unwrap();
         let mut superblock = Superblock::just_created(&layout);
         superblock.generations.current = GENERATION;
@@ -61,8 +68,8 @@ impl Bench {
         let mut attached = Attached { layout, superblock, bitmap, activity: Transaction::default() };
         change(&mut attached);
         let mut todo = Vec::new();
-        let engine = Engine::new(settings(0), attached, 7, 1, &mut todo);
-        let mut bench = Self { engine, now: 1, todo, last_token: 0, quick_metadata: true };
+        let engine = Engine::new(settings, attached, 7, 1, &mut todo);
+        let mut bench = Self { engine, now: 1, todo, last_token: 0, quick_metadata: true, peer_term: 0 };
         bench.metadata();
         bench
     }
@@ -169,7 +176,8 @@ impl Bench {
 
     fn receive(&mut self, link: LinkId, message: Message) {
         let data = matches!(message, Message::Write { .. } | Message::Resync { .. });
-        self.event(Event::Received { link, message, payload: data.then_some(Slot(INCOMING)) });
+        let term = self.peer_term;
+        self.event(Event::Received { link, term, message, payload: data.then_some(Slot(INCOMING)) });
     }
 
     /// A connection on which the peer says `state`, and goes along with what follows.

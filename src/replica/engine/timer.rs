@@ -56,7 +56,9 @@ impl Engine {
                 None => session.heard + self.settings.ping_interval_ms,
             });
         }
-        times.extend(self.flusher.background_due());
+        if !self.is_blocked() {
+            times.extend(self.flusher.background_due());
+        }
         times.extend(self.resync.wake_at(self.now));
         let next = times.into_iter().min();
         if let Some(at) = next

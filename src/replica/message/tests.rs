@@ -55,6 +55,7 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(|id| Message::Ping { id }),
         any::<u64>().prop_map(|id| Message::Pong { id }),
         prop::sample::select(DiskState::ALL).prop_map(|disk| Message::Goodbye { disk }),
+        any::<u64>().prop_map(|term| Message::Fenced { term }),
     ]
 }
 
@@ -65,7 +66,7 @@ fn on_the_wire(message: &Message) -> Vec<u8> {
         }
         _ => Vec::new(),
     };
-    let mut bytes = encode(message, &data);
+    let mut bytes = encode(message, 0, &data);
     bytes.extend(data);
     bytes
 }
@@ -112,7 +113,7 @@ proptest! {
 
 #[test]
 fn a_length_above_the_bound_is_refused_by_the_header_alone() {
-    let mut bytes = encode(&Message::Ping { id: 1 }, &[]);
+    let mut bytes = encode(&Message::Ping { id: 1 }, 0, &[]);
     bytes[32..36].copy_from_slice(&(MAX_BODY_BYTES + 1).to_le_bytes());
     let head: &[u8; HEADER_BYTES] = bytes.first_chunk().unwrap();
     assert!(matches!(Header::parse(head), Err(DecodeError::Length { .. })));

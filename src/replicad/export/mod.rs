@@ -40,24 +40,47 @@ pub struct Place {
     pub link: PathBuf,
     /// The program that is run as helper: this one.
     pub program: PathBuf,
+    /// No device is made while somebody still holds an earlier one that was taken away.
+    pub exclusive: bool,
 }
 
 /// What the watching thread reports.
 #[derive(Debug)]
 pub enum Report {
     /// Number of the loop device, or why there is none.
-    Attached(Result<u32, String>),
+    Attached(Result<u32, NotMade>),
     /// The device is gone, or who holds it.
     Detached(Result<(), Vec<String>>),
+}
+
+/// Why there is no device.
+#[derive(Debug)]
+pub enum NotMade {
+    /// Who still holds an earlier one.
+    Held(Vec<String>),
+    /// It could not be made.
+    Failed(String),
 }
 
 #[derive(Debug)]
 enum State {
     Off,
-    Starting { fuse: Fuse },
-    On { fuse: Fuse, number: u32 },
-    Stopping { fuse: Option<Fuse>, number: u32 },
-    Lost { number: u32 },
+    Starting {
+        fuse: Fuse,
+    },
+    On {
+        fuse: Fuse,
+        number: u32,
+    },
+    Stopping {
+        fuse: Option<Fuse>,
+        number: u32,
+    },
+    Lost {
+        number: u32,
+    },
+    /// Taken away while it was being made or taken away: waiting for the end of that.
+    Revoked,
 }
 
 /// The export of one resource.
@@ -82,7 +105,7 @@ impl Export {
         match &self.state {
             State::Starting { fuse } | State::On { fuse, .. } => Some(fuse),
             State::Stopping { fuse, .. } => fuse.as_ref(),
-            State::Off | State::Lost { .. } => None,
+            State::Off | State::Lost { .. } | State::Revoked => None,
         }
     }
 
@@ -91,17 +114,25 @@ impl Export {
         match &mut self.state {
             State::Starting { fuse } | State::On { fuse, .. } => Some(fuse),
             State::Stopping { fuse, .. } => fuse.as_mut(),
-            State::Off | State::Lost { .. } => None,
+            State::Off | State::Lost { .. } | State::Revoked => None,
         }
     }
 
     /// Begins to make the device; `report` is called once, from another thread.
     pub fn start(&mut self, bytes: u64, report: impl FnOnce(Report) + Send + 'static) -> Result<(), String> {
+        if !matches!(self.state, State::Off) {
+            return Err("an earlier block device is just being taken away".to_owned());
+        }
         let (fuse, mount) =
             Fuse::mount(&self.place.name, bytes).map_err(|e| format!("mount a FUSE file: {e}"))?;
         let place = self.place.clone();
         spawn("attach", move || {
             remove_leftovers(&place);
+            let held = place.exclusive.then(|| leftover_holders(&place)).filter(|held| !held.is_empty());
+            if let Some(held) = held {
+                report(Report::Attached(Err(NotMade::Held(held))));
+                return;
+            }
             let attached = helper::attach(&place, mount).and_then(|number| {
                 let linked = link(&place.link, &loopdev::node(number));
                 if linked.is_err() {
@@ -109,7 +140,7 @@ impl Export {
                 }
                 linked.map(|()| number)
             });
-            report(Report::Attached(attached));
+            report(Report::Attached(attached.map_err(NotMade::Failed)));
         })
         .map_err(|e| format!("start a thread: {e}"))?;
         self.end = None;
@@ -148,6 +179,10 @@ impl Export {
     pub fn reported(&mut self, report: Report) -> Option<Event> {
         let state = std::mem::replace(&mut self.state, State::Off);
         match (report, state) {
+            (_, State::Revoked) => {
+                self.let_go();
+                None
+            }
             (Report::Attached(Ok(number)), State::Starting { fuse }) => {
                 tracing::info!(device = %loopdev::node(number).display(), link = %self.place.link.display(), "block device made");
                 self.state = State::On { fuse, number };
@@ -157,7 +192,8 @@ impl Export {
                 self.state = State::Lost { number };
                 Some(Event::ExportStarted)
             }
-            (Report::Attached(Err(reason)), _) => {
+            (Report::Attached(Err(NotMade::Held(holders))), _) => Some(Event::ExportBusy { holders }),
+            (Report::Attached(Err(NotMade::Failed(reason))), _) => {
                 let reason = self.end.take().unwrap_or(reason);
                 Some(Event::ExportFailed { reason })
             }
@@ -188,6 +224,24 @@ impl Export {
             }
             other => other,
         };
+    }
+
+    /// Takes the device's effect away for good: every request fails at once, the device goes when the last one
+    /// has closed it.
+    pub fn revoke(&mut self) {
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Off => {}
+            State::On { .. } | State::Lost { .. } => self.let_go(),
+            State::Starting { .. } | State::Stopping { .. } | State::Revoked => self.state = State::Revoked,
+        }
+    }
+
+    /// Lets go of devices whose connection is dead.
+    fn let_go(&self) {
+        let place = self.place.clone();
+        if let Err(error) = spawn("let go", move || remove_leftovers(&place)) {
+            tracing::warn!("start a thread: {error}; the device is let go of by the next promotion");
+        }
     }
 
     /// Ends the connection at once: every request of an application that is not answered fails with EIO.
@@ -225,6 +279,24 @@ pub fn remove_leftovers(place: &Place) {
             );
         }
         unlink(&place.link, &node);
+    }
+}
+
+/// Who still holds a device whose connection is dead.
+fn leftover_holders(place: &Place) -> Vec<String> {
+    let deadline = Instant::now() + PASSERS_BY;
+    loop {
+        let found = loopdev::find(&place.name);
+        let held: Vec<String> = found.iter().flat_map(|number| holders::of_loop(*number)).collect();
+        if found.is_empty() || Instant::now() > deadline {
+            return match (found.is_empty(), held.is_empty()) {
+                (false, true) => {
+                    vec!["held by the kernel, or by a process that is not visible from here".to_owned()]
+                }
+                _ => held,
+            };
+        }
+        thread::sleep(POLL);
     }
 }
 

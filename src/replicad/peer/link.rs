@@ -14,6 +14,7 @@ use replica::message::{self, DecodeError, HEADER_BYTES, Header, MAX_BODY_BYTES, 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
+use super::Received;
 use crate::slots::FreeSlots;
 use crate::sys::Arena;
 
@@ -134,12 +135,12 @@ impl Link {
         &mut self,
         arena: &Arena,
         slots: &mut FreeSlots,
-        out: &mut Vec<(Message, Option<Slot>)>,
+        out: &mut Received,
     ) -> Result<(), LinkEnd> {
         self.more = true;
         for _ in 0..BATCH {
             match self.advance(arena, slots)? {
-                Step::Message(message, slot) => out.push((message, slot)),
+                Step::Message(term, message, slot) => out.push((term, message, slot)),
                 Step::NoSlot => return Ok(()),
                 Step::Starved => {
                     if !self.fill(arena)? {
@@ -169,10 +170,10 @@ impl Link {
                 }
                 Incoming::Body(header) => {
                     let Some(body) = ahead.get(..header.len as usize) else { return Ok(Step::Starved) };
-                    let message = message::decode(header, body)?;
+                    let (term, message) = (header.term, message::decode(header, body)?);
                     self.start += body.len();
                     self.incoming = Incoming::Header;
-                    return Ok(Step::Message(message, None));
+                    return Ok(Step::Message(term, message, None));
                 }
                 Incoming::Data { header, slot, have } => {
                     let total = header.len as usize;
@@ -186,9 +187,9 @@ impl Link {
                     }
                     let slot = *slot;
                     // On an error the slot stays with the link, which gives it back when it is dropped.
-                    let message = message::decode(header, arena.bytes(slot, total))?;
+                    let (term, message) = (header.term, message::decode(header, arena.bytes(slot, total))?);
                     self.incoming = Incoming::Header;
-                    return Ok(Step::Message(message, Some(slot)));
+                    return Ok(Step::Message(term, message, Some(slot)));
                 }
             }
         }
@@ -223,15 +224,16 @@ impl Link {
         }
     }
 
-    /// Queues a message; `data` names the slot and the number of bytes behind it.
+    /// Queues a message of a sender with this term; `data` names the slot and the number of bytes behind it.
     pub fn send(
         &mut self,
         arena: &Arena,
+        term: u64,
         message: &Message,
         data: Option<(Slot, usize)>,
     ) -> Result<(), LinkEnd> {
         let bytes = data.map_or(&[][..], |(slot, len)| arena.bytes(slot, len));
-        let head = message::encode(message, bytes);
+        let head = message::encode(message, term, bytes);
         let data = data.map_or(Data::None, |(slot, len)| Data::Slot(slot, len));
         let outgoing = Outgoing { head, data };
         self.queued += outgoing.len();
@@ -315,7 +317,7 @@ impl Link {
 }
 
 enum Step {
-    Message(Message, Option<Slot>),
+    Message(u64, Message, Option<Slot>),
     NoSlot,
     Starved,
 }

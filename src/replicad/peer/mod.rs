@@ -78,8 +78,8 @@ pub struct Peers {
     last_id: u64,
 }
 
-/// What is read from a connection.
-pub type Received = Vec<(Message, Option<Slot>)>;
+/// What is read from a connection: terms, messages, the data behind them.
+pub type Received = Vec<(u64, Message, Option<Slot>)>;
 
 impl Peers {
     /// Nothing is opened yet. `listens`: this node is the one that waits for connections.
@@ -208,11 +208,12 @@ impl Peers {
         &mut self,
         arena: &Arena,
         link: LinkId,
+        term: u64,
         message: &Message,
         data: Option<(Slot, usize)>,
     ) -> Result<(), LinkEnd> {
         match self.links.iter_mut().find(|l| l.id == link) {
-            Some(link) => link.send(arena, message, data),
+            Some(link) => link.send(arena, term, message, data),
             None => Ok(()),
         }
     }

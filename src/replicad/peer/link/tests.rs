@@ -32,11 +32,14 @@ impl End {
         self.link.let_go_of(&self.arena, slot);
         self.arena.bytes_mut(slot, 0, len).fill(fill);
         let range = Range { offset: id * 4096, len: u32::try_from(len).unwrap() };
-        self.link.send(&self.arena, &Message::Write { id, range }, Some((slot, len))).unwrap();
+        self.link.send(&self.arena, 0, &Message::Write { id, range }, Some((slot, len))).unwrap();
     }
 
     fn receive(&mut self, out: &mut Vec<(Message, Option<Slot>)>) -> Result<(), LinkEnd> {
-        self.link.receive(&self.arena, &mut self.slots, out)
+        let mut received = Vec::new();
+        let result = self.link.receive(&self.arena, &mut self.slots, &mut received);
+        out.extend(received.into_iter().map(|(_, message, slot)| (message, slot)));
+        result
     }
 }
 
@@ -59,7 +62,7 @@ fn messages_of_all_sizes_arrive_in_order_and_whole() {
     let sizes = [4096, 1 << 20, 8192, 300 << 10];
     for (id, size) in (0..).zip(sizes) {
         a.send_block(id, size, u8::try_from(id).unwrap() + 1);
-        a.link.send(&a.arena, &Message::Ping { id }, None).unwrap();
+        a.link.send(&a.arena, 0, &Message::Ping { id }, None).unwrap();
     }
     let got = carry(&mut a, &mut b, 2 * sizes.len());
     for (pair, (id, size)) in got.chunks(2).zip((0..).zip(sizes)) {
@@ -116,13 +119,13 @@ fn foreign_bytes_end_the_connection() {
     poll(&mut [PollFd::new(&b.link, PollFlags::IN)], None).unwrap();
     let end = b.receive(&mut Vec::new()).unwrap_err();
     assert!(matches!(end, LinkEnd::Protocol(DecodeError::Magic(_))), "{end}");
-    assert!(a.link.send(&a.arena, &Message::Pong { id: 1 }, None).is_ok());
+    assert!(a.link.send(&a.arena, 0, &Message::Pong { id: 1 }, None).is_ok());
 }
 
 #[test]
 fn a_goodbye_before_the_close_is_received() {
     let [mut a, mut b] = ends();
-    a.link.send(&a.arena, &Message::Goodbye { disk: DiskState::UpToDate }, None).unwrap();
+    a.link.send(&a.arena, 0, &Message::Goodbye { disk: DiskState::UpToDate }, None).unwrap();
     a.link.flush(&a.arena).unwrap();
     a.link.shut();
     let mut got = Vec::new();
