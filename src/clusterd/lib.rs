@@ -7,9 +7,11 @@
 //! ```
 //! Nothing is decided here: who may write and what runs where is the core's business.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod ctl;
+pub mod fence;
 mod frames;
 pub mod history;
 mod mailbox;

@@ -1,0 +1,295 @@
+//! The connection to systemd: jobs, signals of units, runtime drop-ins. It comes back by itself after a loss.
+//!
+//! systemd's own socket is used when it is there, the system bus otherwise: one daemon less that can fail.
+//! Signals are taken from the connection by one task that never waits, so that a reply is never stuck behind them.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::UnixStream;
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use zbus::export::futures_core::Stream;
+use zbus::message::Type;
+use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+use zbus::{Connection, MatchRule, Message, MessageStream};
+
+use super::systemd::Unit;
+
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// systemd's own socket, which systemctl uses, too.
+const PRIVATE: &str = "/run/systemd/private";
+/// Between two attempts to connect; systemd is back within milliseconds after it executes itself anew.
+const RECONNECT: Duration = Duration::from_millis(200);
+/// To connect and subscribe.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For a reload: systemd reads every unit of the host again.
+const RELOAD: Duration = Duration::from_secs(30);
+/// Signals that may wait for the task that takes them: it never waits itself.
+const SIGNALS: usize = 1024;
+/// Ends of jobs that one waiter may be behind.
+const JOBS: usize = 256;
+const DROP_IN: &str = "50-futago.conf";
+/// The manager's own unit: stopped before the units that it controls when the host goes down.
+const OWN_UNIT: &str = "futago-clusterd.service";
+
+/// End of a job: its path and its result (`done`, `failed`, `timeout` …).
+pub(super) type Job = (String, String);
+
+/// The connection to systemd and the units watched over it.
+pub(super) struct Bus {
+    connection: watch::Receiver<Option<Connection>>,
+    units: Vec<Arc<Unit>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// What a unit's operation needs of the bus.
+#[derive(Clone)]
+pub(super) struct Line {
+    connection: watch::Receiver<Option<Connection>>,
+    jobs: broadcast::Sender<Job>,
+}
+
+impl Bus {
+    /// Writes the units' drop-ins, connects, and keeps connected from then on. A systemd that cannot be reached is
+    /// no error: it is tried again, and each operation says so.
+    pub(super) async fn start(units: Vec<Arc<Unit>>) -> Self {
+        let (publish, connection) = watch::channel(None);
+        let (jobs, _) = broadcast::channel(JOBS);
+        for unit in &units {
+            unit.connect(Line { connection: connection.clone(), jobs: jobs.clone() });
+        }
+        let task = tokio::spawn(stay_connected(units.clone(), publish, jobs));
+        let bus = Self { connection, units, task };
+        if let Err(error) = bus.take_over().await {
+            tracing::error!("take the units over from systemd: {error:#}");
+        }
+        bus
+    }
+
+    /// Restarts are the manager's business, and the manager stops before what it controls.
+    async fn take_over(&self) -> anyhow::Result<()> {
+        let mut news = false;
+        for unit in &self.units {
+            news |= write_drop_in(unit.name())?;
+        }
+        let connection = connected(&self.connection, Instant::now() + CONNECT).await?;
+        if news {
+            reload(&connection).await?;
+        }
+        for unit in &self.units {
+            let known = timeout(CONNECT, unit.refresh(&connection)).await;
+            if let Err(problem) = known.map_err(anyhow::Error::from).and_then(|read| Ok(read?)) {
+                tracing::warn!("read the state of {}: {problem:#}", unit.name());
+            } else if let Some(problem) = unit.missing() {
+                tracing::error!("{problem}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the drop-ins.
+    pub(super) async fn release(&self) {
+        for unit in &self.units {
+            let path = drop_in(unit.name());
+            // What is not there need not be removed, and other people's drop-ins keep the folder.
+            let _ = std::fs::remove_file(&path);
+            let _ = path.parent().map(std::fs::remove_dir);
+        }
+        let reloaded = async {
+            let connection = connected(&self.connection, Instant::now() + CONNECT).await?;
+            reload(&connection).await
+        };
+        if let Err(error) = reloaded.await {
+            tracing::warn!("give the units back to systemd: {error:#}");
+        }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Line {
+    /// The connection, as soon as there is one.
+    pub(super) async fn connection(&self, deadline: Instant) -> anyhow::Result<Connection> {
+        connected(&self.connection, deadline).await
+    }
+
+    /// Starts a job and waits for its end; `None` when the connection was lost meanwhile, so that only the unit's
+    /// state can tell.
+    pub(super) async fn job(
+        &self,
+        connection: &Connection,
+        method: &str,
+        unit: &str,
+        mode: &str,
+    ) -> zbus::Result<Option<String>> {
+        // Before the call: the job may be over before its reply is read.
+        let mut ends = self.jobs.subscribe();
+        let mut present = self.connection.clone();
+        present.mark_unchanged();
+        let reply = call(connection, MANAGER_PATH, MANAGER, method, &(unit, mode)).await?;
+        let job: OwnedObjectPath = reply.body().deserialize()?;
+        loop {
+            let end = tokio::select! {
+                end = ends.recv() => end,
+                _ = present.changed() => return Ok(None),
+            };
+            match end {
+                Ok((path, result)) if path == job.as_str() => return Ok(Some(result)),
+                Ok(_) => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+/// One call to systemd.
+pub(super) async fn call<B: serde::Serialize + zbus::zvariant::DynamicType>(
+    connection: &Connection,
+    path: &str,
+    interface: &str,
+    method: &str,
+    body: &B,
+) -> zbus::Result<Message> {
+    connection.call_method(Some(SYSTEMD), path, Some(interface), method, body).await
+}
+
+/// One property of an object of systemd.
+pub(super) async fn property(
+    connection: &Connection,
+    path: &str,
+    interface: &str,
+    name: &str,
+) -> zbus::Result<OwnedValue> {
+    let reply = call(connection, path, PROPERTIES, "Get", &(interface, name)).await?;
+    reply.body().deserialize()
+}
+
+async fn connected(
+    connection: &watch::Receiver<Option<Connection>>,
+    deadline: Instant,
+) -> anyhow::Result<Connection> {
+    let mut connection = connection.clone();
+    let found = timeout_at(deadline, connection.wait_for(Option::is_some)).await;
+    let found = found.context("reach systemd over D-Bus: no connection in time")?;
+    found.context("reach systemd over D-Bus")?.clone().context("reach systemd over D-Bus")
+}
+
+async fn reload(connection: &Connection) -> anyhow::Result<()> {
+    let reloaded = timeout(RELOAD, call(connection, MANAGER_PATH, MANAGER, "Reload", &())).await;
+    reloaded.context("reload systemd's units: no answer")?.context("reload systemd's units")?;
+    Ok(())
+}
+
+async fn stay_connected(
+    units: Vec<Arc<Unit>>,
+    publish: watch::Sender<Option<Connection>>,
+    jobs: broadcast::Sender<Job>,
+) {
+    let mut complained = false;
+    loop {
+        match timeout(CONNECT, connect()).await.map_err(anyhow::Error::from).flatten() {
+            Ok((connection, mut signals)) => {
+                if complained {
+                    tracing::info!("connected to systemd again");
+                }
+                complained = false;
+                publish.send_replace(Some(connection.clone()));
+                for unit in &units {
+                    let (unit, connection) = (Arc::clone(unit), connection.clone());
+                    // Beside the signals; see above.
+                    tokio::spawn(async move { unit.refresh(&connection).await });
+                }
+                while let Some(Ok(message)) = next(&mut signals).await {
+                    take(&message, &units, &jobs);
+                }
+                publish.send_replace(None);
+                tracing::debug!("the connection to systemd was closed");
+            }
+            Err(error) if !complained => {
+                complained = true;
+                tracing::warn!("connect to systemd, to be tried again: {error:#}");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn connect() -> anyhow::Result<(Connection, MessageStream)> {
+    let builder = match UnixStream::connect(PRIVATE).await {
+        Ok(stream) => zbus::connection::Builder::unix_stream(stream).p2p(),
+        Err(_) => zbus::connection::Builder::system().context("find the system bus")?,
+    };
+    let connection = builder.build().await.context("connect")?;
+    let signals = MatchRule::builder().msg_type(Type::Signal).path_namespace(MANAGER_PATH)?.build();
+    let stream = MessageStream::for_match_rule(signals, &connection, Some(SIGNALS)).await?;
+    call(&connection, MANAGER_PATH, MANAGER, "Subscribe", &()).await.context("subscribe")?;
+    Ok((connection, stream))
+}
+
+/// The next message of a stream, without a crate for it.
+async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+}
+
+fn take(message: &Message, units: &[Arc<Unit>], jobs: &broadcast::Sender<Job>) {
+    let header = message.header();
+    let member = header.member().map(zbus::names::MemberName::as_str);
+    let path = header.path().map(|path| path.as_str().to_owned()).unwrap_or_default();
+    match member {
+        Some("JobRemoved") => {
+            if let Ok((_, job, _, result)) =
+                message.body().deserialize::<(u32, OwnedObjectPath, &str, &str)>()
+            {
+                // Nobody may be waiting.
+                let _ = jobs.send((job.to_string(), result.to_owned()));
+            }
+        }
+        Some("PropertiesChanged") => {
+            let body = message.body();
+            let Ok((_, values, _)) = body.deserialize::<(&str, HashMap<String, OwnedValue>, Vec<&str>)>()
+            else {
+                return;
+            };
+            for unit in units.iter().filter(|unit| unit.is_at(&path)) {
+                unit.heard(&values);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn drop_in(unit: &str) -> PathBuf {
+    Path::new("/run/systemd/system").join(format!("{unit}.d")).join(DROP_IN)
+}
+
+/// Whether it is new.
+fn write_drop_in(unit: &str) -> anyhow::Result<bool> {
+    let mut text =
+        format!("# Written by futago, which starts and stops this unit.\n[Unit]\nBefore={OWN_UNIT}\n");
+    if unit.ends_with(".service") {
+        text.push_str("[Service]\nRestart=no\n");
+    }
+    let path = drop_in(unit);
+    if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
+        return Ok(false);
+    }
+    let folder = path.parent().unwrap_or(&path);
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    base::file::replace(&path, text.as_bytes(), 0o644)
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(true)
+}
