@@ -28,6 +28,9 @@ enum Command {
     Replicad(replicad::cli::Daemon),
     /// The cluster manager: is the service protected, move it, look after it. Pacemaker's words.
     Cluster(clusterd::cli::Cluster),
+
+    /// The witness: votes for clusters and carries no data.
+    Witnessd(clusterd::witness::Daemon),
     /// A local pair of real hosts to try things on.
     #[command(subcommand)]
     Lab(lab::cli::Command),
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         Command::Replica(verb) => replicad::cli::run_verb(verb),
         Command::Replicad(daemon) => replicad::cli::run_daemon(daemon),
         Command::Cluster(cluster) => clusterd::cli::run(cluster),
+
+        Command::Witnessd(daemon) => clusterd::witness::run(daemon),
         Command::Lab(command) => lab::cli::run(command),
     };
     match result {

@@ -9,13 +9,28 @@
 
 pub mod agent;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod ctl;
 pub mod fence;
 mod frames;
+mod health;
 pub mod history;
+mod job;
+pub mod keep;
+mod link;
+mod links;
 mod mailbox;
+mod outbox;
 mod progress;
 mod question;
+mod random;
+mod replica;
+mod sys;
+mod tell;
+mod timer;
+pub mod tls;
 mod verbs;
 mod view;
+mod watchdog;
+pub mod witness;

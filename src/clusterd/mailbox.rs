@@ -30,11 +30,6 @@ pub(crate) enum Input {
         /// Which.
         seq: u64,
     },
-    /// The acceptor's state could not be made durable.
-    StoreFailed {
-        /// Why, for people.
-        text: String,
-    },
     /// An operator's command.
     Command {
         /// What.

@@ -1,0 +1,155 @@
+//! How this host is: the interface of the public segment, the gateway on it, the folder of the manager's own
+//! state. Changes are noticed by events of the kernel; the gateway and the disk have to be asked.
+
+mod ping;
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use cluster::event::{Event, Health};
+use rtnetlink::MulticastGroup;
+use tokio::sync::watch as channel;
+use tokio::time::{MissedTickBehavior, interval};
+use zbus::export::futures_core::Stream;
+
+use crate::config::Settings;
+use crate::mailbox::{Input, Mailbox};
+
+/// How often the gateway is asked, and the interface is looked at without an event.
+const LOOK: Duration = Duration::from_secs(1);
+/// Unanswered questions in a row after which the gateway counts as gone: routers drop some under load.
+const MISSES: u32 = 3;
+/// Looks between two attempts to write to the state folder, which is written to rarely by itself.
+const WRITE_EVERY: u32 = 10;
+
+/// What is watched.
+pub(crate) struct Watched {
+    interface: Option<String>,
+    gateway: Option<IpAddr>,
+    state_dir: PathBuf,
+    vote: channel::Receiver<Option<String>>,
+}
+
+impl Watched {
+    /// `vote` tells what stands in the way of writing this member's vote.
+    pub(crate) fn of(settings: &Settings, state_dir: &Path, vote: channel::Receiver<Option<String>>) -> Self {
+        Self {
+            interface: settings.public_interface.clone(),
+            gateway: settings.gateway,
+            state_dir: state_dir.to_owned(),
+            vote,
+        }
+    }
+}
+
+/// Reports the health at once and at each change, for ever.
+pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
+    let mut told = None;
+    let mut misses = 0;
+    let mut disk = Ok(());
+    let mut count = 0;
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut news = link_news();
+    loop {
+        let look = tokio::select! {
+            _ = looks.tick() => true,
+            () = next(&mut news) => false,
+            Ok(()) = watched.vote.changed() => false,
+        };
+        if look {
+            if count % WRITE_EVERY == 0 {
+                disk = probe(&watched.state_dir).await;
+            }
+            count += 1;
+            misses = match watched.gateway {
+                Some(gateway) if !ping::answers(gateway).await => misses + 1,
+                _ => 0,
+            };
+        }
+        let health = watched.now(misses, &disk);
+        if told.as_ref() != Some(&health) {
+            for problem in &health.problems {
+                tracing::warn!("{problem}");
+            }
+            mailbox.put(Input::Event(Event::Health(health.clone()))).await;
+            told = Some(health);
+        }
+    }
+}
+
+impl Watched {
+    fn now(&self, misses: u32, disk: &Result<(), String>) -> Health {
+        let mut problems = Vec::new();
+        if let Some(interface) = &self.interface
+            && let Err(problem) = link(interface)
+        {
+            problems.push(problem);
+        }
+        if let Some(gateway) = self.gateway.filter(|_| misses >= MISSES) {
+            problems.push(format!("the gateway {gateway} does not answer"));
+        }
+        let public = problems.is_empty();
+        let vote = self.vote.borrow();
+        let unwritable = vote.as_ref().or(disk.as_ref().err());
+        problems.extend(unwritable.cloned());
+        Health { public, state_writable: unwritable.is_none(), problems }
+    }
+}
+
+/// Interfaces without an idea of a link, such as `lo`, are `unknown`.
+fn link(interface: &str) -> Result<(), String> {
+    match fs::read_to_string(format!("/sys/class/net/{interface}/operstate")) {
+        Ok(state) if matches!(state.trim(), "up" | "unknown") => Ok(()),
+        Ok(state) => Err(format!("the link of {interface} is {}", state.trim())),
+        Err(error) => Err(format!("look at the interface {interface}: {error}")),
+    }
+}
+
+async fn probe(folder: &Path) -> Result<(), String> {
+    let path = folder.join("probe");
+    let shown = folder.display().to_string();
+    let written = tokio::task::spawn_blocking(move || base::file::replace(&path, b"", 0o600)).await;
+    written.map_err(io::Error::other).flatten().map_err(|error| format!("write to {shown}: {error}"))
+}
+
+type News = Pin<Box<dyn Stream<Item = ()> + Send>>;
+
+/// Something about a link every time; what it is, is looked up.
+fn link_news() -> Option<News> {
+    match rtnetlink::new_multicast_connection(&[MulticastGroup::Link]) {
+        Ok((connection, _, messages)) => {
+            tokio::spawn(connection);
+            Some(Box::pin(Nothing(messages)))
+        }
+        Err(error) => {
+            tracing::warn!("hear of changes of links: {error}; looking every second instead");
+            None
+        }
+    }
+}
+
+/// A stream of which only the pace matters.
+struct Nothing<S>(S);
+
+impl<S: Stream + Unpin> Stream for Nothing<S> {
+    type Item = ();
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<()>> {
+        Pin::new(&mut self.0).poll_next(cx).map(|item| item.map(drop))
+    }
+}
+
+async fn next(news: &mut Option<News>) {
+    if let Some(stream) = news {
+        if std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await.is_some() {
+            return;
+        }
+        *news = None;
+    }
+    std::future::pending().await
+}
