@@ -60,6 +60,11 @@ pub(crate) struct Pair {
 impl Pair {
     /// Files and configuration; nothing runs yet.
     pub(crate) fn new(disk_bytes: u64) -> Self {
+        Self::with_options(disk_bytes, "")
+    }
+
+    /// With a line in the resource.
+    fn with_options(disk_bytes: u64, options: &str) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let tag = format!("{}-{number}", std::process::id());
@@ -82,7 +87,7 @@ impl Pair {
                     "on {name} {{ device {device} minor 1; disk {disk}; address 127.0.0.1:{port}; meta-disk internal; }}\n"
                 )
             };
-            let text = format!("resource r0 {{\n{}{}}}\n", host(&a, ports[0]), host(&b, ports[1]));
+            let text = format!("resource r0 {{\n{options}{}{}}}\n", host(&a, ports[0]), host(&b, ports[1]));
             fs::write(node.folder.join("conf/r0.res"), text).unwrap();
         }
         Self { a, b, _folder: folder }
@@ -97,6 +102,19 @@ impl Pair {
         }
         pair.a.ok(&["wait-connect", "--timeout", "60", "r0"]);
         pair.a.ok(&["primary", "--force", "r0"]);
+        pair.wait_sync();
+        pair
+    }
+
+    /// A pair in sync whose cluster manager is the test: node a is Primary of term 1.
+    pub(crate) fn managed(disk_bytes: u64) -> Self {
+        let mut pair = Self::with_options(disk_bytes, "options { managed yes; }\n");
+        for node in [&mut pair.a, &mut pair.b] {
+            node.ok(&["create-md", "r0"]);
+            node.start();
+        }
+        pair.a.ok(&["wait-connect", "--timeout", "60", "r0"]);
+        pair.a.ok(&["primary", "--force", "r0", "--term", "1", "--alone"]);
         pair.wait_sync();
         pair
     }
@@ -154,6 +172,20 @@ impl Node {
     pub(crate) fn status(&self) -> Value {
         let all: Value = serde_json::from_str(&self.ok(&["status", "--json", "r0"])).unwrap();
         all[0].clone()
+    }
+
+    /// Waits until the status is as wanted.
+    pub(crate) fn until(&self, wanted: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !wanted(&self.status()) {
+            assert!(Instant::now() < deadline, "{:#}\n{}", self.status(), self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The daemon's control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("run/replicad.sock")
     }
 
     pub(crate) fn word(&self, verb: &str) -> String {
