@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use crate::bench::{self, Subject};
+use crate::bench::{self, Choice, Subject};
 use crate::control_group;
 use crate::demo;
 use crate::exec;
@@ -16,7 +16,7 @@ use crate::layout::{self, Lab};
 use crate::load::Load;
 use crate::power::{self, Keep};
 use crate::requirements;
-use crate::stack::{self, Data};
+use crate::stack;
 use crate::stage::Stage;
 use crate::status;
 use crate::up::{self, Wish};
@@ -78,7 +78,7 @@ pub enum Command {
     /// Write rows through the virtual address and audit the hosts until told to stop; for tests.
     #[command(hide = true)]
     Client(ClientArgs),
-    /// Install the web page that writes rows, with its server and database; for tests.
+    /// Install the page that writes rows, each host with a server and a database of its own; for tests.
     #[command(hide = true)]
     Stack(StackArgs),
     /// Let hosts install what only comparisons need; for tests.
@@ -90,6 +90,7 @@ const BENCH_EXAMPLES: &str = "\
 Examples:
   futago lab bench apply                   a table on stdout, progress on stderr
   futago lab bench replication --runs 5
+  futago lab bench failover --system futago --case power-loss
   futago lab bench apply --json | jq '.rows[] | {system, median}'
 
 Measure with a release build on an idle machine; the table ends with the load it began under.";
@@ -199,9 +200,11 @@ pub struct BenchArgs {
     /// The lab to make for it.
     #[arg(long, value_name = "NAME", default_value = bench::OWN_LAB)]
     name: Lab,
-    /// How often to take each figure [default: apply 5, replication 3].
+    /// How often to take each figure [default: apply 5, replication 3, failover 10].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
+    #[command(flatten)]
+    choice: Choice,
     /// End with one JSON object on stdout instead of a table.
     #[arg(long)]
     json: bool,
@@ -222,9 +225,10 @@ pub struct ClientArgs {
 pub struct StackArgs {
     #[command(flatten)]
     lab: NameArg,
-    /// Where the database keeps its data.
-    #[arg(long, value_enum)]
-    data: Data,
+    /// Do not install anything now: make it part of what `futago apply` does, looked after by the cluster manager
+    /// with these times: fast, default, calm or seconds.
+    #[arg(long, value_name = "TARGET")]
+    managed: Option<String>,
 }
 
 /// Arguments of `lab compared`.
@@ -369,7 +373,7 @@ fn run_demo(args: &DemoArgs) -> anyhow::Result<u8> {
 }
 
 fn run_bench(args: &BenchArgs) -> anyhow::Result<u8> {
-    let report = bench::run(args.subject, &args.name, args.runs, &Interrupt::watch()?)?;
+    let report = bench::run(args.subject, &args.name, args.runs, &args.choice, &Interrupt::watch()?)?;
     eprintln!();
     if args.json {
         eprint!("{report}");
@@ -394,8 +398,10 @@ fn run_client(args: ClientArgs) -> anyhow::Result<u8> {
 }
 
 fn run_stack(args: &StackArgs) -> anyhow::Result<u8> {
-    let stage = Stage::new(&args.lab.name, &Interrupt::watch()?)?;
-    stack::install(&stage, args.data)?;
+    match &args.managed {
+        Some(target) => stack::manage(&args.lab.name, target)?,
+        None => stack::install_local(&Stage::new(&args.lab.name, &Interrupt::watch()?)?)?,
+    }
     Ok(0)
 }
 

@@ -11,7 +11,7 @@ fn an_outage_and_every_broken_promise_are_seen_from_outside() {
         return;
     }
     let lab = Lab::up(&["--disk-size", "16M"]);
-    lab.run("stack", &["--data", "local"]);
+    lab.run("stack", &[]);
     lab.run_in("ha-a", &format!("systemctl start mariadb apache2; ip address add {ADDRESS} dev eth0"));
 
     let client = Client::start(&lab);

@@ -1,16 +1,17 @@
-//! Measurements on a pair of its own: what the provisioner costs, what replication costs, each beside what it
-//! is compared with, alternating in one run.
+//! Measurements on pairs of their own: what the provisioner costs, what replication costs, how long a failover
+//! takes, each beside what it is compared with, alternating in one run.
 //!
 //! Talk goes to stderr; the figures are for stdout. A figure that could not be taken ends the measurement:
 //! there is no report with holes.
 
 mod apply;
+mod failover;
 mod fio;
 mod machine;
 mod replication;
 mod report;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::Lab;
@@ -18,6 +19,7 @@ use crate::own;
 use crate::stage::Stage;
 use crate::up::{self, Wish};
 
+use failover::{Case, System};
 use machine::Machine;
 pub(crate) use report::Report;
 
@@ -31,6 +33,19 @@ pub(crate) enum Subject {
     Apply,
     /// fio on the replicated device, beside the same on its backing disk; a full sync.
     Replication,
+    /// How long clients are without the service, beside Pacemaker.
+    Failover,
+}
+
+/// A part of the failovers; everything where nothing is named.
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
+    /// Failover: only these systems.
+    #[arg(long = "system", value_enum, value_name = "SYSTEM")]
+    systems: Vec<System>,
+    /// Failover: only these faults.
+    #[arg(long = "case", value_enum, value_name = "CASE")]
+    cases: Vec<Case>,
 }
 
 impl Subject {
@@ -39,42 +54,64 @@ impl Subject {
         match self {
             Self::Apply => 5,
             Self::Replication => 3,
+            Self::Failover => 10,
         }
     }
 }
 
-/// Boots a pair, provisions it, measures, and takes the pair down again, whatever came of it.
+/// Boots what it needs, measures, and takes everything down again, whatever came of it.
 pub(crate) fn run(
     subject: Subject,
     lab: &Lab,
     runs: Option<u32>,
+    choice: &Choice,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Report> {
     let mut report = Report::on(Machine::look()?);
+    let runs = runs.unwrap_or_else(|| subject.usual_runs());
+    let measured = match subject {
+        Subject::Apply => on_a_pair(lab, runs, apply::measure, interrupt, &mut report),
+        Subject::Replication => on_a_pair(lab, runs, replication::measure, interrupt, &mut report),
+        Subject::Failover => failover::run(lab, runs, choice, interrupt, &mut report),
+    };
+    measured.map(|()| report)
+}
+
+/// Takes figures on a pair that is provisioned.
+type Measure = fn(&Stage, u32, &mut Report) -> anyhow::Result<()>;
+
+fn on_a_pair(
+    lab: &Lab,
+    runs: u32,
+    measure: Measure,
+    interrupt: &Interrupt,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     own::clear(lab, OWN_LAB, interrupt)?;
     let stage = Stage::new(lab, interrupt)?;
-    let measured = measure(subject, &stage, runs.unwrap_or_else(|| subject.usual_runs()), &mut report);
+    let measured = up::up(&stage.lab, &Wish::default(), &stage.interrupt)
+        .and_then(|()| stage.provision("apply", &[]))
+        .and_then(|_| measure(&stage, runs, report));
     if measured.is_err() && interrupt.check().is_ok() {
         stage.explain();
     }
     eprintln!("taking the lab down");
-    let gone = own::take_down(lab);
+    finish(measured, own::take_down(lab), interrupt)
+}
+
+/// What came of a measurement whose labs were taken down.
+fn finish(
+    measured: anyhow::Result<()>,
+    gone: anyhow::Result<()>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     if interrupt.check().is_err() {
         gone?;
         return Err(Interrupted.into());
     }
     match (measured, gone) {
-        (Ok(()), gone) => gone.map(|()| report),
-        (Err(error), Ok(())) => Err(error),
         (Err(error), Err(left)) => Err(error.context(format!("taking the lab down failed too: {left:#}"))),
-    }
-}
-
-fn measure(subject: Subject, stage: &Stage, runs: u32, report: &mut Report) -> anyhow::Result<()> {
-    up::up(&stage.lab, &Wish::default(), &stage.interrupt)?;
-    stage.provision("apply", &[])?;
-    match subject {
-        Subject::Apply => apply::measure(stage, runs, report),
-        Subject::Replication => replication::measure(stage, runs, report),
+        (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
+        (Ok(()), Ok(())) => Ok(()),
     }
 }

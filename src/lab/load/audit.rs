@@ -5,6 +5,7 @@
 //! it looked included: what it did not see in a pause of its own, it does not claim.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,7 @@ impl Asked {
 #[derive(Debug)]
 pub(crate) struct Auditor {
     stop: Stop,
+    active: Arc<Mutex<Option<String>>>,
     thread: Option<JoinHandle<anyhow::Result<AuditReport>>>,
 }
 
@@ -119,11 +121,16 @@ impl Auditor {
     pub(crate) fn start(lab: &Lab) -> anyhow::Result<Self> {
         let cable = Cable::plug(lab)?;
         let mounts = Mounts::new(lab.clone(), control_group::hierarchies()?);
-        let (stop, lab) = (Stop::default(), lab.clone());
-        let told = stop.clone();
-        let work = move || watch(&lab, mounts, &told, cable);
+        let (stop, active, lab) = (Stop::default(), Arc::default(), lab.clone());
+        let (told, tell) = (stop.clone(), Arc::clone(&active));
+        let work = move || watch(&lab, mounts, &told, &tell, cable);
         let thread = std::thread::Builder::new().name("auditor".to_owned()).spawn(work);
-        Ok(Self { stop, thread: Some(thread.context("start the auditor's thread")?) })
+        Ok(Self { stop, active, thread: Some(thread.context("start the auditor's thread")?) })
+    }
+
+    /// The host that answered last for the virtual address.
+    pub(crate) fn active(&self) -> Option<String> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends it and returns what it saw.
@@ -146,7 +153,13 @@ impl Drop for Auditor {
 }
 
 /// The thread. The cable is unplugged when it ends.
-fn watch(lab: &Lab, mut mounts: Mounts, stop: &Stop, _cable: Cable) -> anyhow::Result<AuditReport> {
+fn watch(
+    lab: &Lab,
+    mut mounts: Mounts,
+    stop: &Stop,
+    active: &Mutex<Option<String>>,
+    _cable: Cable,
+) -> anyhow::Result<AuditReport> {
     let asker = Asker::enter(lab)?;
     let names: BTreeMap<String, &str> =
         PAIR.iter().map(|host| (lab.link_address(host, Segment::Public), host.name)).collect();
@@ -168,6 +181,7 @@ fn watch(lab: &Lab, mut mounts: Mounts, stop: &Stop, _cable: Cable) -> anyhow::R
                 let text = arp::shown(mac);
                 let name = names.get(&text).copied().unwrap_or(&text);
                 asked.answered(number, mac, name, at_ms(Instant::now()), &mut report);
+                *active.lock().unwrap_or_else(PoisonError::into_inner) = report.active().map(str::to_owned);
             }
         }
     }

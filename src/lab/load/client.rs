@@ -100,11 +100,6 @@ impl Client {
         Ok(Self { seen, stop, started, thread: Some(thread.context("start the client's thread")?) })
     }
 
-    /// How many rows were acknowledged so far.
-    pub(crate) fn acknowledged(&self) -> usize {
-        lock(&self.seen).rows.len()
-    }
-
     /// How many rows were acknowledged that were sent after a moment.
     pub(crate) fn acknowledged_since(&self, moment: Instant) -> usize {
         let after_ms = ms(moment.saturating_duration_since(self.started));

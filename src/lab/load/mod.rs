@@ -27,6 +27,7 @@ pub(crate) use audit::Auditor;
 pub use client::ClientReport;
 pub(crate) use client::{Client, Target};
 pub use gaps::Gap;
+pub(crate) use mounts::DATA;
 
 /// Where the page that writes a row is.
 const PORT: u16 = 80;
