@@ -15,7 +15,7 @@ use crate::wait;
 
 /// For apt-get with a local repository.
 const INSTALL: Duration = Duration::from_secs(300);
-/// For a change of the configuration. The first one waits until the hosts have found each other.
+/// For a change of the configuration.
 const CONFIGURE: Duration = Duration::from_secs(90);
 /// For the hosts to find each other.
 const FORM: Duration = Duration::from_secs(120);
@@ -35,10 +35,6 @@ pub(super) fn prepare(stage: &Stage) -> anyhow::Result<()> {
     for host in &PAIR {
         eprintln!("{}: apt-get install corosync pacemaker", host.name);
         stage.answer(host, &install(), INSTALL)?;
-    }
-    for host in &PAIR {
-        // The configuration of the package is for one host without a network.
-        stage.answer(host, "systemctl stop pacemaker corosync && rm -rf /var/lib/pacemaker/cib/* && systemctl start corosync pacemaker", CONFIGURE)?;
     }
     let [first, _] = &PAIR;
     let formed = || Ok(nodes_online(&monitor(stage, first)?).then_some(()));
