@@ -1,12 +1,18 @@
 //! This program: the whole site on a pair with a witness, the database on the replicated file system.
 
-use anyhow::{Context as _, ensure};
+use std::time::Duration;
+
+use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::layout::{Host, PAIR};
 use crate::stack;
 use crate::stage::Stage;
 use crate::up::{self, Wish};
+use crate::wait;
+
+/// For the manager of a host that is on to take a command.
+const ANSWER: Duration = Duration::from_secs(120);
 
 pub(super) const EXPLAIN: [&str; 4] = [
     "futago cluster status",
@@ -35,12 +41,12 @@ pub(super) fn switchover(stage: &Stage, from: &Host) -> anyhow::Result<()> {
     stage.shell(from, "futago cluster switchover").map(drop)
 }
 
-/// Failures that count are forgotten, so that the next one is met like the first.
+/// Failures and failovers that count are forgotten, so that the next one is met like the first.
 pub(super) fn forget(stage: &Stage) -> anyhow::Result<()> {
     let [first, _] = &PAIR;
-    let said = stage.quietly(first, "futago cluster cleanup")?;
-    ensure!(said.ok, "let the manager forget the fault: {}", said.text);
-    Ok(())
+    // The manager of a host that was just powered on does not answer yet.
+    let told = || Ok(stage.quietly(first, "futago cluster cleanup")?.ok.then_some(()));
+    wait::until(ANSWER, &stage.interrupt, told).context("let the manager forget the fault")
 }
 
 /// `None` while the manager of that host cannot be asked.
