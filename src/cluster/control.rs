@@ -64,6 +64,12 @@ pub enum Command {
         /// The operator has read what may be lost.
         accept_loss: bool,
     },
+    /// An operator has made sure that a node is switched off and stays so until it is heard again: it stands as
+    /// fenced where no witness votes (`Quorum::Fencing`, `Quorum::Manual`).
+    ConfirmOff {
+        /// Which.
+        node: Node,
+    },
     /// Give up the overruled data of a node that came back after `force-primary`: let it resync.
     DiscardDiverged {
         /// Which.

@@ -179,7 +179,7 @@ pub enum AgentResult {
 }
 
 /// What is to be done with a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
     /// Start it; done when it serves.
@@ -221,6 +221,8 @@ pub enum ReplicaVerb {
     },
     /// Take the device away from its users at once: EIO.
     Revoke,
+    /// Give up what only the local disk has: connect as the target whatever the generations say.
+    Discard,
 }
 
 /// State of this host's network and disks.

@@ -5,9 +5,11 @@
 
 pub mod config;
 pub mod control;
+pub mod engine;
 pub mod event;
 pub mod member;
 pub mod message;
+pub mod policy;
 pub mod record;
 pub mod register;
 pub mod store;

@@ -23,6 +23,13 @@ pub enum Message {
         /// The newest term it knows.
         term: Term,
     },
+    /// A record that the sender knows to be committed, for a member whose heartbeats tell of an older version.
+    /// Committed is committed: who learns it this way may believe it, though it never unlocks anything that only
+    /// the answer to an own proposal may.
+    Committed {
+        /// The record.
+        record: Record,
+    },
     /// Between a proposer and an acceptor of the bundled store.
     Register(Register),
     /// An operator's command, passed on to the node that must do it.

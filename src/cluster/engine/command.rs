@@ -1,0 +1,308 @@
+//! Operators' commands: which node does it, what must hold, what is told.
+
+use super::desk::{Edit, Origin, failed, refused, unreachable};
+use super::history::Kind;
+use super::phase::{Errand, Phase};
+use super::{Engine, log};
+use crate::config::{Quorum, ResourceId};
+use crate::control::{Command, CommandError, CommandErrorKind};
+use crate::event::{Action, LogLevel};
+use crate::member::Node;
+use crate::timing::Millis;
+
+impl Engine {
+    pub(super) fn command(&mut self, origin: Origin, command: Command, now: Millis, out: &mut Vec<Action>) {
+        if let Origin::Local(_) = origin {
+            log(out, LogLevel::Info, format!("operator: {}", words(&command, |n| self.name(n).to_owned())));
+        }
+        if self.ending.is_some() {
+            let text = format!("the manager on {} is ending", self.name(self.me()));
+            return self.reply(origin, Err(refused(text)), out);
+        }
+        if !self.ledger.read {
+            let text = "the record is not known yet: too few voters have answered";
+            return self.reply(origin, Err(unreachable(text)), out);
+        }
+        if let Command::Bootstrap { primary, maintenance } = command {
+            return self.bootstrap(origin, primary, maintenance, now, out);
+        }
+        if self.record().is_none() {
+            let text = "there is no record yet: type `futago cluster bootstrap --primary HOST` first";
+            return self.reply(origin, Err(refused(text)), out);
+        }
+        let name = |node| self.name(node).to_owned();
+        match command {
+            Command::Bootstrap { .. } => {}
+            Command::Switchover { to } => self.switchover(origin, to, now, out),
+            Command::Standby { node } => self.standby(origin, node, now, out),
+            Command::Online { node } => {
+                let done = format!("{} may run the stack again; nothing is moved by that", name(node));
+                self.order_edit(Edit::Online(node), origin, done, now, out);
+            }
+            Command::Maintenance { on } => {
+                let done = if on {
+                    "maintenance: resources are left alone, no failover"
+                } else {
+                    "maintenance is over: resources are looked after again"
+                };
+                self.order_edit(Edit::Maintenance(on), origin, done.to_owned(), now, out);
+            }
+            Command::Hold { reason } => {
+                let done = format!("automatic failover is on hold: {reason}");
+                self.order_edit(Edit::Hold(reason), origin, done, now, out);
+            }
+            Command::Resume => {
+                let done = "automatic failover is allowed again".to_owned();
+                self.order_edit(Edit::Resume, origin, done, now, out);
+            }
+            Command::Cleanup { resource } => self.cleanup(origin, resource, now, out),
+            Command::Restart { resource } => self.restart(origin, &resource, now, out),
+            Command::ForcePrimary { node, accept_loss } => {
+                self.force_primary(origin, node, accept_loss, now, out);
+            }
+            Command::ConfirmOff { node } => self.confirm_off(origin, node, now, out),
+            Command::DiscardDiverged { node } => self.discard_diverged(origin, node, now, out),
+        }
+    }
+
+    fn bootstrap(
+        &mut self,
+        origin: Origin,
+        primary: Node,
+        maintenance: bool,
+        now: Millis,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(record) = self.record() {
+            let text = format!("there is a record already: {}", self.primary_sentence());
+            let same = record.primary == Some(primary);
+            return self.reply(origin, if same { Ok(text) } else { Err(refused(text)) }, out);
+        }
+        if self.desk.bootstrap.is_some() {
+            return self.reply(origin, Err(refused("a bootstrap is under way already")), out);
+        }
+        self.order_bootstrap(primary, maintenance, origin, now);
+    }
+
+    /// `ha-a is the primary of term 3`.
+    pub(super) fn primary_sentence(&self) -> String {
+        let primary = self.record().and_then(|r| r.primary);
+        let name = primary.map_or("nobody", |p| self.name(p));
+        format!("{name} is the primary of term {}", self.term().0)
+    }
+
+    fn switchover(&mut self, origin: Origin, to: Option<Node>, now: Millis, out: &mut Vec<Action>) {
+        let Some(primary) = self.record().and_then(|r| r.primary) else { return };
+        let to = to.unwrap_or(primary.peer());
+        if to == primary {
+            let text = format!("{} already", self.primary_sentence());
+            return self.reply(origin, Ok(text), out);
+        }
+        if primary != self.me() {
+            return self.pass_on(Command::Switchover { to: Some(to) }, origin, now, out);
+        }
+        if let Err(error) = self.may_switch_over(now) {
+            return self.reply(origin, Err(error), out);
+        }
+        let because = "an operator has asked for it".to_owned();
+        self.leave(
+            Errand { kind: Kind::Switchover, because, automatic: false, origins: vec![origin] },
+            now,
+            out,
+        );
+    }
+
+    /// Also one of the abilities in the status.
+    pub(super) fn may_switch_over(&self, now: Millis) -> Result<(), CommandError> {
+        if self.maintenance() {
+            return Err(refused(
+                "the cluster is in maintenance: resources may not be stopped (`futago cluster maintenance off`)",
+            ));
+        }
+        if let Err(why) = self.peer_can_take(now) {
+            return Err(refused(format!("switchover refused: {why}")));
+        }
+        match self.phase {
+            Phase::Dropping { .. } | Phase::Boot => {
+                Err(refused("switchover refused: the node is busy recovering; try again in a moment"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn standby(&mut self, origin: Origin, node: Node, now: Millis, out: &mut Vec<Action>) {
+        let Some(record) = self.record() else { return };
+        let primary = record.primary;
+        if primary == Some(node) {
+            if node != self.me() {
+                return self.pass_on(Command::Standby { node }, origin, now, out);
+            }
+            if let Err(error) = self.may_switch_over(now) {
+                let text = format!("standby refused, since the stack would have no place: {}", error.text);
+                return self.reply(origin, Err(refused(text)), out);
+            }
+        }
+        let moves = if primary == Some(node) { "the stack moves away from it" } else { "no failover to it" };
+        let done = format!("{} is in standby: {moves}", self.name(node));
+        self.order_edit(Edit::Standby(node), origin, done, now, out);
+    }
+
+    fn find(&self, resource: &str) -> Result<ResourceId, CommandError> {
+        let index = self.units.iter().position(|u| u.name == resource);
+        index.map(ResourceId).ok_or_else(|| {
+            let names: Vec<&str> = self.units.iter().map(|u| u.name.as_str()).collect();
+            CommandError {
+                kind: CommandErrorKind::NotFound,
+                text: format!("there is no resource {resource}; there are: {}", names.join(", ")),
+            }
+        })
+    }
+
+    fn cleanup(&mut self, origin: Origin, resource: Option<String>, now: Millis, out: &mut Vec<Action>) {
+        if let Some(name) = &resource
+            && let Err(error) = self.find(name)
+        {
+            return self.reply(origin, Err(error), out);
+        }
+        for unit in &mut self.units {
+            if resource.as_ref().is_none_or(|name| *name == unit.name) && !unit.replica {
+                unit.given_up = None;
+                unit.bad = 0;
+                unit.retry_at = now;
+                unit.look_at = Some(now);
+            }
+        }
+        self.tally.forget_counts(resource.as_deref());
+        let done = match &resource {
+            Some(name) => format!("failures of {name} are forgotten, it is looked at again"),
+            None => "all failures are forgotten, everything is looked at again".to_owned(),
+        };
+        self.order_edit(Edit::Cleanup(resource), origin, done, now, out);
+    }
+
+    fn restart(&mut self, origin: Origin, resource: &str, now: Millis, out: &mut Vec<Action>) {
+        let id = match self.find(resource) {
+            Ok(id) => id,
+            Err(error) => return self.reply(origin, Err(error), out),
+        };
+        if self.is_group(id) && !self.incumbent() {
+            let command = Command::Restart { resource: resource.to_owned() };
+            return self.pass_on(command, origin, now, out);
+        }
+        let acts = matches!(self.phase, Phase::Active { .. }) || !self.is_group(id);
+        let replica = self.units.get(id.0).is_some_and(|u| u.replica);
+        let result = if replica {
+            Err(refused(
+                "the device is not restarted by itself: `futago cluster switchover` moves the stack off it",
+            ))
+        } else if self.maintenance() {
+            Err(refused("the cluster is in maintenance (`futago cluster maintenance off`)"))
+        } else if !acts {
+            Err(refused(format!("the stack does not run on {} just now", self.name(self.me()))))
+        } else {
+            self.recycle(id, now);
+            Ok(format!("{resource} is being restarted on {}", self.name(self.me())))
+        };
+        self.reply(origin, result, out);
+    }
+
+    fn force_primary(
+        &mut self,
+        origin: Origin,
+        node: Node,
+        accept: bool,
+        now: Millis,
+        out: &mut Vec<Action>,
+    ) {
+        if node != self.me() {
+            let command = Command::ForcePrimary { node, accept_loss: accept };
+            return self.pass_on(command, origin, now, out);
+        }
+        if let Err(error) = self.may_force_primary(accept, now) {
+            return self.reply(origin, Err(error), out);
+        }
+        self.begin_force(origin, now, out);
+    }
+
+    pub(super) fn may_force_primary(&self, accept: bool, now: Millis) -> Result<(), CommandError> {
+        let (me, peer) = (self.name(self.me()), self.name(self.other()));
+        let Some(record) = self.record() else { return Err(refused("there is no record yet")) };
+        if record.primary == Some(self.me()) {
+            return Err(refused(format!("{} already", self.primary_sentence())));
+        }
+        if record.synced.contains(self.me()) {
+            return Err(refused(format!(
+                "{me} has every acknowledged write, so nothing needs forcing: `futago cluster switchover --to {me}` while {peer} is alive; when it is dead {me} takes over by itself (`futago cluster why` tells what it waits for)"
+            )));
+        }
+        if self.peer_is_there(now) {
+            return Err(refused(format!(
+                "{peer} is alive and has the newest data: stop its manager first if {me} shall really replace it"
+            )));
+        }
+        if self.phase != Phase::Idle || self.replica.view.is_none() || self.replica.op.is_some() {
+            return Err(failed(format!(
+                "{me} is not ready: the replication daemon must be up and nothing under way"
+            )));
+        }
+        if !accept {
+            return Err(refused(format!(
+                "{me} lacks whatever was acknowledged since {peer} went on alone ({} KiB were known to differ): these writes would be LOST, and the data of {peer} kept aside as diverged. If that is what you want: `futago cluster force-primary {me} --accept-loss`",
+                self.replica.view.as_ref().map_or(0, |v| v.out_of_sync_kib)
+            )));
+        }
+        Ok(())
+    }
+
+    fn confirm_off(&mut self, origin: Origin, node: Node, now: Millis, out: &mut Vec<Action>) {
+        let name = self.name(node).to_owned();
+        let result = if node == self.me() {
+            Err(refused(format!("{name} is this very host: type it on the other one")))
+        } else if !matches!(self.config.quorum, Quorum::Fencing | Quorum::Manual) {
+            Err(refused("a witness decides here: nothing needs confirming"))
+        } else if self.peer_is_there(now) {
+            Err(refused(format!("{name} is alive: it was heard a moment ago")))
+        } else {
+            self.peer.off = true;
+            self.bid_again(now);
+            Ok(format!("{name} counts as off until it is heard again"))
+        };
+        self.reply(origin, result, out);
+    }
+
+    fn discard_diverged(&mut self, origin: Origin, node: Node, now: Millis, out: &mut Vec<Action>) {
+        let name = self.name(node).to_owned();
+        if self.record().is_none_or(|r| !r.intent.diverged.contains(node)) {
+            let text = format!("{name} has no overruled data");
+            return self.reply(origin, Err(refused(text)), out);
+        }
+        let done = format!("the overruled data of {name} is given up; it is resynchronised");
+        self.order_edit(Edit::DiscardDiverged(node), origin, done, now, out);
+    }
+}
+
+/// A command, as an operator types it.
+pub(super) fn words(command: &Command, name: impl Fn(Node) -> String) -> String {
+    match command {
+        Command::Bootstrap { primary, maintenance } => {
+            let extra = if *maintenance { " --maintenance" } else { "" };
+            format!("bootstrap --primary {}{extra}", name(*primary))
+        }
+        Command::Switchover { to: None } => "switchover".to_owned(),
+        Command::Switchover { to: Some(to) } => format!("switchover --to {}", name(*to)),
+        Command::Standby { node } => format!("standby {}", name(*node)),
+        Command::Online { node } => format!("online {}", name(*node)),
+        Command::Maintenance { on } => format!("maintenance {}", if *on { "on" } else { "off" }),
+        Command::Hold { reason } => format!("hold: {reason}"),
+        Command::Resume => "resume".to_owned(),
+        Command::Cleanup { resource: None } => "cleanup".to_owned(),
+        Command::Cleanup { resource: Some(resource) } => format!("cleanup {resource}"),
+        Command::Restart { resource } => format!("restart {resource}"),
+        Command::ForcePrimary { node, accept_loss } => {
+            let extra = if *accept_loss { " --accept-loss" } else { "" };
+            format!("force-primary {}{extra}", name(*node))
+        }
+        Command::ConfirmOff { node } => format!("confirm-off {}", name(*node)),
+        Command::DiscardDiverged { node } => format!("discard-diverged {}", name(*node)),
+    }
+}

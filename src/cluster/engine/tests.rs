@@ -1,0 +1,7 @@
+//! The rules of the manager, each by a story in a small world with virtual time.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod bench;
+mod failure;
+mod life;
+mod safety;
