@@ -278,5 +278,6 @@ fn commands(verb: ReplicaVerb) -> Vec<Command> {
         ReplicaVerb::Fence { term } => vec![Command::Fence { term: term.0 }],
         ReplicaVerb::GoAlone { term, loss } => vec![Command::GoAlone { term: term.0, loss }],
         ReplicaVerb::Revoke => vec![Command::Revoke],
+        ReplicaVerb::Discard => vec![Command::Disconnect, Command::Connect { discard_my_data: true }],
     }
 }

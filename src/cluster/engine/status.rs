@@ -37,6 +37,7 @@ impl Engine {
             doing: self.doing(),
             can: self.abilities(now),
             why: self.why(now),
+            overrides: Vec::new(),
             timing: self.config.timing,
             history: self.story.told(now),
         }
