@@ -29,7 +29,8 @@ const PENDING_MAX: usize = 16;
 const BACK_OFF_MS: Millis = 10;
 /// An operation's question is repeated this many times within its deadline: messages may be lost.
 const REPEATS: Millis = 4;
-/// An order of an operator that is carried out by one vote leaps over all ballots the other could have used alone.
+/// An order of an operator that is carried out by one vote leaps over all ballots the other could have used alone;
+/// a ballot from beyond a leap tells the other that an order was given.
 const FORCED_LEAP: u64 = 1 << 32;
 
 /// What a data node's store must find again after a crash.
@@ -140,13 +141,14 @@ impl Bundled {
                     && accepted.term == committed.term
                     && term.is_none_or(|term| term == committed.term)
                     && *ballot >= peers
+                    && ballot.round / FORCED_LEAP == self.highest.round / FORCED_LEAP
             }
         }
     }
 
     fn round_lone(&self, round: &Round) -> bool {
         let term = match (&round.phase, &round.job) {
-            (Phase::Accepts { value, .. }, _) => Some(value.term),
+            (Phase::Accepts(proposal), _) => Some(proposal.value.term),
             (_, Job::Swap { record, .. }) => Some(record.term),
             _ => None,
         };
@@ -487,6 +489,8 @@ impl Bundled {
             self.round_done(&round, outcome, now, out);
         } else if matches!(round.phase, Phase::Waits { until } if until <= now) {
             self.begin(round, now, out);
+        } else if round.outbid() && asked.as_ref().is_some_and(|asked| asked.repeat_at <= now) {
+            self.go_on(round, asked, Next::Again, now, out);
         } else {
             let asked = match (asked, round.question()) {
                 (Some(asked), Some(ask)) if asked.repeat_at <= now => {

@@ -62,16 +62,20 @@ pub(super) enum Phase {
     /// Gathers promises.
     Prepares { ballot: Ballot, votes: Votes },
     /// Gathers votes for a value.
-    Accepts {
-        ballot: Ballot,
-        /// The value it follows.
-        base: Option<Record>,
-        value: Record,
-        lease: LeaseRule,
-        agreed: Agreed,
-        /// What it means when the value is committed.
-        end: Ending,
-    },
+    Accepts(Box<Proposal>),
+}
+
+/// A value that is voted on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Proposal {
+    ballot: Ballot,
+    /// The value it follows.
+    base: Option<Record>,
+    pub(super) value: Record,
+    lease: LeaseRule,
+    agreed: Agreed,
+    /// What it means when the value is committed.
+    end: Ending,
 }
 
 /// What a committed value means for the operation.
@@ -157,7 +161,7 @@ impl Round {
             || match &self.phase {
                 Phase::Waits { .. } => true,
                 Phase::Prepares { votes, .. } => votes.contains_key(&voter),
-                Phase::Accepts { agreed, .. } => agreed.contains_key(&voter),
+                Phase::Accepts(proposal) => proposal.agreed.contains_key(&voter),
             }
     }
 
@@ -166,8 +170,8 @@ impl Round {
         match &self.phase {
             Phase::Waits { .. } => None,
             Phase::Prepares { ballot, .. } => Some(Ask::Prepare { ballot: *ballot, lease: self.lease() }),
-            Phase::Accepts { ballot, value, lease, .. } => {
-                Some(Ask::Accept { ballot: *ballot, record: value.clone(), lease: *lease })
+            Phase::Accepts(p) => {
+                Some(Ask::Accept { ballot: p.ballot, record: p.value.clone(), lease: p.lease })
             }
         }
     }
@@ -182,15 +186,27 @@ impl Round {
         lone: bool,
     ) -> Next {
         self.heard.insert(from);
+        let next = self.take(from, store, reply, electorate, lone);
+        let all = electorate.all().all(|voter| self.answered(voter));
+        // Everybody has answered, and some answers do not count.
+        if next == Next::Wait && all && !self.refused.is_empty() { self.refused_by_all() } else { next }
+    }
+
+    /// Whether a higher ballot stands in the way: asking the same again does not help.
+    pub(super) fn outbid(&self) -> bool {
+        self.refused.values().any(|refusal| *refusal == Refusal::Outbid)
+    }
+
+    fn take(&mut self, from: Voter, store: u64, reply: Reply, electorate: Electorate, lone: bool) -> Next {
         match (reply, &mut self.phase) {
             (Reply::Promised { accepted }, Phase::Prepares { votes, .. }) => {
                 self.refused.remove(&from);
                 votes.insert(from, Vote { store, accepted });
                 self.weigh(electorate, lone)
             }
-            (Reply::Accepted, Phase::Accepts { agreed, lease, .. }) => {
-                let first = agreed.is_empty() && *lease == LeaseRule::MustBeOver;
-                agreed.insert(from, store);
+            (Reply::Accepted, Phase::Accepts(proposal)) => {
+                let first = proposal.agreed.is_empty() && proposal.lease == LeaseRule::MustBeOver;
+                proposal.agreed.insert(from, store);
                 match self.count(electorate, lone) {
                     Next::Wait if first && from != electorate.own() => Next::AlsoOwn,
                     next => next,
@@ -249,7 +265,8 @@ impl Round {
         self.proposed |= matches!(self.job, Job::Swap { .. }) && end == Ending::Committed;
         self.refused.clear();
         let ask = Ask::Accept { ballot, record: value.clone(), lease };
-        self.phase = Phase::Accepts { ballot, base, value, lease, agreed: Agreed::new(), end };
+        self.phase =
+            Phase::Accepts(Box::new(Proposal { ballot, base, value, lease, agreed: Agreed::new(), end }));
         // A takeover that is refused because of the lease must not stay behind in the own acceptor, where a
         // later round would find it and depose a healthy primary.
         let others = lease == LeaseRule::MustBeOver && !lone;
@@ -258,7 +275,8 @@ impl Round {
 
     /// Votes of a quorum? Then it is committed.
     fn count(&self, electorate: Electorate, lone: bool) -> Next {
-        let Phase::Accepts { base, value, agreed, end, .. } = &self.phase else { return Next::Wait };
+        let Phase::Accepts(proposal) = &self.phase else { return Next::Wait };
+        let Proposal { base, value, agreed, end, .. } = &**proposal;
         if !electorate.committed(agreed, base.as_ref(), value, lone) {
             return Next::Wait;
         }
@@ -276,9 +294,10 @@ impl Round {
         let preparing = matches!(self.phase, Phase::Prepares { .. });
         // A proposer needs its own promise; an acceptance by the others will do.
         let possible = (open >= 2 && (own_open || !preparing)) || (lone && own_open);
-        if possible {
-            return Next::Wait;
-        }
+        if possible { Next::Wait } else { self.refused_by_all() }
+    }
+
+    fn refused_by_all(&self) -> Next {
         match self.leased() {
             Some(_) if self.proposed => Next::Done(Outcome::Unknown),
             Some(leased) => Next::Done(leased),

@@ -14,7 +14,7 @@ pub(crate) struct OfBundled {
 }
 
 /// What either kind of member stores.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Disk {
     Data(Saved),
     Witness(SavedVote),

@@ -3,4 +3,5 @@
 
 mod bundled;
 mod rules;
+mod storm;
 mod world;

@@ -77,3 +77,147 @@ fn a_goodbye_lets_the_peer_in_at_once() {
     let bid = swap(&record, record.taken_over(B).unwrap(), LeaseRule::MustBeOver);
     assert_eq!(committed(world.call(B, 1, bid)).primary, Some(B));
 }
+
+#[test]
+fn a_witness_that_lost_its_store_votes_again_only_when_both_data_nodes_have_admitted_it() {
+    let (mut world, record) = running(Quorum::Witness);
+    world.crash(Voter::Witness);
+    world.wipe(Voter::Witness);
+    world.start(Voter::Witness);
+    world.crash(Voter::A);
+    let later = world.now + 4_000;
+    world.run_until(later);
+    assert!(
+        matches!(world.call(B, 1, Op::Read), Outcome::NoMajority { .. }),
+        "two, but one of them knows nothing"
+    );
+    world.start(Voter::A);
+    for id in 10..14 {
+        assert!(matches!(world.call(A, id, Op::Read), Outcome::Committed(_)));
+        assert!(matches!(world.call(A, 100 + id, Op::Renew { term: Term(1) }), Outcome::Renewed { .. }));
+        let later = world.now + 200;
+        world.run_until(later);
+    }
+    let now = committed(world.call(A, 20, Op::Read));
+    assert_ne!(now.witness, record.witness);
+    assert_eq!(now.version.0, record.version.0 + 2, "taken away, then given");
+    world.crash(Voter::A);
+    assert_eq!(committed(world.call(B, 2, Op::Read)), now);
+}
+
+#[test]
+fn a_witness_restored_from_a_snapshot_is_found_out_by_the_next_renewal() {
+    let (mut world, record) = running(Quorum::Witness);
+    let snapshot = world.disk(Voter::Witness).unwrap();
+    let bumped = committed(world.call(A, 10, swap(&record, record.bumped().unwrap(), LeaseRule::Whatever)));
+    world.cut_off(Voter::A, Voter::B);
+    let next = committed(world.call(A, 11, swap(&bumped, bumped.bumped().unwrap(), LeaseRule::Whatever)));
+    world.crash(Voter::Witness);
+    world.restore(Voter::Witness, snapshot);
+    world.start(Voter::Witness);
+    assert!(matches!(world.call(A, 12, Op::Renew { term: Term(1) }), Outcome::NoMajority { .. }));
+    world.crash(Voter::A);
+    world.cut.clear();
+    let later = world.now + 4_000;
+    world.run_until(later);
+    let alone = world.call(B, 1, Op::Read);
+    assert!(matches!(alone, Outcome::NoMajority { .. }), "B and an old witness lack {next:?}, yet {alone:?}");
+    world.start(Voter::A);
+    assert_eq!(committed(world.call(B, 2, Op::Read)), next);
+}
+
+#[test]
+fn an_empty_data_node_counts_only_after_it_has_accepted_a_record() {
+    let (mut world, record) = running(Quorum::Witness);
+    world.crash(Voter::B);
+    world.wipe(Voter::B);
+    world.start(Voter::B);
+    world.crash(Voter::A);
+    assert!(matches!(world.call(B, 1, Op::Read), Outcome::NoMajority { .. }));
+    world.start(Voter::A);
+    assert_eq!(committed(world.call(B, 2, Op::Read)), record);
+    world.crash(Voter::A);
+    assert_eq!(committed(world.call(B, 3, Op::Read)), record);
+}
+
+#[test]
+fn a_fencing_counts_only_where_the_peer_was_heard_since_the_start() {
+    let (mut world, record) = running(Quorum::Fencing);
+    assert!(matches!(world.call(B, 1, Op::Read), Outcome::Committed(_)));
+    world.crash(Voter::A);
+    let bid = swap(&record, record.taken_over(B).unwrap(), LeaseRule::MustBeOver);
+    assert!(matches!(world.call(B, 2, bid.clone()), Outcome::Leased { .. } | Outcome::NoMajority { .. }));
+    assert_eq!(world.call(B, 3, Op::PeerFenced), Outcome::Fenced);
+    let taken = committed(world.call(B, 4, bid));
+    assert!(matches!(world.call(B, 5, Op::Renew { term: taken.term }), Outcome::Renewed { .. }));
+    // The fenced one boots while the other is away: its record is old, and it cannot shoot its way out.
+    world.crash(Voter::B);
+    world.start(Voter::A);
+    assert_eq!(world.call(A, 10, Op::PeerFenced), Outcome::NotMet);
+    assert!(matches!(world.call(A, 11, Op::Read), Outcome::NoMajority { .. }));
+    world.start(Voter::B);
+    assert_eq!(committed(world.call(A, 12, Op::Read)), taken);
+    let degrade = swap(&taken, taken.bumped().unwrap(), LeaseRule::Whatever);
+    world.crash(Voter::A);
+    assert!(
+        matches!(world.call(B, 12, degrade), Outcome::Unknown | Outcome::NoMajority { .. }),
+        "heard again"
+    );
+}
+
+#[test]
+fn by_hand_the_incumbent_goes_on_alone_only_after_it_has_heard_the_peer() {
+    let (mut world, record) = running(Quorum::Manual);
+    world.crash(Voter::B);
+    let alone = committed(world.call(
+        A,
+        10,
+        swap(&record, record.degraded(A, Term(1)).unwrap(), LeaseRule::Whatever),
+    ));
+    assert!(matches!(world.call(A, 11, Op::Renew { term: Term(1) }), Outcome::Renewed { .. }));
+    let over = swap(&alone, alone.taken_over(A).unwrap(), LeaseRule::MustBeOver);
+    let over = world.call(A, 12, over);
+    assert!(matches!(over, Outcome::NoMajority { .. } | Outcome::Unknown), "a new term needs both: {over:?}");
+    world.crash(Voter::A);
+    world.start(Voter::A);
+    let bumped = swap(&alone, alone.bumped().unwrap(), LeaseRule::Whatever);
+    assert!(matches!(world.call(A, 13, bumped.clone()), Outcome::NoMajority { .. }), "not yet heard");
+    world.start(Voter::B);
+    assert_eq!(committed(world.call(A, 14, Op::Read)), alone);
+    world.crash(Voter::B);
+    assert!(matches!(world.call(A, 15, bumped), Outcome::Committed(_)));
+}
+
+#[test]
+fn an_operators_order_needs_one_vote_of_two_and_wins_when_the_other_is_back() {
+    let (mut world, record) = running(Quorum::Manual);
+    assert!(matches!(world.call(B, 1, Op::Read), Outcome::Committed(_)));
+    world.cut_off(Voter::A, Voter::B);
+    let mut newest = record.clone();
+    for id in 10..15 {
+        newest = committed(world.call(A, id, swap(&newest, newest.bumped().unwrap(), LeaseRule::Whatever)));
+    }
+    let taken = committed(world.call(B, 2, swap(&record, record.forced(B).unwrap(), LeaseRule::Forced)));
+    assert_eq!((taken.primary, taken.intent.diverged), (Some(B), Nodes::only(A)));
+    assert!(matches!(world.call(B, 3, Op::Renew { term: Term(2) }), Outcome::Renewed { .. }));
+    world.cut.clear();
+    // Its next renewal, which needs nobody, tells it.
+    world.call(A, 15, Op::Renew { term: Term(1) });
+    let later = world.now + 100;
+    world.run_until(later);
+    assert_eq!(committed(world.call(A, 16, Op::Read)), taken);
+    assert_eq!(world.call(A, 17, Op::Renew { term: Term(1) }), Outcome::Conflict(taken));
+}
+
+#[test]
+fn an_operators_order_ignores_the_lease_but_not_the_majority() {
+    let (mut world, record) = running(Quorum::Witness);
+    world.crash(Voter::A);
+    let order = swap(&record, record.forced(B).unwrap(), LeaseRule::Forced);
+    assert_eq!(committed(world.call(B, 1, order)).primary, Some(B));
+    let (mut world, record) = running(Quorum::Witness);
+    world.crash(Voter::A);
+    world.crash(Voter::Witness);
+    let order = swap(&record, record.forced(B).unwrap(), LeaseRule::Forced);
+    assert!(matches!(world.call(B, 1, order), Outcome::NoMajority { .. }));
+}

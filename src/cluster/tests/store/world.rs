@@ -159,13 +159,6 @@ impl<F: Family> World<F> {
         self.disks.insert(voter, saved);
     }
 
-    pub(crate) fn store(&self, node: Node) -> Option<&F::Store> {
-        match self.members.get(&node.into()) {
-            Some(Member::Data(store)) => Some(store),
-            _ => None,
-        }
-    }
-
     pub(crate) fn submit(&mut self, node: Node, id: RequestId, op: Op) {
         let mut out = Vec::new();
         if let Some(Member::Data(store)) = self.members.get_mut(&node.into()) {
