@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
+use provision::identity::Identities;
 use provision::inventory::Member;
 use provision::plan::Selection;
 use provision::protocol::{Facts, Failure, Outcome, Progress, Step};
@@ -79,9 +81,13 @@ impl Pair {
 
     /// Plans and runs the project's playbook.
     pub(crate) fn run(&self, project: &Project, options: Options, selection: &Selection) -> Ran {
-        let (inventory, plan) = project.plan(selection).unwrap();
+        let (mut inventory, plan) = project.plan(selection).unwrap();
+        if inventory.manager.is_some() && !options.check {
+            inventory.identities = Some(Identities::provide(&inventory, SystemTime::now()).unwrap());
+        }
         let (events, text) = (Collected::default(), Shared::default());
         let secrets = inventory.secrets.values().filter_map(|v| v.as_str().map(str::to_owned));
+        let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
         let sinks: Vec<Box<dyn Sink>> =
             vec![Box::new(events.clone()), Box::new(Human::to(Box::new(text.clone())))];
         let report = Arc::new(Report::new(sinks, Mask::new(secrets)));

@@ -8,6 +8,7 @@ mod dial;
 mod error;
 mod known_hosts;
 mod login;
+mod shell;
 mod upload;
 mod verify;
 
@@ -20,6 +21,7 @@ use russh::client::{Config, Handle};
 
 pub(crate) use dial::namespace;
 pub use error::{HostError, KeyChange};
+pub(crate) use shell::Shell;
 pub use upload::Program;
 
 use crate::protocol::{Facts, Outcome, Progress, Step};

@@ -18,12 +18,11 @@ pub struct OverSsh {
     pub accept_new: bool,
 }
 
-impl Connect for OverSsh {
-    type Host = SshHost;
-
-    async fn connect(&self, member: &Member) -> Result<SshHost, Lost> {
+impl OverSsh {
+    /// Where a member is and how to get in.
+    pub(crate) fn target(&self, member: &Member) -> Target {
         let Ssh { user, port, identity, known_hosts, netns } = self.settings.clone();
-        let target = Target {
+        Target {
             name: member.name.clone(),
             address: member.address.to_string(),
             port: member.port.unwrap_or(port),
@@ -33,8 +32,15 @@ impl Connect for OverSsh {
             accept_new: self.accept_new,
             netns,
             connect_timeout: CONNECT_TIMEOUT,
-        };
-        host::connect(&target)
+        }
+    }
+}
+
+impl Connect for OverSsh {
+    type Host = SshHost;
+
+    async fn connect(&self, member: &Member) -> Result<SshHost, Lost> {
+        host::connect(&self.target(member))
             .await
             .map_err(|error| Lost { unreachable: error.is_unreachable(), message: error.to_string() })
     }

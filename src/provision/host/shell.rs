@@ -1,0 +1,168 @@
+//! A program on a host with our own input and output: what it says is said here, its exit code is ours.
+//!
+//! When a person sits at a terminal the program gets one too, so that live views and questions work as on the host.
+
+use std::io::{self, IsTerminal as _};
+
+use russh::client::Handle;
+use russh::{ChannelMsg, ChannelWriteHalf, Disconnect, client::Msg};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::verify::Verifier;
+use super::{HostError, Target, login, open};
+
+const DO: &str = "run a command";
+/// A screenful of typing; a paste comes in several.
+const TYPED_BYTES: usize = 4096;
+
+/// A host that we are logged in to.
+pub(crate) struct Shell {
+    handle: Handle<Verifier>,
+    target: Target,
+}
+
+impl Shell {
+    /// Connects, verifies the host's key and logs in; nothing is started there.
+    pub(crate) async fn connect(target: Target) -> Result<Self, HostError> {
+        let mut handle = open(&target).await?;
+        login::login(&mut handle, &target).await?;
+        Ok(Self { handle, target })
+    }
+
+    /// Runs a program as root, silently; its exit code.
+    pub(crate) async fn code(&self, words: &[&str]) -> Result<u32, HostError> {
+        self.run(words, false).await
+    }
+
+    /// Runs a program as root and shows what it says; its exit code.
+    pub(crate) async fn show(self, words: &[&str]) -> Result<u32, HostError> {
+        let code = self.run(words, true).await?;
+        // The host notices a closed connection as well.
+        let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
+        Ok(code)
+    }
+
+    async fn run(&self, words: &[&str], shown: bool) -> Result<u32, HostError> {
+        let failed = |reason: String| HostError::Agent { host: self.target.name.clone(), action: DO, reason };
+        let line =
+            line(&self.target.user, words).ok_or_else(|| failed("a word of it has a NUL byte".into()))?;
+        let terminal = shown && io::stdin().is_terminal() && io::stdout().is_terminal();
+        let begun = async {
+            let (reader, writer) = self.handle.channel_open_session().await?.split();
+            if terminal {
+                let (columns, rows) = size();
+                let kind = std::env::var("TERM").unwrap_or_else(|_| "xterm".into());
+                writer.request_pty(false, &kind, columns, rows, 0, 0, &[]).await?;
+            }
+            writer.exec(true, line).await?;
+            Ok::<_, russh::Error>((reader, writer))
+        };
+        let (mut reader, writer) = begun.await.map_err(|e| failed(e.to_string()))?;
+        let raw = if terminal { Raw::enter() } else { None };
+        let typing = async {
+            if terminal {
+                type_on(&writer).await;
+            } else {
+                drop(writer.eof().await);
+            }
+            std::future::pending::<()>().await;
+        };
+        let listening = async {
+            let mut code = None;
+            while let Some(message) = reader.wait().await {
+                match message {
+                    ChannelMsg::Data { data } if shown => say(&mut io::stdout(), &data),
+                    ChannelMsg::ExtendedData { data, .. } if shown => say(&mut io::stderr(), &data),
+                    ChannelMsg::ExitStatus { exit_status } => code = Some(exit_status),
+                    _ => {}
+                }
+            }
+            code
+        };
+        let code = tokio::select! {
+            code = listening => code,
+            () = typing => None,
+        };
+        drop(raw);
+        code.ok_or_else(|| failed("the connection was lost; what was asked for may go on there".into()))
+    }
+}
+
+/// The command line for the login shell of the host.
+fn line(user: &str, words: &[&str]) -> Option<String> {
+    let quoted = shlex::try_join(words.iter().copied()).ok()?;
+    Some(if user == "root" { quoted } else { format!("sudo -n -- {quoted}") })
+}
+
+fn say(to: &mut impl io::Write, bytes: &[u8]) {
+    // Nobody may be reading; the exit code tells all the same.
+    let _ = to.write_all(bytes).and_then(|()| to.flush());
+}
+
+fn size() -> (u32, u32) {
+    let size = tcgetwinsize(io::stdout());
+    size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// Sends what is typed, and how large the window is, until there is nothing more to read.
+async fn type_on(writer: &ChannelWriteHalf<Msg>) {
+    let mut input = tokio::io::stdin();
+    let mut resized = signal(SignalKind::window_change()).ok();
+    let mut buffer = vec![0; TYPED_BYTES];
+    loop {
+        let changed = async {
+            match &mut resized {
+                Some(resized) => resized.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        // A connection that is gone is noticed by who listens.
+        tokio::select! {
+            read = input.read(&mut buffer) => match read.map(|count| buffer.get(..count).unwrap_or_default()) {
+                Ok(bytes) if !bytes.is_empty() => drop(writer.data(bytes).await),
+                _ => return drop(writer.eof().await),
+            },
+            _ = changed => {
+                let (columns, rows) = size();
+                drop(writer.window_change(columns, rows, 0, 0).await);
+            }
+        }
+    }
+}
+
+/// Keys go to the other side as they are; undone when dropped.
+struct Raw(Termios);
+
+impl Raw {
+    fn enter() -> Option<Self> {
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing undone.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_program_as_they_are() {
+        assert_eq!(
+            line("root", &["futago", "cluster", "hold", "it's a test; $HOME"]).unwrap(),
+            "futago cluster hold \"it's a test; \"'$HOME'"
+        );
+        assert_eq!(line("admin", &["futago", "x"]).unwrap(), "sudo -n -- futago x");
+        assert_eq!(line("root", &["a\0b"]), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! `futago cluster VERB -i INVENTORY`: the verbs of a host, from the controller.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use crate::host::{HostError, Shell};
+use crate::inventory::Inventory;
+use crate::runner::{OverSsh, exit};
+
+/// The program on a host.
+const PROGRAM: &str = "/usr/local/sbin/futago";
+/// There while the manager of a host runs.
+const SOCKET: &str = "/run/futago/clusterd.sock";
+/// No exit code of a program is larger.
+const MAX_CODE: u32 = 255;
+
+/// Runs `futago WORDS…` on a host of the pair that answers, preferably one whose cluster manager runs. Input, output and
+/// exit code are its own; 4 when no host answers, 64 when the inventory is wrong.
+pub fn run(inventory: &Path, words: &[String]) -> anyhow::Result<u8> {
+    let inventory = match Inventory::load(inventory) {
+        Ok(inventory) => inventory,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(exit::USAGE);
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    let code = runtime.block_on(ask(&inventory, words));
+    // A thread that waits for keys would hold up the end.
+    runtime.shutdown_background();
+    match code {
+        Ok(code) => Ok(u8::try_from(code.min(MAX_CODE)).unwrap_or(exit::FAILED)),
+        Err(errors) => {
+            errors.iter().for_each(|error| eprintln!("futago: {error}"));
+            Ok(exit::UNREACHABLE)
+        }
+    }
+}
+
+async fn ask(inventory: &Inventory, words: &[String]) -> Result<u32, Vec<HostError>> {
+    let over = OverSsh { settings: inventory.ssh.clone(), accept_new: false };
+    let mut connecting = JoinSet::new();
+    for member in &inventory.hosts {
+        let target = over.target(member);
+        connecting.spawn(async move {
+            let shell = Shell::connect(target).await?;
+            let runs = shell.code(&["test", "-S", SOCKET]).await? == 0;
+            Ok::<_, HostError>((shell, runs))
+        });
+    }
+    let (mut spare, mut errors) = (None, Vec::new());
+    while let Some(connected) = connecting.join_next().await {
+        match connected {
+            Ok(Ok((shell, true))) => {
+                spare = Some(shell);
+                break;
+            }
+            Ok(Ok((shell, false))) => spare = Some(shell),
+            Ok(Err(error)) => errors.push(error),
+            // A defect of this program; the other host may do.
+            Err(_) => {}
+        }
+    }
+    let Some(shell) = spare else { return Err(errors) };
+    let all: Vec<&str> = std::iter::once(PROGRAM).chain(words.iter().map(String::as_str)).collect();
+    shell.show(&all).await.map_err(|error| vec![error])
+}
+
+/// The words of a command line without `-i INVENTORY`, which means nothing on the host.
+#[must_use]
+pub fn without_inventory(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut arguments = arguments.into_iter();
+    while let Some(word) = arguments.next() {
+        let in_one = word.starts_with("--inventory=") || (word.starts_with("-i") && word.len() > 2);
+        if word == "-i" || word == "--inventory" {
+            arguments.next();
+        } else if !in_one {
+            words.push(word);
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inventory_stays_here() {
+        for given in [
+            "cluster -i a.yml status --json",
+            "cluster status -ia.yml --json",
+            "cluster status --json --inventory=a.yml",
+        ] {
+            let words = without_inventory(given.split(' ').map(str::to_owned));
+            assert_eq!(words, ["cluster", "status", "--json"], "{given}");
+        }
+    }
+}

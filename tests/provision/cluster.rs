@@ -1,0 +1,124 @@
+//! The shipped deployment of the cluster manager, on scripted hosts: in which order it acts, and where.
+
+use provision::plan::Selection;
+use provision::protocol::{Outcome, Step};
+use provision::runner::exit;
+use serde_json::{Value, json};
+
+use crate::project::{Project, managed};
+use crate::scripted::{Pair, Ran, apply, changed, check};
+
+fn only_cluster() -> Selection {
+    Selection { tags: vec!["cluster".into()], ..Selection::default() }
+}
+
+/// A pair whose stack runs on `primary`; everything else answers as `other` says.
+fn pair(primary: &'static str, first_start: bool, other: fn() -> Outcome) -> Pair {
+    Pair::new(move |host, step| {
+        Ok(if step.module == "cluster" {
+            let data = json!({"here": host == primary, "first_start": first_start});
+            let Value::Object(data) = data else { unreachable!() };
+            Outcome { data, ..Outcome::default() }
+        } else {
+            other()
+        })
+    })
+}
+
+fn run(pair: &Pair) -> (Project, Ran) {
+    let text = managed();
+    let project = Project::new([("ha.yml", text.as_str())]);
+    let ran = pair.run(&project, apply(), &only_cluster());
+    (project, ran)
+}
+
+/// `host module state` of the steps that one of these modules did.
+fn steps(ran: &Ran, modules: &[&str]) -> Vec<String> {
+    let told = |(host, step): &(String, Step)| {
+        let state = step.args.get("state").and_then(Value::as_str).unwrap_or_default();
+        format!("{host} {} {state}", step.module)
+    };
+    let done = ran.steps.iter().filter(|(_, step)| !step.check);
+    done.filter(|(_, step)| modules.contains(&step.module.as_str())).map(told).collect()
+}
+
+#[test]
+fn a_new_pair_gets_its_file_system_on_the_primary_only_and_starts_last() {
+    let (_, ran) = run(&pair("ha-a", true, changed));
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+    let mut done = steps(&ran, &["cluster", "filesystem", "mount"]);
+    // Both hosts do a task at the same time.
+    done[1..3].sort();
+    assert_eq!(
+        done,
+        [
+            "ha-a cluster bootstrapped",
+            "ha-a cluster joined",
+            "ha-b cluster joined",
+            "ha-b cluster current",
+            "ha-a cluster current",
+            "ha-a filesystem ",
+            "ha-a mount ",
+            "ha-a cluster running",
+        ]
+    );
+    let witness = ran.steps.iter().position(|(_, s)| s.args.get("name") == Some(&json!("futago-witnessd")));
+    let manager = ran.steps.iter().position(|(_, s)| s.args.get("name") == Some(&json!("futago-clusterd")));
+    assert!(witness.unwrap() < manager.unwrap(), "the witness must be there before it is asked");
+    let disabled: Vec<&Value> = ran
+        .steps
+        .iter()
+        .filter(|(host, s)| host == "ha-b" && s.args.get("enabled") == Some(&json!(false)))
+        .map(|(_, s)| &s.args["name"])
+        .collect();
+    assert_eq!(disabled, ["mariadb", "apache2", "cron"]);
+}
+
+#[test]
+fn on_a_running_pair_the_standby_comes_first_and_no_data_is_touched() {
+    let (_, ran) = run(&pair("ha-b", false, Outcome::default));
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+    let current: Vec<String> = steps(&ran, &["cluster", "filesystem", "mount"])
+        .into_iter()
+        .filter(|s| !s.ends_with("joined"))
+        .collect();
+    assert_eq!(
+        current,
+        ["ha-a cluster bootstrapped", "ha-a cluster current", "ha-b cluster current", "ha-a cluster running"]
+    );
+    let changes = ran.recap().iter().all(|line| line.contains("changed=0"));
+    assert!(changes, "{}", ran.text);
+}
+
+#[test]
+fn keys_go_to_their_own_host_and_are_never_shown() {
+    let (project, ran) = run(&pair("ha-a", true, changed));
+    let keys: Vec<(&str, &str)> = ran
+        .steps
+        .iter()
+        .filter(|(_, s)| s.args.get("dest") == Some(&json!("/etc/futago/tls/member.key")))
+        .map(|(host, s)| (host.as_str(), s.args["content"].as_str().unwrap()))
+        .collect();
+    assert_eq!(keys.len(), 3);
+    let stored = std::fs::read_to_string(project.path().join(".futago/identities.json")).unwrap();
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    for (host, key) in keys {
+        assert_eq!(stored["members"][format!("{host}.example.com")]["key"], key);
+        let line = key.lines().nth(1).unwrap();
+        assert!(!ran.text.contains(line), "{}", ran.text);
+    }
+}
+
+#[test]
+fn a_plan_makes_no_certificates_and_says_that_they_are_not_known_yet() {
+    let text = managed();
+    let project = Project::new([("ha.yml", text.as_str())]);
+    let ran = pair("ha-a", true, Outcome::default).run(&project, check(), &only_cluster());
+    assert_eq!(ran.exit_code, exit::CHANGES, "{}", ran.text);
+    assert!(!project.path().join(".futago").exists());
+    assert!(
+        ran.steps
+            .iter()
+            .all(|(_, s)| s.check && s.args.get("dest") != Some(&json!("/etc/futago/tls/ca.pem")))
+    );
+}
