@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use clusterd::cli::Cluster;
 
 /// Turns two plain Linux servers into one highly available LAMP service.
 #[derive(Parser)]
@@ -27,8 +28,7 @@ enum Command {
     /// The replication daemon.
     Replicad(replicad::cli::Daemon),
     /// The cluster manager: is the service protected, move it, look after it. Pacemaker's words.
-    Cluster(clusterd::cli::Cluster),
-
+    Cluster(Cluster),
     /// The witness: votes for clusters and carries no data.
     Witnessd(clusterd::witness::Daemon),
     /// A local pair of real hosts to try things on.
@@ -46,8 +46,13 @@ fn main() -> ExitCode {
         Command::Provision(command) => provision::cli::run(command),
         Command::Replica(verb) => replicad::cli::run_verb(verb),
         Command::Replicad(daemon) => replicad::cli::run_daemon(daemon),
-        Command::Cluster(cluster) => clusterd::cli::run(cluster),
-
+        Command::Cluster(cluster) => match &cluster.inventory {
+            // Behind the program's name and `cluster`.
+            Some(inventory) => {
+                provision::remote::run(inventory, &Cluster::words_for_host(std::env::args().skip(2)))
+            }
+            None => clusterd::cli::run(cluster),
+        },
         Command::Witnessd(daemon) => clusterd::witness::run(daemon),
         Command::Lab(command) => lab::cli::run(command),
     };

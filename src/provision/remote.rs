@@ -16,7 +16,7 @@ const SOCKET: &str = "/run/futago/clusterd.sock";
 /// No exit code of a program is larger.
 const MAX_CODE: u32 = 255;
 
-/// Runs `futago WORDS…` on a host of the pair that answers, preferably one whose cluster manager runs. Input, output and
+/// Runs `futago cluster WORDS…` on a host of the pair that answers, preferably one whose cluster manager runs. Input, output and
 /// exit code are its own; 4 when no host answers, 64 when the inventory is wrong.
 pub fn run(inventory: &Path, words: &[String]) -> anyhow::Result<u8> {
     let inventory = match Inventory::load(inventory) {
@@ -64,39 +64,6 @@ async fn ask(inventory: &Inventory, words: &[String]) -> Result<u32, Vec<HostErr
         }
     }
     let Some(shell) = spare else { return Err(errors) };
-    let all: Vec<&str> = std::iter::once(PROGRAM).chain(words.iter().map(String::as_str)).collect();
+    let all: Vec<&str> = [PROGRAM, "cluster"].into_iter().chain(words.iter().map(String::as_str)).collect();
     shell.show(&all).await.map_err(|error| vec![error])
-}
-
-/// The words of a command line without `-i INVENTORY`, which means nothing on the host.
-#[must_use]
-pub fn without_inventory(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut arguments = arguments.into_iter();
-    while let Some(word) = arguments.next() {
-        let in_one = word.starts_with("--inventory=") || (word.starts_with("-i") && word.len() > 2);
-        if word == "-i" || word == "--inventory" {
-            arguments.next();
-        } else if !in_one {
-            words.push(word);
-        }
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_inventory_stays_here() {
-        for given in [
-            "cluster -i a.yml status --json",
-            "cluster status -ia.yml --json",
-            "cluster status --json --inventory=a.yml",
-        ] {
-            let words = without_inventory(given.split(' ').map(str::to_owned));
-            assert_eq!(words, ["cluster", "status", "--json"], "{given}");
-        }
-    }
 }
