@@ -151,18 +151,12 @@ impl Args {
             return Ok(context.changed(message, &lines));
         }
         let before = self.status(false)?;
-        // The one that leads leaves everything alone while it is away; the other one has nothing to leave alone.
-        let pause = before.as_ref().is_some_and(|s| s.is_here() && !s.maintenance);
-        if pause {
-            self.verb(&["maintenance", "on"])?;
-        }
+        // A restart, unlike a stop, hands nothing over: the stack runs on while the program is exchanged.
         service::act("restart", UNIT)?;
-        self.wait(context, "starting again", |s| before.as_ref().is_none_or(|b| s.version >= b.version))?;
-        if pause {
-            self.verb(&["maintenance", "off"])?;
-        }
+        let known = before.as_ref().map_or(0, |b| b.version);
         let protected = before.is_some_and(|b| b.is_protected());
-        let status = self.wait(context, "coming back", |s| !protected || s.is_protected())?;
+        let back = |s: &Status| s.version >= known && (!protected || s.is_protected());
+        let status = self.wait(context, "coming back", back)?;
         Ok(self.told(context.changed(format!("{message}; {status}"), &lines), &status))
     }
 
