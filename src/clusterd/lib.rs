@@ -8,6 +8,7 @@
 //! Nothing is decided here: who may write and what runs where is the core's business.
 
 pub mod agent;
+mod alert;
 pub mod cli;
 mod clock;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod keep;
 mod link;
 mod links;
 mod mailbox;
+mod metrics;
 mod outbox;
 mod progress;
 mod question;

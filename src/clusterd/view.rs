@@ -8,7 +8,7 @@ pub(crate) mod page;
 pub(crate) mod sample;
 pub(crate) mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod timings;
 pub(crate) mod tone;
 pub(crate) mod why;

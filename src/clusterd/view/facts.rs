@@ -66,9 +66,10 @@ pub(crate) fn lease(status: &Status) -> Phrase {
 pub(crate) fn paths(status: &Status, to: &str) -> Option<String> {
     let mut ways: Vec<_> = status.paths.iter().filter(|path| path.to == to).collect();
     ways.sort_by_key(|path| path.path);
-    let age = |heard: Option<Millis>| heard.map_or_else(|| "never".to_owned(), time);
+    let age =
+        |heard: Option<Millis>| heard.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", time(ms)));
     let ages: Vec<String> = ways.iter().map(|path| age(path.heard_ms_ago)).collect();
-    (ages.len() > 1).then(|| format!("its paths were heard {} ago", ages.join(", ")))
+    (ages.len() > 1).then(|| format!("by path: {}", ages.join(", ")))
 }
 
 /// Who votes beside the two hosts, and how it is.
