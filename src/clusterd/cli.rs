@@ -24,12 +24,15 @@ pub struct Cluster {
 pub(crate) enum Verb {
     /// Show whether the service is protected, and everything that matters for it.
     #[command(
-        after_help = "Examples:\n  futago cluster status\n  futago cluster status --json\n\nExit code 0 PROTECTED, 10 DEGRADED, 11 HELD, 12 DOWN, 4 the manager cannot be reached."
+        after_help = "Examples:\n  futago cluster status\n  futago cluster status --watch\n  futago cluster status --json\n\nExit code 0 PROTECTED, 10 DEGRADED, 11 HELD, 12 DOWN, 4 the manager cannot be reached."
     )]
     Status {
         /// As JSON.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "watch")]
         json: bool,
+        /// A live view; q ends it.
+        #[arg(long)]
+        watch: bool,
     },
     /// Say why the manager does what it does, and what keeps it from doing more.
     #[command(
@@ -69,6 +72,15 @@ pub(crate) enum Verb {
         /// Entries to show at most.
         #[arg(long, value_name = "N", default_value_t = 30)]
         last: usize,
+    },
+    /// Collect what somebody who helps needs: status, configuration without secrets, logs, history.
+    #[command(
+        after_help = "Examples:\n  futago cluster report                    futago-HOST-TIME.tar in the current folder\n  futago cluster report /root/r.tar\n\nRun it on both hosts. Needs no running manager. Passwords and keys are left out.\nExit code 0, or 1 when the file cannot be written."
+    )]
+    Report {
+        /// The file to write; refused when it exists.
+        #[arg(value_name = "FILE.tar")]
+        file: Option<PathBuf>,
     },
 }
 
@@ -288,6 +300,8 @@ mod tests {
             "restart apache",
             "timings --target 4s",
             "history --json --last 5",
+            "report /root/r.tar",
+            "status --watch",
             "bootstrap --primary ha-a --maintenance",
             "force-primary ha-b --accept-loss --yes",
             "discard-diverged ha-a",
@@ -298,7 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_is_on_or_off() {
+    fn contradictions_are_refused() {
+        assert!(parse("status --json --watch").is_err());
         assert!(parse("maintenance maybe").is_err());
     }
 

@@ -17,6 +17,7 @@ use crate::question::{self, Answered};
 use crate::view::page::Page;
 use crate::view::words::{self, Names};
 use crate::view::{self, loss, timings};
+use crate::{report, watch};
 
 /// Exit codes.
 pub(crate) mod exit {
@@ -38,12 +39,14 @@ const LAST_WORDS: usize = 3;
 /// Runs a verb. An exit code that is not 0 has been explained on stderr.
 pub(crate) fn run(site: &Site, verb: Verb) -> anyhow::Result<u8> {
     let done = match verb {
-        Verb::Status { json } => status(site, json),
+        Verb::Status { watch: true, .. } => return watch::run(site),
+        Verb::Status { json, .. } => status(site, json),
         Verb::Why => show(site, view::why::write),
         Verb::Plan { action } => plan(site, action),
         Verb::Act(action) => act(site, action),
         Verb::Timings { target } => times(site, target.as_deref()),
         Verb::History { json, last } => return print_history(site, json, last),
+        Verb::Report { file } => return report::write(site, file),
     };
     Ok(done.unwrap_or_else(|code| code))
 }
