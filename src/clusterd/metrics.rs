@@ -80,9 +80,9 @@ async fn accept(listener: TcpListener, mailbox: Mailbox) {
         };
         let mailbox = mailbox.clone();
         tokio::spawn(async move {
-            match timeout(CONNECTION_TIMEOUT, connection(stream, &mailbox)).await {
-                Ok(Err(error)) => tracing::debug!("a connection for metrics: {error}"),
-                Ok(Ok(())) | Err(_) => {}
+            let served = timeout(CONNECTION_TIMEOUT, connection(stream, &mailbox)).await;
+            if let Ok(Err(error)) = served {
+                tracing::debug!("a connection for metrics: {error}");
             }
             drop(place);
         });

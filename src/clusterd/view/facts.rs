@@ -3,7 +3,7 @@
 use cluster::config::Quorum;
 use cluster::control::{Move, NodeView, ResourceView, Status};
 use cluster::event::ReplicaView;
-use cluster::member::Node;
+use cluster::member::{Node, Nodes};
 use cluster::timing::Millis;
 
 use super::tone::Tone;
@@ -66,10 +66,9 @@ pub(crate) fn lease(status: &Status) -> Phrase {
 pub(crate) fn paths(status: &Status, to: &str) -> Option<String> {
     let mut ways: Vec<_> = status.paths.iter().filter(|path| path.to == to).collect();
     ways.sort_by_key(|path| path.path);
-    let age =
-        |heard: Option<Millis>| heard.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", time(ms)));
+    let age = |heard: Option<Millis>| heard.map_or_else(|| "never".to_owned(), time);
     let ages: Vec<String> = ways.iter().map(|path| age(path.heard_ms_ago)).collect();
-    (ages.len() > 1).then(|| format!("by path: {}", ages.join(", ")))
+    (ages.len() > 1).then(|| format!("paths: {}", ages.join(", ")))
 }
 
 /// Who votes beside the two hosts, and how it is.
@@ -95,9 +94,9 @@ pub(crate) fn record(status: &Status, names: &Names) -> Phrase {
     let Some(primary) = record.primary else {
         return (Tone::Warn, "none yet: futago cluster bootstrap --primary HOST".to_owned());
     };
-    let tone = if record.synced.a && record.synced.b { Tone::Plain } else { Tone::Warn };
+    let (tone, only) = if record.synced == Nodes::BOTH { (Tone::Plain, "") } else { (Tone::Warn, " only") };
     let text = format!(
-        "version {}, term {}, primary {}; every acknowledged write is on {}",
+        "version {}, term {}, primary {}; all writes are on {}{only}",
         record.version.0,
         record.term.0,
         names.get(primary),

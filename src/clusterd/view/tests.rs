@@ -50,6 +50,12 @@ fn status_tells_every_situation_within_80_columns() {
 }
 
 #[test]
+fn the_json_keeps_its_keys() {
+    let text = serde_json::to_string_pretty(&sample::resync()).unwrap() + "\n";
+    golden("status-resync-json", &text);
+}
+
+#[test]
 fn why_tells_the_decision_and_what_it_rests_on() {
     for (name, sample) in [("why-standby-lost", sample::standby_lost()), ("why-held", sample::held())] {
         let text = page(|page| why::write(page, &sample));

@@ -23,6 +23,10 @@ const WIDE: u16 = 120;
 const TALL: u16 = 30;
 /// Lines of a box of a member, borders included.
 const BOX: u16 = 6;
+/// Least lines of the events, borders included; with less room there are none.
+const EVENTS: u16 = 3;
+/// With this many lines for events the steps of moves are shown as well.
+const ROOMY: u16 = 15;
 /// Standing intents and alarms shown at most.
 const INTENTS: usize = 3;
 
@@ -115,6 +119,8 @@ fn overview(frame: &mut Frame<'_>, area: Rect, state: &State, status: &Status) {
     let stack_height = u16::try_from(status.resources.len() + 2).unwrap_or(u16::MAX);
     let [left, right] = if area.width >= WIDE {
         Layout::horizontal([Constraint::Length(76), Constraint::Fill(1)]).areas(rest)
+    } else if rest.height < stack_height.saturating_add(EVENTS) {
+        [rest, Rect::ZERO]
     } else {
         Layout::vertical([Constraint::Max(stack_height), Constraint::Fill(1)]).areas(rest)
     };
@@ -177,7 +183,9 @@ fn member(frame: &mut Frame<'_>, area: Rect, title: &str, phrases: Vec<Phrase>, 
     let worst = phrases.first().map_or(Tone::Plain, |(tone, _)| *tone);
     let border = if worst == Tone::Bad { style(paint, Tone::Bad) } else { Style::new() };
     let block = Block::bordered().title(title.to_owned()).border_style(border);
-    let line = |(tone, text): Phrase| Line::from(format!(" {text}")).style(style(paint, tone));
+    let room = usize::from(block.inner(area).width).saturating_sub(1);
+    let line =
+        |(tone, text): Phrase| Line::from(format!(" {}", page::cut(&text, room))).style(style(paint, tone));
     let lines: Vec<Line<'_>> = phrases.into_iter().map(line).collect();
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
@@ -264,8 +272,17 @@ fn events(frame: &mut Frame<'_>, area: Rect, state: &State, names: &Names) {
     let block = Block::bordered().title(" Events, the newest first ");
     let inner = block.inner(area);
     let width = usize::from(inner.width);
-    let newest = state.history.iter().rev().take(usize::from(inner.height));
-    let lines: Vec<Line<'_>> = newest.map(|entry| event(entry, names, state.paint, width)).collect();
+    let mut lines = Vec::new();
+    for entry in state.history.iter().rev().take(usize::from(inner.height)) {
+        lines.push(event(entry, names, state.paint, width));
+        if let What::Move(moved) = &entry.what
+            && inner.height >= ROOMY
+        {
+            let mut page = Page::new(width, Paint(false));
+            view::history::bars(&mut page, moved);
+            lines.extend(page.finish().lines().map(|bar| Line::from(format!("  {bar}"))));
+        }
+    }
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
