@@ -2,6 +2,7 @@
 //!
 //! They need root and a machine that can run containers. The first one to run builds the hosts' image.
 
+mod agents;
 mod client;
 mod demo;
 mod harness;

@@ -1,6 +1,7 @@
 //! The connection to systemd: jobs, signals of units, runtime drop-ins. It comes back by itself after a loss.
 //!
-//! systemd's own socket is used when it is there, the system bus otherwise: one daemon less that can fail.
+//! It goes over the system bus, so the manager's unit needs `After=dbus.service`: the bus then outlives it when the
+//! host goes down. (On systemd's own socket signals have a sender that zbus 5.19 cannot read, and panics.)
 //! Signals are taken from the connection by one task that never waits, so that a reply is never stuck behind them.
 
 use std::collections::HashMap;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::UnixStream;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use zbus::export::futures_core::Stream;
@@ -24,9 +24,8 @@ use super::systemd::Unit;
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const BUS: &str = "org.freedesktop.DBus";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-/// systemd's own socket, which systemctl uses, too.
-const PRIVATE: &str = "/run/systemd/private";
 /// Between two attempts to connect; systemd is back within milliseconds after it executes itself anew.
 const RECONNECT: Duration = Duration::from_millis(200);
 /// To connect and subscribe.
@@ -201,7 +200,7 @@ async fn stay_connected(
     let mut complained = false;
     loop {
         match timeout(CONNECT, connect()).await.map_err(anyhow::Error::from).flatten() {
-            Ok((connection, mut signals)) => {
+            Ok((connection, mut signals, mut moved)) => {
                 if complained {
                     tracing::info!("connected to systemd again");
                 }
@@ -212,8 +211,14 @@ async fn stay_connected(
                     // Beside the signals; see above.
                     tokio::spawn(async move { unit.refresh(&connection).await });
                 }
-                while let Some(Ok(message)) = next(&mut signals).await {
-                    take(&message, &units, &jobs);
+                loop {
+                    tokio::select! {
+                        message = next(&mut signals) => match message {
+                            Some(Ok(message)) => take(&message, &units, &jobs),
+                            _ => break,
+                        },
+                        _ = next(&mut moved) => break,
+                    }
                 }
                 publish.send_replace(None);
                 tracing::debug!("the connection to systemd was closed");
@@ -228,16 +233,27 @@ async fn stay_connected(
     }
 }
 
-async fn connect() -> anyhow::Result<(Connection, MessageStream)> {
-    let builder = match UnixStream::connect(PRIVATE).await {
-        Ok(stream) => zbus::connection::Builder::unix_stream(stream).p2p(),
-        Err(_) => zbus::connection::Builder::system().context("find the system bus")?,
-    };
-    let connection = builder.build().await.context("connect")?;
-    let signals = MatchRule::builder().msg_type(Type::Signal).path_namespace(MANAGER_PATH)?.build();
-    let stream = MessageStream::for_match_rule(signals, &connection, Some(SIGNALS)).await?;
+/// A connection, systemd's signals on it, and those that say that systemd has a new connection of its own.
+async fn connect() -> anyhow::Result<(Connection, MessageStream, MessageStream)> {
+    let connection = zbus::connection::Builder::system().context("find the system bus")?.build().await?;
+    let news = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender(BUS)?
+        .interface(BUS)?
+        .member("NameOwnerChanged")?
+        .add_arg(SYSTEMD)?
+        .build();
+    let moved = MessageStream::for_match_rule(news, &connection, Some(SIGNALS)).await?;
+    let owner =
+        connection.call_method(Some(BUS), "/org/freedesktop/DBus", Some(BUS), "GetNameOwner", &SYSTEMD).await;
+    let owner = owner.context("find systemd on the bus")?;
+    let owner: String = owner.body().deserialize()?;
+    // By its unique name: everybody may send signals that look like systemd's.
+    let rule =
+        MatchRule::builder().msg_type(Type::Signal).sender(owner)?.path_namespace(MANAGER_PATH)?.build();
+    let signals = MessageStream::for_match_rule(rule, &connection, Some(SIGNALS)).await?;
     call(&connection, MANAGER_PATH, MANAGER, "Subscribe", &()).await.context("subscribe")?;
-    Ok((connection, stream))
+    Ok((connection, signals, moved))
 }
 
 /// The next message of a stream, without a crate for it.

@@ -95,7 +95,7 @@ impl Unit {
             known.state.set(name, value);
         }
         self.settle(&mut known);
-        drop(known);
+        // Under the lock: a look that is under way must see that it is outdated.
         self.moved.send_modify(|count| *count += 1);
     }
 
