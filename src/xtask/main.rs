@@ -50,6 +50,11 @@ const SOAK: &[Step] = &[
         environment: &[("SIM_SEEDS", "5000")],
     },
     Step {
+        name: "models, far bounds",
+        arguments: &["test", "--locked", "--package", "futago", "--test", "model", "--", "--nocapture"],
+        environment: &[("MODEL_BOUNDS", "large")],
+    },
+    Step {
         name: "two daemons",
         arguments: &["test", "--locked", "--package", "futago", "--test", "replica"],
         environment: &[("CI", "true")],

@@ -428,7 +428,7 @@ impl Rules {
                 state.network.insert(Packet::Answer { to: from, request, kind, ok, record });
             }
             Packet::Answer { to, request, kind, ok, record } => {
-                self.answered(state, to, request, kind, ok, &record.0)
+                self.answered(state, to, request, kind, ok, &record.0);
             }
         }
     }
