@@ -264,6 +264,7 @@ impl Engine {
             Err(refused(format!("{name} is alive: it was heard a moment ago")))
         } else {
             self.peer.off = true;
+            self.peer.confirmed = true;
             self.bid_again(now);
             Ok(format!("{name} counts as off until it is heard again"))
         };

@@ -35,8 +35,10 @@ pub(super) struct Peer {
     pub(super) idle_since: Option<Millis>,
     /// It has said goodbye.
     pub(super) goodbye: bool,
-    /// Seen to be off by its fence device, or said to be off by an operator.
+    /// Seen to be off by its fence device.
     pub(super) off: bool,
+    /// An operator has made sure that it is off.
+    pub(super) confirmed: bool,
     pub(super) witness_at: Option<Millis>,
     pub(super) paths: BTreeMap<(Voter, PathId), Millis>,
     behind_since: Option<Millis>,
@@ -55,6 +57,7 @@ impl Peer {
             idle_since: None,
             goodbye: false,
             off: false,
+            confirmed: false,
             witness_at: None,
             paths: BTreeMap::new(),
             behind_since: None,
@@ -99,6 +102,7 @@ impl Engine {
         self.peer.heard_at = Some(now);
         self.peer.quiet_since = now;
         self.peer.off = false;
+        self.peer.confirmed = false;
     }
 
     fn heartbeat(&mut self, heartbeat: Heartbeat, now: Millis, out: &mut Vec<Action>) {

@@ -118,7 +118,9 @@ impl Engine {
         else {
             return;
         };
-        let taken = self.replica.view.as_ref().is_some_and(|v| v.deposed);
+        // What is said of a former reign lasts until the next promotion.
+        let starting = matches!(self.phase, Phase::Starting { .. });
+        let taken = !starting && self.replica.view.as_ref().is_some_and(|v| v.deposed);
         if self.reigns(term) && !taken {
             return;
         }

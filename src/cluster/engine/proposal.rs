@@ -75,8 +75,10 @@ impl Engine {
         let Some(record) = self.record() else { return self.first_record() };
         let purpose = self.next_purpose(record)?;
         let lease = match purpose {
-            Purpose::TakeOver if record.primary != Some(self.me()) => LeaseRule::MustBeOver,
             Purpose::Force => LeaseRule::Forced,
+            Purpose::TakeOver if self.operator_decides() => LeaseRule::Forced,
+            Purpose::TakeOver if record.primary == Some(self.me()) => LeaseRule::Whatever,
+            Purpose::TakeOver => LeaseRule::MustBeOver,
             _ => LeaseRule::Whatever,
         };
         let next = self.changed(record, &purpose).ok()?;

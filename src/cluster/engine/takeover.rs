@@ -197,16 +197,24 @@ impl Engine {
         } else {
             format!("{peer} is the primary and does not act")
         };
-        if self.config.quorum == Quorum::Fencing && !self.peer.off {
+        if self.operator_decides() {
+            // Nobody else is to be asked: the operator's word stands for the peer's vote and for its lease.
+            self.promise(now, out);
+        } else if self.config.quorum == Quorum::Fencing && !self.peer.off {
             self.bid.stage = Stage::Shooting;
             self.shoot(now, out);
-        } else if matches!(self.config.quorum, Quorum::Fencing | Quorum::Manual) {
+        } else if self.config.quorum == Quorum::Fencing {
             self.bid.stage = Stage::Noting;
             self.bid.asking = Some(self.begin_store(Op::PeerFenced, now, out));
         } else {
             self.bid.stage = Stage::Asking;
             self.bid.asking = Some(self.begin_store(Op::PreVote, now, out));
         }
+    }
+
+    /// With two voters an operator has confirmed that the peer is off.
+    pub(super) fn operator_decides(&self) -> bool {
+        matches!(self.config.quorum, Quorum::Fencing | Quorum::Manual) && self.peer.confirmed
     }
 
     fn shoot(&mut self, now: Millis, out: &mut Vec<Action>) {
@@ -219,7 +227,7 @@ impl Engine {
 
     /// A primary that has lost its peer, and whose vote for going on alone is missing.
     fn step_fence_for_degrade(&mut self, now: Millis, out: &mut Vec<Action>) {
-        let two = matches!(self.config.quorum, Quorum::Fencing | Quorum::Manual);
+        let two = self.config.quorum == Quorum::Fencing;
         let Phase::Active { term } = self.phase else { return };
         let blocked = self.replica.primary_in(term).is_some_and(|v| v.blocked);
         let idle = self.bid.stage == Stage::Rest && self.bid.shot.is_none() && self.bid.asking.is_none();
@@ -231,11 +239,7 @@ impl Engine {
             self.bid.stage = Stage::Noting;
             self.bid.asking = Some(self.begin_store(Op::PeerFenced, now, out));
             self.turn();
-        } else if self.config.quorum == Quorum::Fencing
-            && self.peer_is_gone(now)
-            && self.peer.heard_at.is_some()
-            && !self.maintenance()
-        {
+        } else if self.peer_is_gone(now) && self.peer.heard_at.is_some() && !self.maintenance() {
             self.bid.stage = Stage::Shooting;
             self.shoot(now, out);
         }

@@ -423,7 +423,10 @@ impl World {
             self.fenced = true;
             return Outcome::Fenced;
         }
-        if !self.majority(node) {
+        let forced = matches!(op, Op::Swap { lease: LeaseRule::Forced, .. });
+        let two = matches!(self.quorum, Quorum::Fencing | Quorum::Manual);
+        let lone = self.quorum == Quorum::Manual && self.record.primary == Some(node);
+        if !self.majority(node) && !(forced && two) && !lone {
             return Outcome::NoMajority { heard: vec![node.into()] };
         }
         let left = self.hold_until.saturating_sub(self.now);
