@@ -57,8 +57,8 @@ impl Engine {
             });
         }
         let Some(view) = &self.peer.view else { return Err(format!("{peer} has not told its state yet")) };
-        if view.role == "waiting" && !record.synced.contains(self.other()) {
-            return Err(format!("{peer} is still starting"));
+        if view.role == "waiting" {
+            return Err(format!("the manager on {peer} is still starting"));
         }
         if !view.health.state_writable {
             return Err(format!("the manager on {peer} cannot store its state"));

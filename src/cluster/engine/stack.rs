@@ -406,8 +406,7 @@ impl Engine {
         let now = self.now;
         let units = self.units.iter().flat_map(|u| {
             let look = if u.look.is_none() { u.look_at } else { None };
-            let ops = [u.op, u.look].map(|o| o.map(|o| o.deadline));
-            [Some(u.retry_at), look, ops[0], ops[1]]
+            [Some(u.retry_at), look, u.op.map(|o| o.deadline), u.look.map(|o| o.deadline)]
         });
         units.chain([self.replica_wake()]).flatten().filter(|at| *at > now).min()
     }

@@ -5,4 +5,5 @@ mod bench;
 mod chaos;
 mod failure;
 mod life;
+mod order;
 mod safety;

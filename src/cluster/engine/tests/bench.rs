@@ -1,14 +1,15 @@
 //! Two managers, an ideal store, replicas and agents that take some milliseconds: just enough of a world to tell
 //! stories in virtual time. Every rule that needs all of it (losses, delays, drift) belongs to the simulator.
 
+mod disks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Class, Config, ForeignStart, Policy, Quorum, Resource, ResourceId};
 use crate::control::{Command, CommandError};
 use crate::engine::Engine;
 use crate::event::{
-    Action, AgentOutcome, AgentResult, Event, Health, PathId, ReplicaVerb, ReplicaView, Running, Shutdown,
-    Token, Verb,
+    Action, AgentOutcome, AgentResult, Event, Health, PathId, ReplicaView, Running, Shutdown, Token, Verb,
 };
 use crate::member::{Node, Nodes, Voter};
 use crate::message::Message;
@@ -398,7 +399,7 @@ impl World {
             }
             Action::Publish(_) => {}
             Action::Log { text, .. } => {
-                if std::env::var_os("FUTAGO_STORY").is_some() {
+                if option_env!("FUTAGO_STORY").is_some() {
                     println!("{:>8} {node:?} {text}", self.now);
                 }
             }
@@ -426,7 +427,8 @@ impl World {
         let forced = matches!(op, Op::Swap { lease: LeaseRule::Forced, .. });
         let two = matches!(self.quorum, Quorum::Fencing | Quorum::Manual);
         let lone = self.quorum == Quorum::Manual && self.record.primary == Some(node);
-        if !self.majority(node) && !(forced && two) && !lone {
+        let suffices = lone || (forced && two);
+        if !suffices && !self.majority(node) {
             return Outcome::NoMajority { heard: vec![node.into()] };
         }
         let left = self.hold_until.saturating_sub(self.now);
@@ -497,141 +499,6 @@ impl World {
         AgentOutcome {
             result,
             reason: if result == AgentResult::Ok { String::new() } else { "broken".into() },
-        }
-    }
-
-    fn replicate(&mut self, node: Node, verb: ReplicaVerb) -> Result<(), String> {
-        let i = index(node);
-        if !self.hosts[i].disk.up {
-            return Err("not up".into());
-        }
-        let peer_primary = self.hosts[1 - i].powered && self.hosts[1 - i].disk.view.primary;
-        let view = &mut self.hosts[i].disk.view;
-        match verb {
-            ReplicaVerb::Promote { term, alone, force } => {
-                if view.fence > term {
-                    return Err("fenced".into());
-                }
-                if !force && !matches!(view.disk.as_str(), "UpToDate" | "Consistent") {
-                    return Err("no data".into());
-                }
-                if view.connected && peer_primary {
-                    return Err("two primaries".into());
-                }
-                view.fence = term;
-                view.term = Some(term);
-                view.primary = true;
-                view.deposed = false;
-                view.disk = "UpToDate".into();
-                view.alone = alone;
-                let whole = view.connected && view.peer_disk == "UpToDate";
-                view.blocked = !(alone || whole);
-                view.loss += u64::from(view.blocked);
-            }
-            ReplicaVerb::Demote => {
-                if !self.hosts[i].running.is_empty() {
-                    return Err("in use".into());
-                }
-                let view = &mut self.hosts[i].disk.view;
-                view.primary = false;
-                view.term = None;
-                view.alone = false;
-                view.blocked = false;
-                view.deposed = false;
-            }
-            ReplicaVerb::Fence { term } => view.fence = view.fence.max(term),
-            ReplicaVerb::GoAlone { term, loss } => {
-                if view.term != Some(term) || view.loss != loss || !view.blocked {
-                    return Err("stale".into());
-                }
-                view.alone = true;
-                view.blocked = false;
-                self.hosts[1 - i].disk.view.disk = "Outdated".into();
-            }
-            ReplicaVerb::Revoke => {
-                view.primary = false;
-                view.term = None;
-                view.alone = false;
-                view.blocked = false;
-            }
-            ReplicaVerb::Discard => {}
-        }
-        Ok(())
-    }
-
-    pub(super) fn tell_replica(&mut self, node: Node) {
-        let host = &self.hosts[index(node)];
-        if host.engine.is_none() {
-            return;
-        }
-        let view = host.disk.up.then(|| host.disk.view.clone());
-        self.later(node, WIRE_MS, Due::Event(Event::Replica(view)));
-    }
-
-    /// Looks at the replication link anew.
-    pub(super) fn links(&mut self) {
-        let before = self.hosts.each_ref().map(|h| (h.disk.up, h.disk.view.clone()));
-        let there = |h: &Host| h.powered && h.disk.up;
-        let both = self.hosts.iter().all(there) && self.replication;
-        for i in 0..2 {
-            let peer = self.hosts[1 - i].disk.view.clone();
-            let own = &mut self.hosts[i].disk.view;
-            // An older Primary meets a newer one.
-            if both && own.primary && peer.primary && own.term < peer.term {
-                own.primary = false;
-                own.deposed = true;
-                own.term = None;
-                own.disk = "Outdated".into();
-            }
-        }
-        let [a, b] = self.hosts.each_ref().map(|h| h.disk.view.clone());
-        let refused = |x: &ReplicaView, y: &ReplicaView| x.term.is_some_and(|t| t < y.fence);
-        let connected = both && !refused(&a, &b) && !refused(&b, &a);
-        for i in 0..2 {
-            let peer = self.hosts[1 - i].disk.view.clone();
-            let view = &mut self.hosts[i].disk.view;
-            view.connected = connected;
-            view.peer_disk = if connected { peer.disk.clone() } else { "DUnknown".into() };
-            view.peer_primary = connected && peer.primary;
-            if connected && let Some(term) = peer.term {
-                view.fence = view.fence.max(term);
-            }
-            let whole = connected && view.peer_disk == "UpToDate";
-            if view.primary && whole {
-                view.alone = false;
-                view.blocked = false;
-            } else if view.primary && !view.alone && !view.blocked {
-                view.blocked = true;
-                view.loss += 1;
-            } else if view.primary && view.alone && peer.disk == "UpToDate" {
-                self.hosts[1 - i].disk.view.disk = "Outdated".into();
-            }
-        }
-        let [a, b] = self.hosts.each_ref();
-        let stale = connected
-            && (a.disk.view.primary || b.disk.view.primary)
-            && (a.disk.view.disk != "UpToDate" || b.disk.view.disk != "UpToDate");
-        if stale {
-            self.later(Node::A, 100, Due::Synced);
-        }
-        for node in Node::ALL {
-            let i = index(node);
-            let after = &self.hosts[i].disk;
-            if (after.up, after.view.clone()) != before[i] || self.hosts[i].powered {
-                self.tell_replica(node);
-            }
-        }
-    }
-
-    fn synced(&mut self) {
-        let [a, b] = self.hosts.each_mut();
-        if !a.disk.view.connected || (a.disk.view.disk == "UpToDate" && b.disk.view.disk == "UpToDate") {
-            return;
-        }
-        if a.disk.view.primary || b.disk.view.primary {
-            a.disk.view.disk = "UpToDate".into();
-            b.disk.view.disk = "UpToDate".into();
-            self.links();
         }
     }
 

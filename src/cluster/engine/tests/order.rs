@@ -1,0 +1,152 @@
+//! Operators, and what runs everywhere.
+
+use super::bench::{World, config, index};
+use crate::config::{Class, Quorum, Resource, ResourceId};
+use crate::control::{Command, CommandErrorKind};
+use crate::engine::Engine;
+use crate::event::{Action, AgentOutcome, AgentResult, Event, PathId, Running, Verb};
+use crate::member::{Node, Voter};
+use crate::message::Message;
+use crate::store::RequestId;
+
+#[test]
+fn an_order_of_the_peer_is_done_once_however_often_it_is_repeated() {
+    let mut world = World::settled(Quorum::Witness);
+    world.clear_logs();
+    let message =
+        Message::Ask { request: RequestId(77), command: Command::Restart { resource: "db".into() } };
+    for _ in 0..5 {
+        let message = message.clone();
+        world.give(Node::A, Event::Heard { from: Voter::B, path: PathId(0), message });
+        world.run(200);
+    }
+    assert_eq!(world.done(Node::A), ["stop db", "start db"]);
+}
+
+#[test]
+fn a_restart_is_done_where_the_stack_runs() {
+    let mut world = World::settled(Quorum::Witness);
+    world.clear_logs();
+    world.command(Node::B, Command::Restart { resource: "data".into() }, 5);
+    world.run(2_000);
+    assert!(world.hosts[1].replies[&5].is_ok());
+    // What runs on a file system goes along with it.
+    assert_eq!(
+        world.done(Node::A),
+        ["stop ip", "stop db", "stop web", "stop data", "start data", "start db", "start web", "start ip"]
+    );
+    world.command(Node::B, Command::Restart { resource: "nothing".into() }, 6);
+    world.run(100);
+    assert_eq!(world.hosts[1].replies[&6].clone().unwrap_err().kind, CommandErrorKind::NotFound);
+}
+
+#[test]
+fn bootstrap_is_refused_once_there_is_a_record() {
+    let mut world = World::settled(Quorum::Witness);
+    world.command(Node::B, Command::Bootstrap { primary: Node::B, maintenance: false }, 1);
+    world.command(Node::B, Command::Bootstrap { primary: Node::A, maintenance: false }, 2);
+    world.run(100);
+    assert_eq!(world.hosts[1].replies[&1].clone().unwrap_err().kind, CommandErrorKind::Refused);
+    assert!(world.hosts[1].replies[&2].clone().unwrap().contains("already"));
+}
+
+#[test]
+fn an_order_without_a_majority_is_answered_with_who_is_missing() {
+    let mut world = World::settled(Quorum::Witness);
+    world.witness = [false, false];
+    world.power_off(Node::B);
+    world.command(Node::A, Command::Hold { reason: "test".into() }, 1);
+    world.run(1_000);
+    let error = world.hosts[0].replies[&1].clone().unwrap_err();
+    assert_eq!(error.kind, CommandErrorKind::Unreachable);
+    assert!(error.text.contains("only ha-a answered"), "{error}");
+}
+
+#[test]
+fn a_move_is_remembered_with_the_time_of_each_step() {
+    let mut world = World::settled(Quorum::Witness);
+    world.command(Node::A, Command::Switchover { to: None }, 1);
+    world.run(2_000);
+    let history = world.status(Node::A).history;
+    let last = &history[0];
+    assert_eq!((last.kind.as_str(), last.to, last.finished), ("switchover", Node::B, true));
+    let steps: Vec<&str> = last.steps.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(steps, ["stop ip", "stop db", "stop web", "stop data", "demote", "hand over", "start there"]);
+    assert!(world.status(Node::B).history[0].finished);
+}
+
+#[test]
+fn the_plan_of_a_switchover_names_every_step_and_does_nothing() {
+    let world = World::settled(Quorum::Witness);
+    let engine = world.hosts[0].engine.as_ref().unwrap();
+    let plan = engine.plan(Some(&Command::Switchover { to: None }));
+    assert_eq!(plan[0], "futago cluster switchover:");
+    assert_eq!(plan[1], "ha-a: take the addresses off");
+    assert_eq!(plan.last().unwrap(), "ha-b: start ip");
+    assert_eq!(engine.plan(None), ["nothing: everything is as it should be"]);
+}
+
+#[test]
+fn what_runs_everywhere_is_started_on_a_standby_and_restarted() {
+    let mut config = config(Node::B, Quorum::Witness);
+    config.everywhere.push(Resource {
+        name: "agent".into(),
+        class: Class::Systemd { unit: "agent.service".into(), check: None },
+        after: vec![],
+        start_timeout_ms: 1_000,
+        stop_timeout_ms: 1_000,
+        monitor_interval_ms: 0,
+        monitor_timeout_ms: 1_000,
+        monitor_failures: 1,
+        restarts: 3,
+        restart_dependents: false,
+    });
+    let agent = ResourceId(5);
+    let mut out = Vec::new();
+    let mut engine = Engine::new(config, 1, 0, &mut out);
+    let mut now = 0;
+    let mut step = |out: &mut Vec<Action>, wanted: Verb, result: AgentResult| {
+        let op = out
+            .iter()
+            .find_map(|a| match a {
+                Action::Resource { op, resource, verb, .. } if *resource == agent && *verb == wanted => {
+                    Some(*op)
+                }
+                _ => None,
+            })
+            .unwrap_or_else(|| panic!("no {wanted:?} in {out:?}"));
+        out.clear();
+        now += 10;
+        let outcome = AgentOutcome { result, reason: String::new() };
+        engine.handle(Event::ResourceDone { op, outcome }, now, out);
+        if wanted == Verb::Start {
+            let (state, reason) = (Running::Failed, "killed".to_owned());
+            engine.handle(Event::ResourceChanged { resource: agent, state, reason }, now, out);
+        }
+    };
+    step(&mut out, Verb::Monitor, AgentResult::NotRunning);
+    step(&mut out, Verb::Start, AgentResult::Ok);
+    step(&mut out, Verb::Stop, AgentResult::Ok);
+    step(&mut out, Verb::Start, AgentResult::Ok);
+    assert_eq!(index(Node::B), 1);
+}
+
+#[test]
+fn unknown_numbers_are_ignored() {
+    let mut world = World::settled(Quorum::Witness);
+    world.clear_logs();
+    for id in 0..20 {
+        let outcome = crate::store::Outcome::Committed(crate::record::Record::default());
+        world.give(Node::A, Event::StoreDone { id: RequestId(id), outcome });
+        let op = crate::event::OpId(id);
+        world.give(Node::A, Event::ReplicaDone { op, result: Err("late".into()) });
+        let outcome = AgentOutcome { result: AgentResult::Failed, reason: "late".into() };
+        world.give(Node::A, Event::ResourceDone { op, outcome });
+        world.give(Node::A, Event::FenceDone { op, result: Ok(()) });
+    }
+    let state = Running::Failed;
+    world.give(Node::A, Event::ResourceChanged { resource: ResourceId(99), state, reason: String::new() });
+    world.run(2_000);
+    world.assert_runs_on(Node::A);
+    assert!(world.hosts[0].log.is_empty(), "{:?}", world.hosts[0].log);
+}
