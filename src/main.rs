@@ -29,6 +29,8 @@ enum Command {
     Replicad(replicad::cli::Daemon),
     /// The cluster manager: is the service protected, move it, look after it. Pacemaker's words.
     Cluster(Cluster),
+    /// The cluster manager of a host.
+    Clusterd(clusterd::daemon::Daemon),
     /// The witness: votes for clusters and carries no data.
     Witnessd(clusterd::witness::Daemon),
     /// A local pair of real hosts to try things on.
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
             }
             None => clusterd::cli::run(cluster),
         },
+        Command::Clusterd(daemon) => clusterd::daemon::run(daemon),
         Command::Witnessd(daemon) => clusterd::witness::run(daemon),
         Command::Lab(command) => lab::cli::run(command),
     };

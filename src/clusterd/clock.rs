@@ -1,20 +1,12 @@
 //! The clock of the cluster: it also runs while the machine sleeps, and nobody sets it.
 
-use std::time::Duration;
-
 use cluster::timing::Millis;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the machine started (`CLOCK_BOOTTIME`).
 #[must_use]
-pub fn now() -> Millis {
+pub(crate) fn now() -> Millis {
     let time = clock_gettime(ClockId::Boottime);
     let millis = |value: i64, factor: u64| u64::try_from(value).unwrap_or(0).saturating_mul(factor);
     millis(time.tv_sec, 1000) + millis(time.tv_nsec, 1) / 1_000_000
-}
-
-/// How long until then; nothing when it is past.
-#[must_use]
-pub fn until(then: Millis) -> Duration {
-    Duration::from_millis(then.saturating_sub(now()))
 }

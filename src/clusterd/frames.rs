@@ -14,7 +14,7 @@ const CHUNK_BYTES: usize = 8 << 10;
 
 /// The reading side of a stream.
 #[derive(Debug)]
-pub struct Reader<S> {
+pub(crate) struct Reader<S> {
     stream: S,
     decoder: Decoder,
     chunk: Box<[u8]>,
@@ -22,17 +22,17 @@ pub struct Reader<S> {
 
 impl<S: AsyncRead + Unpin> Reader<S> {
     /// Reads frames of at most so many bytes.
-    pub fn new(stream: S, longest: u32) -> Self {
+    pub(crate) fn new(stream: S, longest: u32) -> Self {
         Self { stream, decoder: Decoder::up_to(longest), chunk: vec![0; CHUNK_BYTES].into_boxed_slice() }
     }
 
     /// The stream without what was read ahead of the next frame.
-    pub fn into_inner(self) -> S {
+    pub(crate) fn into_inner(self) -> S {
         self.stream
     }
 
     /// The next frame; `None` when the stream ends between frames.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         loop {
             if let Some(message) = self.decoder.next()? {
                 return Ok(Some(message));
@@ -48,7 +48,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 }
 
 /// Writes one frame and flushes. To be dropped halfway only together with the stream.
-pub async fn write<T: Serialize>(
+pub(crate) async fn write<T: Serialize>(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &T,
 ) -> Result<(), FrameError> {

@@ -49,9 +49,12 @@ impl Watched {
 /// Reports the health at once and at each change, for ever.
 pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
     let mut told = None;
-    let mut misses = 0;
+    let (asked, mut misses) = channel::channel(0);
+    if let Some(gateway) = watched.gateway {
+        tokio::spawn(ask(gateway, asked));
+    }
     let mut disk = Ok(());
-    let mut count = 0;
+    let mut count: u32 = 0;
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut news = link_news();
@@ -60,18 +63,15 @@ pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
             _ = looks.tick() => true,
             () = next(&mut news) => false,
             Ok(()) = watched.vote.changed() => false,
+            Ok(()) = misses.changed() => false,
         };
         if look {
             if count % WRITE_EVERY == 0 {
                 disk = probe(&watched.state_dir).await;
             }
-            count += 1;
-            misses = match watched.gateway {
-                Some(gateway) if !ping::answers(gateway).await => misses + 1,
-                _ => 0,
-            };
+            count = count.wrapping_add(1);
         }
-        let health = watched.now(misses, &disk);
+        let health = watched.now(*misses.borrow_and_update(), &disk);
         if told.as_ref() != Some(&health) {
             for problem in &health.problems {
                 tracing::warn!("{problem}");
@@ -98,6 +98,18 @@ impl Watched {
         let unwritable = vote.as_ref().or(disk.as_ref().err());
         problems.extend(unwritable.cloned());
         Health { public, state_writable: unwritable.is_none(), problems }
+    }
+}
+
+/// Counts the gateway's silences in a row; none once it answers.
+async fn ask(gateway: IpAddr, silences: channel::Sender<u32>) {
+    loop {
+        let answers = ping::answers(gateway).await;
+        silences.send_if_modified(|count| {
+            let next = if answers { 0 } else { count.saturating_add(1).min(MISSES) };
+            std::mem::replace(count, next) != next
+        });
+        tokio::time::sleep(LOOK).await;
     }
 }
 

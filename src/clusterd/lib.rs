@@ -9,10 +9,13 @@
 
 pub mod agent;
 mod alert;
+mod chronicle;
 pub mod cli;
 mod clock;
 pub mod config;
 pub mod ctl;
+pub mod daemon;
+mod driver;
 pub mod fence;
 mod frames;
 mod health;

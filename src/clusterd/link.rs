@@ -207,6 +207,10 @@ async fn listen(
         match reader.next().await {
             Ok(Some(message)) => heard(message),
             Ok(None) => return LinkError::Closed,
+            // A process that was killed closes without the words of TLS.
+            Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return LinkError::Closed;
+            }
             Err(error) => return error.into(),
         }
     }

@@ -5,9 +5,10 @@
 //! a listener of its own that talks to nobody but the peer's address on it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cluster::control::PathView;
 use cluster::event::PathId;
 use cluster::member::{Node, Voter};
 use cluster::message::Message;
@@ -47,6 +48,8 @@ struct Way {
     /// Name of the other side, for the log.
     name: String,
     silence: Duration,
+    /// Why a connection was refused last: said once, however often it is tried.
+    refused: Mutex<String>,
 }
 
 impl Links {
@@ -64,6 +67,7 @@ impl Links {
             path: PathId(u8::try_from(path).unwrap_or(u8::MAX)),
             name: name.to_owned(),
             silence,
+            refused: Mutex::default(),
         };
         let dial = |to: Voter, source: Option<IpAddr>, target: SocketAddr| Dial {
             cluster: core.cluster.clone(),
@@ -89,7 +93,7 @@ impl Links {
                 }
             }
         }
-        for witness in &settings.witness {
+        if let Some(witness) = &settings.witness {
             for (path, target) in witness.addresses.iter().enumerate() {
                 let way = way(Voter::Witness, path, &witness.name);
                 links.witness.push(Arc::clone(&way.outbox));
@@ -97,6 +101,18 @@ impl Links {
             }
         }
         links
+    }
+
+    /// Adds the configured ways on which nothing was heard yet.
+    pub(crate) fn complete(&self, seen: &mut Vec<PathView>) {
+        for (to, ways) in [("peer", &self.peer), ("witness", &self.witness)] {
+            for path in (0u8..).take(ways.len()) {
+                if !seen.iter().any(|view| view.to == to && view.path == path) {
+                    seen.push(PathView { to: to.to_owned(), path, heard_ms_ago: None });
+                }
+            }
+        }
+        seen.sort_by(|a, b| (&a.to, a.path).cmp(&(&b.to, b.path)));
     }
 
     /// Says something on every way that is up.
@@ -175,10 +191,19 @@ impl Way {
                     drop(permit);
                     match link {
                         Ok(link) => way.carry(link).await,
-                        Err(error) => tracing::warn!("refused a connection from {from}: {error}"),
+                        Err(error) => way.refuse(from, &error),
                     }
                 });
             }
+        }
+    }
+
+    fn refuse(&self, from: SocketAddr, error: &link::LinkError) {
+        let text = error.to_string();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if *refused != text {
+            tracing::warn!("refused a connection from {from}: {text}");
+            *refused = text;
         }
     }
 

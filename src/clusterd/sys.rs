@@ -1,9 +1,12 @@
-//! The few system calls that no library wraps safely: real-time scheduling and the watchdog device.
+//! The few system calls that no library wraps safely: real-time scheduling, the watchdog device, descriptors in the
+//! runtime.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::ioctl::opcode;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// `struct watchdog_info` of linux/watchdog.h.
 #[repr(C)]
@@ -11,6 +14,12 @@ struct WatchdogInfo {
     options: u32,
     firmware_version: u32,
     identity: [u8; 32],
+}
+
+/// Lets the runtime wait for a descriptor.
+pub(crate) fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, always the same, and stays open until the AsyncFd that now owns it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
 /// Runs this thread before all ordinary ones; its children are ordinary again.

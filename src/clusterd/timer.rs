@@ -7,7 +7,10 @@ use cluster::timing::Millis;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::sys::register;
 
 /// One alarm.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ impl Alarm {
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        Ok(Self { timer: AsyncFd::new(timer)?, set: None })
+        Ok(Self { timer: register(timer, Interest::READABLE)?, set: None })
     }
 
     /// Waits until then; for ever without a time. To be dropped at will. The caller looks at the clock itself.

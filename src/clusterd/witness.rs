@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -63,7 +63,7 @@ struct Booth {
 
 /// The ways to A and B of one cluster.
 #[derive(Default)]
-struct Ways(std::sync::Mutex<BTreeMap<Voter, Vec<Arc<Outbox>>>>);
+struct Ways(Mutex<BTreeMap<Voter, Vec<Arc<Outbox>>>>);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(daemon: Daemon) -> anyhow::Result<u8> {
@@ -180,8 +180,8 @@ async fn vote_on(
 }
 
 impl Ways {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Voter, Vec<Arc<Outbox>>>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Voter, Vec<Arc<Outbox>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A further way to a member; the oldest one goes when there are too many.
@@ -211,6 +211,8 @@ async fn accept(
     booths: Arc<BTreeMap<String, Booth>>,
     limits: Arc<(Semaphore, Semaphore)>,
 ) {
+    // Said once, however often it is tried.
+    let refused = Arc::new(Mutex::new(String::new()));
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -221,6 +223,7 @@ async fn accept(
             }
         };
         let (identity, booths, limits) = (Arc::clone(&identity), Arc::clone(&booths), Arc::clone(&limits));
+        let refused = Arc::clone(&refused);
         tokio::spawn(async move {
             let Ok(_place) = limits.1.try_acquire() else {
                 tracing::warn!("refused {from}: {MAX_CONNECTIONS} connections are open");
@@ -234,7 +237,14 @@ async fn accept(
             drop(unproven);
             match known {
                 Ok((link, hello)) => carry(link, &hello, &booths, from).await,
-                Err(error) => tracing::warn!("refused a connection from {from}: {error}"),
+                Err(error) => {
+                    let text = format!("refused a connection from {}: {error}", from.ip());
+                    let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+                    if *refused != text {
+                        tracing::warn!("{text}");
+                        *refused = text;
+                    }
+                }
             }
         });
     }

@@ -231,7 +231,7 @@ impl Owner {
         let Some(mac) = interface.mac else { return Ok(None) };
         let protocol = if self.address.is_ipv4() { arp::ARP } else { 0 };
         let socket = sys::packet_socket(interface.index, protocol)
-            .and_then(|socket| sys::register(socket, Interest::READABLE));
+            .and_then(|socket| crate::sys::register(socket, Interest::READABLE));
         let socket = socket.with_context(|| format!("open a packet socket on {}", self.interface))?;
         Ok(Some((mac, socket)))
     }

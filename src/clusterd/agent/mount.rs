@@ -17,7 +17,7 @@ use super::child::{Run, RunError};
 use super::file_system;
 use super::holders::{self, Held};
 use super::mountinfo::{self, Entry};
-use super::{Report, done, outcome, sys};
+use super::{Report, done, outcome};
 
 /// Between looks at holders that were asked to go: processes give no event to who is not their parent.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -342,7 +342,7 @@ async fn watch_table(
     report: Report,
 ) {
     let opened = std::fs::File::open("/proc/self/mountinfo");
-    let file = match opened.and_then(|file| sys::register(file.into(), Interest::PRIORITY)) {
+    let file = match opened.and_then(|file| crate::sys::register(file.into(), Interest::PRIORITY)) {
         Ok(file) => file,
         Err(error) => return tracing::error!("watch the mount table: {error}"),
     };

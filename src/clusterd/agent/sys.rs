@@ -1,18 +1,10 @@
-//! Packet sockets: neighbours are asked and told on the link itself (packet(7)). Descriptors in the runtime.
+//! Packet sockets: neighbours are asked and told on the link itself (packet(7)).
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
-/// Lets the runtime wait for a descriptor.
-pub(super) fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is open, always the same, and stays open until the AsyncFd that now owns it is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
-}
 
 /// A socket that sends whole Ethernet frames on one interface and hears those of one protocol
 /// (`ETH_P_*`, see linux/if_ether.h).

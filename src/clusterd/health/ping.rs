@@ -8,10 +8,11 @@ use std::time::Duration;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, ipproto, recv, send, socket_with,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 use tokio::time::timeout;
 
 use crate::random::random;
+use crate::sys::register;
 
 /// A gateway is on the same segment; longer than this is as good as never.
 const ANSWER: Duration = Duration::from_millis(800);
@@ -41,7 +42,7 @@ async fn ask(address: IpAddr) -> io::Result<()> {
         IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = AsyncFd::new(socket_with(family, SocketType::RAW, flags, Some(protocol))?)?;
+    let socket = register(socket_with(family, SocketType::RAW, flags, Some(protocol))?, Interest::READABLE)?;
     connect(socket.get_ref(), &SocketAddr::new(address, 0))?;
     let token = u32::try_from(random()? & 0xffff_ffff).unwrap_or(0).to_be_bytes();
     send(socket.get_ref(), &question(address, token), SendFlags::empty())?;
