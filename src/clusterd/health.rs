@@ -66,7 +66,7 @@ pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
             Ok(()) = misses.changed() => false,
         };
         if look {
-            if count % WRITE_EVERY == 0 {
+            if count.is_multiple_of(WRITE_EVERY) {
                 disk = probe(&watched.state_dir).await;
             }
             count = count.wrapping_add(1);
@@ -163,5 +163,5 @@ async fn next(news: &mut Option<News>) {
         }
         *news = None;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -41,7 +41,7 @@ impl Watchdog {
             })?),
             config::Watchdog::Auto => arm(timing)
                 .map_err(|error| {
-                    tracing::info!("no watchdog: {error:#}; a hung manager does not reset this host")
+                    tracing::info!("no watchdog: {error:#}; a hung manager does not reset this host");
                 })
                 .ok(),
         };

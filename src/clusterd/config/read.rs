@@ -295,7 +295,7 @@ fn resources(fields: &mut Fields<'_, '_>) -> Resources {
     for item in fields.list("everywhere") {
         resources.add(List::Everywhere, item, fields.problems());
     }
-    let class_of = |item: &Node| item.get("class").map(|n| n.to_json());
+    let class_of = |item: &Node| item.get("class").map(Node::to_json);
     let is_replica = |item: &&Node| class_of(item).is_some_and(|class| class == "futago:replica");
     let devices: Vec<&Node> = items.iter().filter(is_replica).collect();
     match devices.as_slice() {

@@ -245,7 +245,7 @@ fn address(fields: &mut Fields<'_, '_>) -> Option<Class> {
         (prefix <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, prefix))
     });
     let Some((address, prefix)) = parsed else {
-        let message = format!("{:?} is not an address with its prefix length, such as 203.0.113.10/24", text);
+        let message = format!("{text:?} is not an address with its prefix length, such as 203.0.113.10/24");
         fields.report(node, message);
         return None;
     };
