@@ -197,6 +197,16 @@ pub(crate) enum Action {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Tell the manager that a host is switched off, where no witness votes.
+    #[command(
+        after_help = "Example, when ha-a is dead and its plug is pulled:\n  futago cluster confirm-off ha-a\n\nThe other host then takes over. Make sure first: a host that still runs would go on serving.\nExit code 0, 1 failed, 3 refused, 4 no such host."
+    )]
+    ConfirmOff {
+        /// Which host.
+        host: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Give up the overruled data of a host that came back after force-primary.
     #[command(
         after_help = "Example:\n  futago cluster discard-diverged ha-a\n\nAsks first: the data that only this host has are overwritten by a resync.\nExit code 0, 1 failed, 3 refused or not confirmed, 4 no such host or it cannot be reached."
@@ -305,6 +315,7 @@ mod tests {
             "bootstrap --primary ha-a --maintenance",
             "force-primary ha-b --accept-loss --yes",
             "discard-diverged ha-a",
+            "confirm-off ha-a",
             "status -i inventory/ha.yml",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -222,6 +222,7 @@ fn command(action: &Action, status: &Status) -> Result<Command, u8> {
         Action::ForcePrimary { host, accept_loss, .. } => {
             Command::ForcePrimary { node: node(host)?, accept_loss: *accept_loss }
         }
+        Action::ConfirmOff { host, .. } => Command::ConfirmOff { node: node(host)? },
         Action::DiscardDiverged { host, .. } => Command::DiscardDiverged { node: node(host)? },
     })
 }
@@ -328,6 +329,7 @@ impl Action {
             | Self::Restart { wait, .. }
             | Self::Bootstrap { wait, .. }
             | Self::ForcePrimary { wait, .. }
+            | Self::ConfirmOff { wait, .. }
             | Self::DiscardDiverged { wait, .. } => *wait,
         }
     }
