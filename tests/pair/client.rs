@@ -1,0 +1,139 @@
+//! A client that writes rows through the virtual address, and the auditor of what it was told.
+//!
+//! A row is a write of one block followed by a flush, as a database commits. It is acknowledged when both are
+//! answered while the address and the service are still where they were.
+
+use std::collections::BTreeMap;
+
+use replica::event::{BLOCK, FrontError, FrontOp, Millis, Range, Slot};
+
+use crate::disk::Version;
+use crate::model::{Level, Timeline};
+use crate::world::World;
+
+/// Blocks that rows are written to, spread over more extents than the activity log holds.
+const HOT_BLOCKS: u64 = 24;
+const STRIDE: u64 = 93;
+/// Rows on their way at the same time.
+const DEPTH: usize = 3;
+
+enum Stage {
+    Writing { block: u64, version: Version },
+    Flushing { promise: Vec<(u64, Version)> },
+}
+
+/// Rows in flight, rows acknowledged.
+pub(crate) struct Client {
+    line: Timeline,
+    stages: [BTreeMap<Slot, Stage>; 2],
+    next_slot: u32,
+    next_version: Version,
+    /// The term under which a row was last acknowledged.
+    last_term: u64,
+    /// Rows acknowledged so far.
+    pub(crate) rows: u64,
+    /// When the last one was.
+    pub(crate) last_row: Millis,
+    /// The longest time without one.
+    pub(crate) longest_gap: Millis,
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        Self {
+            line: Timeline::begin(0),
+            stages: [BTreeMap::new(), BTreeMap::new()],
+            next_slot: 100,
+            next_version: 1,
+            last_term: 0,
+            rows: 0,
+            last_row: 0,
+            longest_gap: 0,
+        }
+    }
+
+    /// Begins a row on the node where the address is and the service runs.
+    pub(crate) fn write(&mut self, world: &mut World, node: usize) {
+        if self.stages[node].len() >= DEPTH || !world.nodes[node].exported {
+            return;
+        }
+        let block = world.rng.below(HOT_BLOCKS) * STRIDE;
+        let version = self.next_version;
+        self.next_version += 1;
+        let before = world.nodes[node].disk.view(block);
+        self.line.submit(block, version, before);
+        let slot = self.slot();
+        self.stages[node].insert(slot, Stage::Writing { block, version });
+        let range = Range { offset: block * BLOCK, len: BLOCK as u32 };
+        world.front(node, slot, FrontOp::Write(range), vec![version]);
+    }
+
+    fn slot(&mut self) -> Slot {
+        self.next_slot += 1;
+        Slot(self.next_slot)
+    }
+
+    /// The device answered. `visible`: the client still finds the service there.
+    pub(crate) fn answered(
+        &mut self,
+        world: &mut World,
+        node: usize,
+        slot: Slot,
+        result: Result<(), FrontError>,
+        visible: bool,
+    ) -> Result<(), String> {
+        let Some(stage) = self.stages[node].remove(&slot) else { return Ok(()) };
+        if result.is_err() {
+            return Ok(());
+        }
+        self.check_term(world, node)?;
+        match stage {
+            Stage::Writing { block, version } => {
+                self.line.answer(block, version);
+                let slot = self.slot();
+                let promise = self.line.promise();
+                self.stages[node].insert(slot, Stage::Flushing { promise });
+                world.front(node, slot, FrontOp::Flush, Vec::new());
+            }
+            Stage::Flushing { promise } => {
+                self.line.flushed(&promise);
+                if visible {
+                    self.longest_gap = self.longest_gap.max(world.now - self.last_row);
+                    self.last_row = world.now;
+                    self.rows += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariant one_writer: nobody answers a write under an older term than the last one.
+    fn check_term(&mut self, world: &World, node: usize) -> Result<(), String> {
+        let managed = world.status(node).and_then(|s| s.managed);
+        let term = managed.and_then(|m| m.term).unwrap_or_default();
+        if term < self.last_term {
+            return Err(format!(
+                "one_writer: a write was answered under term {term} after one under term {}",
+                self.last_term
+            ));
+        }
+        self.last_term = term;
+        Ok(())
+    }
+
+    /// The host lost power, or the device is gone: nothing in flight will be answered.
+    pub(crate) fn forget(&mut self, node: usize) {
+        self.stages[node].clear();
+    }
+
+    /// Invariant acked_rows_survive: whoever becomes Primary has every acknowledged row. What was never
+    /// acknowledged and is not there is gone for good.
+    pub(crate) fn promoted(&mut self, world: &World, node: usize) -> Result<(), String> {
+        let disk = &world.nodes[node].disk;
+        if let Some(text) = self.line.broken_by(disk, Level::Flushed) {
+            return Err(format!("acked_rows_survive: promoted without an acknowledged row: {text}"));
+        }
+        self.line.rebase(disk, node);
+        Ok(())
+    }
+}

@@ -1,0 +1,646 @@
+//! The managed pair: performs what managers, stores and replication engines ask for, in virtual time, and checks
+//! what must hold at every moment.
+
+mod faults;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cluster::config::{Class, Quorum, ResourceId};
+use cluster::control::{Command, CommandError, Status};
+use cluster::engine::Engine;
+use cluster::event::{
+    Action, AgentOutcome, AgentResult, Event, Health, OpId, PathId, ReplicaVerb, ReplicaView, Running, Shutdown,
+    Token, Verb,
+};
+use cluster::member::{Node, Voter};
+use cluster::message::{Message, Register};
+use cluster::record::Record;
+use cluster::register::{self, Bundled, Saved, Witness, WitnessSaved};
+use cluster::store::{Outcome, RecordStore as _};
+use replica::control::Command as ReplicaCommand;
+use replica::event::{Millis, Token as ReplicaToken};
+use replica::state::{ConnectionState, Role};
+
+use crate::client::Client;
+use crate::host::{Clock, Services};
+use crate::net::{Lane, Net};
+use crate::setup;
+use crate::world::{Notice, World};
+
+/// systemd starts a manager that ended again after so long.
+const RESTART_MS: Millis = 150;
+/// Events within one stretch of time, by far more than any stretch needs.
+const MOST_STEPS: u32 = 2_000_000;
+/// How often the client tries to write a row.
+const CLIENT_MS: Millis = 20;
+
+enum Happening {
+    Deliver { lane: Lane, life: u32, message: Message },
+    Wake { node: Node, life: u32 },
+    StoreWake { voter: Voter, life: u32 },
+    Persisted { voter: Voter, life: u32, seq: u64, saved: Keep },
+    Event { node: Node, life: u32, event: Box<Event> },
+    ResourceEnd { node: Node, boot: u32, life: u32, op: OpId, resource: ResourceId, verb: Verb },
+    StartManager { node: Node },
+    StartReplicad { node: Node },
+    Client,
+}
+
+/// What a voter has made durable.
+enum Keep {
+    Node(Saved),
+    Witness(WitnessSaved),
+}
+
+/// A running manager.
+struct Manager {
+    engine: Engine,
+    store: Bundled,
+    /// SIGSTOP: events wait.
+    stopped: bool,
+    waiting: VecDeque<Event>,
+    seen_replica: Option<Option<ReplicaView>>,
+}
+
+pub(crate) struct Host {
+    pub(crate) powered: bool,
+    manager: Option<Manager>,
+    /// Systemd would start the manager again.
+    enabled: bool,
+    life: u32,
+    boot: u32,
+    saved: Option<Saved>,
+    clock: Clock,
+    pub(crate) services: Services,
+    pub(crate) public_link: bool,
+}
+
+struct WitnessHost {
+    voter: Option<Witness>,
+    saved: Option<WitnessSaved>,
+    life: u32,
+    clock: Clock,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) world: World,
+    pub(crate) net: Net,
+    pub(crate) hosts: [Host; 2],
+    witness: WitnessHost,
+    pub(crate) client: Client,
+    pub(crate) client_runs: bool,
+    /// The story: what a person would want to read.
+    pub(crate) story: Vec<(Millis, String)>,
+    pub(crate) replies: BTreeMap<u64, Result<String, CommandError>>,
+    happenings: BTreeMap<(Millis, u64), Happening>,
+    order: u64,
+    next_token: u64,
+    replica_ops: BTreeMap<u64, (Node, u32, OpId)>,
+    /// Every version that was ever committed, with its content.
+    committed: BTreeMap<u64, Record>,
+    violation: Option<String>,
+}
+
+impl Cluster {
+    /// Two hosts that have just booted, a witness, an empty record. Nothing is started yet.
+    pub(crate) fn new(seed: u64, quorum: Quorum, failover_target_ms: Millis) -> Self {
+        let mut world = World::new(seed);
+        world.managed = true;
+        let mut host = |node: Node| Host {
+            powered: false,
+            manager: None,
+            enabled: true,
+            life: 0,
+            boot: 0,
+            saved: None,
+            clock: Clock::new(10_000 + world.rng.below(1_000_000), world.rng.below(800) as i64 - 400),
+            services: Services::new(setup::config(node, quorum, failover_target_ms)),
+            public_link: true,
+        };
+        let hosts = [host(Node::A), host(Node::B)];
+        let clock = Clock::new(world.rng.below(1_000_000), world.rng.below(800) as i64 - 400);
+        let mut cluster = Self {
+            world,
+            net: Net::new(),
+            hosts,
+            witness: WitnessHost { voter: None, saved: None, life: 0, clock },
+            client: Client::new(),
+            client_runs: false,
+            story: Vec::new(),
+            replies: BTreeMap::new(),
+            happenings: BTreeMap::new(),
+            order: 0,
+            next_token: 0,
+            replica_ops: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            violation: None,
+        };
+        cluster.at(CLIENT_MS, Happening::Client);
+        cluster
+    }
+
+    pub(crate) fn tell(&mut self, text: String) {
+        self.world.say(text.clone());
+        self.story.push((self.world.now, text));
+    }
+
+    fn fail(&mut self, text: String) {
+        self.tell(format!("VIOLATION {text}"));
+        self.violation.get_or_insert(text);
+    }
+
+    fn at(&mut self, delay: Millis, happening: Happening) {
+        self.at_moment(self.world.now + delay, happening);
+    }
+
+    fn at_moment(&mut self, moment: Millis, happening: Happening) {
+        self.order += 1;
+        self.happenings.insert((moment.max(self.world.now), self.order), happening);
+    }
+
+    pub(crate) fn host(&self, node: Node) -> &Host {
+        &self.hosts[index(node)]
+    }
+
+    pub(crate) fn host_mut(&mut self, node: Node) -> &mut Host {
+        &mut self.hosts[index(node)]
+    }
+
+    /// What the manager of a node would show.
+    pub(crate) fn status(&self, node: Node) -> Option<Status> {
+        let host = self.host(node);
+        host.manager.as_ref().map(|m| m.engine.status(host.clock.show(self.world.now)))
+    }
+
+    /// The newest record that was ever committed.
+    pub(crate) fn record(&self) -> Record {
+        self.committed.last_key_value().map(|(_, record)| record.clone()).unwrap_or_default()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, ms: Millis) -> Result<(), String> {
+        let end = self.world.now + ms;
+        for _ in 0..MOST_STEPS {
+            self.notice();
+            self.watch();
+            if let Some(text) = &self.violation {
+                return Err(text.clone());
+            }
+            let own = self.happenings.first_key_value().map(|((at, order), _)| (*at, *order));
+            let (world, own_at) = (self.world.next_at(), own.map(|(at, _)| at));
+            match own {
+                Some(key) if key.0 <= end && world.is_none_or(|w| key.0 <= w) => {
+                    self.world.now = self.world.now.max(key.0);
+                    let happening = self.happenings.remove(&key).unwrap();
+                    self.happen(happening);
+                }
+                _ if world.is_some_and(|w| w <= end) => {
+                    self.world.step(own_at.unwrap_or(end).min(end));
+                }
+                _ => {
+                    self.world.now = end;
+                    return Ok(());
+                }
+            }
+        }
+        Err(format!("{MOST_STEPS} steps did not take {ms} ms: something spins"))
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Deliver { lane, life, message } => self.deliver(lane, life, message),
+            Happening::Wake { node, life } => self.event(node, life, Event::Tick),
+            Happening::StoreWake { voter, life } => self.store_tick(voter, life),
+            Happening::Persisted { voter, life, seq, saved } => self.persisted(voter, life, seq, saved),
+            Happening::Event { node, life, event } => self.event(node, life, *event),
+            Happening::ResourceEnd { node, boot, life, op, resource, verb } => {
+                self.resource_end(node, boot, life, op, resource, verb);
+            }
+            Happening::StartManager { node } => self.start_manager(node),
+            Happening::StartReplicad { node } => self.start_replicad(node),
+            Happening::Client => {
+                self.at(CLIENT_MS, Happening::Client);
+                for node in Node::ALL {
+                    if self.client_runs && self.is_served_by(node) {
+                        self.client.write(&mut self.world, index(node));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether clients find the address on a node and everything behind it runs.
+    pub(crate) fn is_served_by(&self, node: Node) -> bool {
+        let host = self.host(node);
+        host.powered && host.services.has_address(self.world.now) && host.services.serves()
+    }
+
+    fn event(&mut self, node: Node, life: u32, event: Event) {
+        let now = self.world.now;
+        let host = &mut self.hosts[index(node)];
+        let Some(manager) = host.manager.as_mut().filter(|_| host.life == life) else { return };
+        if manager.stopped {
+            manager.waiting.push_back(event);
+            return;
+        }
+        let mut out = Vec::new();
+        manager.engine.handle(event, host.clock.show(now), &mut out);
+        self.perform(node, out);
+    }
+
+    fn later(&mut self, node: Node, delay: Millis, event: Event) {
+        let life = self.host(node).life;
+        self.at(delay, Happening::Event { node, life, event: Box::new(event) });
+    }
+
+    fn perform(&mut self, node: Node, actions: Vec<Action>) {
+        let life = self.host(node).life;
+        for action in actions {
+            match action {
+                Action::Store { id, op } => {
+                    let now = self.host(node).clock.show(self.world.now);
+                    let mut out = Vec::new();
+                    if let Some(manager) = &mut self.host_mut(node).manager {
+                        manager.store.submit(id, op, now, &mut out);
+                    }
+                    self.effects(node.into(), out);
+                }
+                Action::Send { to, message } => self.send(node.into(), to, message),
+                Action::Replica { op, verb } => self.replica(node, op, verb),
+                Action::Resource { op, resource, verb, .. } => self.resource(node, op, resource, verb),
+                Action::MayActUntil { until } => self.may_act(node, until),
+                Action::MayNotAct => self.host_mut(node).services.address_until = None,
+                Action::Fence { op, target } => self.fence(node, op, target),
+                Action::Reboot { reason } => {
+                    self.tell(format!("{} reboots: {reason}", name(node)));
+                    self.power_off(node);
+                    self.power_on(node);
+                }
+                Action::Reply { token, result } => {
+                    let text = match &result {
+                        Ok(text) => format!("{} answers: {text}", name(node)),
+                        Err(error) => format!("{} refuses: {error}", name(node)),
+                    };
+                    self.tell(text);
+                    self.replies.insert(token.0, result);
+                }
+                Action::Publish(_) => {}
+                Action::Log { level, text } => self.tell(format!("{} {level:?} {text}", name(node))),
+                Action::Alert { kind, text, .. } => self.tell(format!("{} ALERT {kind}: {text}", name(node))),
+                Action::WakeAt { at } => {
+                    let moment = self.host(node).clock.when(at);
+                    self.at_moment(moment, Happening::Wake { node, life });
+                }
+                Action::Exit => {
+                    self.tell(format!("{} manager ends", name(node)));
+                    self.host_mut(node).manager = None;
+                    self.host_mut(node).life += 1;
+                }
+            }
+        }
+    }
+
+    /// The address lives for whole seconds in the kernel, and up to one more.
+    fn may_act(&mut self, node: Node, until: Millis) {
+        let now = self.world.now;
+        let host = &mut self.hosts[index(node)];
+        let services = &mut host.services;
+        let started = services.ids().any(|id| {
+            matches!(services.class(id), Some(Class::Address { .. })) && services.state(id) == Running::Started
+        });
+        let left = until.saturating_sub(host.clock.show(now));
+        if left == 0 {
+            return;
+        }
+        let valid_s = u64::from(services.config().timing.address_valid_s).min((left / 1000).max(1));
+        services.address_until = started.then_some(now + valid_s * 1000 + 1000);
+    }
+
+    fn send(&mut self, from: Voter, to: Voter, message: Message) {
+        let life = self.life(to);
+        for path in Net::paths(from, to) {
+            let lane = Lane { from, to, path: *path };
+            if from == Voter::Witness || self.host_of(from).is_none_or(|h| *path == crate::net::LOCAL || h.public_link) {
+                for delay in self.net.arrivals(lane, &mut self.world.rng) {
+                    self.at(delay, Happening::Deliver { lane, life, message: message.clone() });
+                }
+            }
+        }
+    }
+
+    fn host_of(&self, voter: Voter) -> Option<&Host> {
+        voter.node().map(|node| self.host(node))
+    }
+
+    fn life(&self, voter: Voter) -> u32 {
+        self.host_of(voter).map_or(self.witness.life, |h| h.life)
+    }
+
+    fn deliver(&mut self, lane: Lane, life: u32, message: Message) {
+        if self.net.is_cut(lane) || self.life(lane.to) != life {
+            return;
+        }
+        match (lane.to.node(), message) {
+            (Some(node), Message::Register(message)) => {
+                let now = self.host(node).clock.show(self.world.now);
+                let mut out = Vec::new();
+                if let Some(manager) = self.host_mut(node).manager.as_mut().filter(|m| !m.stopped) {
+                    let event = register::Event::Received { from: lane.from, message };
+                    manager.store.handle(event, now, &mut out);
+                }
+                self.effects(lane.to, out);
+            }
+            (Some(node), message) => {
+                let event = Event::Heard { from: lane.from, path: lane.path, message };
+                self.event(node, life, event);
+            }
+            (None, Message::Register(message)) => self.witness_hears(lane.from, message),
+            (None, _) => {}
+        }
+    }
+
+    fn witness_hears(&mut self, from: Voter, message: Register) {
+        let now = self.witness.clock.show(self.world.now);
+        let mut out = Vec::new();
+        if let Some(voter) = &mut self.witness.voter {
+            voter.handle(register::Event::Received { from, message }, now, &mut out);
+        }
+        self.witness_effects(out);
+    }
+
+    fn effects(&mut self, voter: Voter, effects: Vec<register::Effect<Saved>>) {
+        let Some(node) = voter.node() else { return };
+        let life = self.life(voter);
+        for effect in effects {
+            match effect {
+                register::Effect::Send { to, message } => self.send(voter, to, Message::Register(message)),
+                register::Effect::Persist { seq, saved } => {
+                    let delay = 1 + self.world.rng.below(4);
+                    let saved = Keep::Node(saved);
+                    self.at(delay, Happening::Persisted { voter, life, seq, saved });
+                }
+                register::Effect::Done { id, outcome } => {
+                    if let Outcome::Committed(record) = &outcome {
+                        self.is_committed(record.clone());
+                    }
+                    self.later(node, 0, Event::StoreDone { id, outcome });
+                }
+                register::Effect::Log { text, .. } => self.tell(format!("{} store: {text}", name(node))),
+            }
+        }
+        self.arm_store(voter);
+    }
+
+    fn witness_effects(&mut self, effects: Vec<register::Effect<WitnessSaved>>) {
+        let life = self.witness.life;
+        for effect in effects {
+            match effect {
+                register::Effect::Send { to, message } => {
+                    self.send(Voter::Witness, to, Message::Register(message));
+                }
+                register::Effect::Persist { seq, saved } => {
+                    let delay = 1 + self.world.rng.below(4);
+                    let (voter, saved) = (Voter::Witness, Keep::Witness(saved));
+                    self.at(delay, Happening::Persisted { voter, life, seq, saved });
+                }
+                register::Effect::Done { .. } => {}
+                register::Effect::Log { text, .. } => self.tell(format!("witness: {text}")),
+            }
+        }
+    }
+
+    fn persisted(&mut self, voter: Voter, life: u32, seq: u64, saved: Keep) {
+        if self.life(voter) != life {
+            // Written, or not, when the power went: both must be fine.
+            if self.world.rng.one_in(2) {
+                return;
+            }
+        }
+        match (voter.node(), saved) {
+            (Some(node), Keep::Node(saved)) => {
+                if self.life(voter) != life {
+                    return;
+                }
+                let now = self.host(node).clock.show(self.world.now);
+                let mut out = Vec::new();
+                let host = self.host_mut(node);
+                host.saved = Some(saved);
+                if let Some(manager) = &mut host.manager {
+                    manager.store.handle(register::Event::Persisted { seq }, now, &mut out);
+                }
+                self.effects(voter, out);
+            }
+            (None, Keep::Witness(saved)) if self.witness.life == life => {
+                self.witness.saved = Some(saved);
+                let now = self.witness.clock.show(self.world.now);
+                let mut out = Vec::new();
+                if let Some(voter) = &mut self.witness.voter {
+                    voter.handle(register::Event::Persisted { seq }, now, &mut out);
+                }
+                self.witness_effects(out);
+            }
+            _ => {}
+        }
+    }
+
+    fn arm_store(&mut self, voter: Voter) {
+        let Some(node) = voter.node() else { return };
+        let host = self.host(node);
+        let (life, clock) = (host.life, host.clock);
+        let deadline = host.manager.as_ref().and_then(|m| m.store.deadline());
+        if let Some(at) = deadline {
+            self.at_moment(clock.when(at), Happening::StoreWake { voter, life });
+        }
+    }
+
+    fn store_tick(&mut self, voter: Voter, life: u32) {
+        let Some(node) = voter.node() else { return };
+        let now = self.host(node).clock.show(self.world.now);
+        let mut out = Vec::new();
+        let host = self.host_mut(node);
+        let due = |m: &&mut Manager| m.store.deadline().is_some_and(|at| at <= now) && !m.stopped;
+        if host.life == life
+            && let Some(manager) = host.manager.as_mut().filter(due)
+        {
+            manager.store.tick(now, &mut out);
+            self.effects(voter, out);
+        }
+    }
+
+    /// Invariant record_versions_monotonic: a version has one content for ever.
+    fn is_committed(&mut self, record: Record) {
+        let version = record.version.0;
+        if let Some(before) = self.committed.get(&version).filter(|before| **before != record) {
+            let text = format!("record_versions: version {version} was {before:?} and is {record:?}");
+            self.fail(text);
+            return;
+        }
+        if version > 0 && self.committed.insert(version, record.clone()).is_none() {
+            let primary = record.primary.map_or("nobody", name);
+            let (term, synced) = (record.term.0, record.synced);
+            self.tell(format!("record v{version} term {term} primary {primary} synced {synced}"));
+        }
+    }
+
+    fn replica(&mut self, node: Node, op: OpId, verb: ReplicaVerb) {
+        let i = index(node);
+        if self.world.nodes[i].engine.is_none() {
+            let result = Err("the replication daemon does not answer".to_owned());
+            self.later(node, 1, Event::ReplicaDone { op, result });
+            return;
+        }
+        self.next_token += 1;
+        self.replica_ops.insert(self.next_token, (node, self.host(node).life, op));
+        let command = match verb {
+            ReplicaVerb::Promote { term, alone, force } => {
+                ReplicaCommand::Primary { force, term: Some(term.0), alone }
+            }
+            ReplicaVerb::Demote => ReplicaCommand::Secondary,
+            ReplicaVerb::Fence { term } => ReplicaCommand::Fence { term: term.0 },
+            ReplicaVerb::GoAlone { term, loss } => ReplicaCommand::GoAlone { term: term.0, loss },
+            ReplicaVerb::Revoke => {
+                self.client.forget(i);
+                ReplicaCommand::Revoke
+            }
+        };
+        self.world.command(i, ReplicaToken(self.next_token), command);
+    }
+
+    fn resource(&mut self, node: Node, op: OpId, resource: ResourceId, verb: Verb) {
+        let (life, boot) = (self.host(node).life, self.host(node).boot);
+        self.check_start(node, resource, verb);
+        let delay = match verb {
+            Verb::Monitor => 1 + self.world.rng.below(10),
+            Verb::Start => 20 + self.world.rng.below(200),
+            Verb::Stop | Verb::Kill => 10 + self.world.rng.below(100),
+        };
+        self.at(delay, Happening::ResourceEnd { node, boot, life, op, resource, verb });
+    }
+
+    /// Invariants no_start_before_grant and stack_order.
+    fn check_start(&mut self, node: Node, resource: ResourceId, verb: Verb) {
+        let services = &self.host(node).services;
+        if verb != Verb::Start || !services.is_group(resource) {
+            return;
+        }
+        let what = services.name(resource).to_owned();
+        let missing = services.config().resource(resource).and_then(|r| {
+            r.after.iter().copied().find(|id| {
+                !matches!(services.class(*id), Some(Class::Replica { .. }))
+                    && services.state(*id) != Running::Started
+            })
+        });
+        if let Some(missing) = missing {
+            let text = format!(
+                "stack_order: {what} is started on {} before {}",
+                name(node),
+                services.name(missing)
+            );
+            self.fail(text);
+        }
+        if self.record().primary != Some(node) {
+            self.fail(format!("no_start_before_grant: {what} is started on {}", name(node)));
+        }
+    }
+
+    fn resource_end(&mut self, node: Node, boot: u32, life: u32, op: OpId, resource: ResourceId, verb: Verb) {
+        if self.host(node).boot != boot || !self.host(node).powered {
+            return;
+        }
+        let device = self.world.nodes[index(node)].exported;
+        let outcome = self.host_mut(node).services.perform(resource, verb, device);
+        self.event(node, life, Event::ResourceDone { op, outcome });
+    }
+
+    fn fence(&mut self, node: Node, op: OpId, target: Node) {
+        self.tell(format!("{} fences {}", name(node), name(target)));
+        self.power_off(target);
+        self.later(node, 1500, Event::FenceDone { op, result: Ok(()) });
+    }
+
+    /// What the replication engines have to say.
+    fn notice(&mut self) {
+        while let Some(notice) = self.world.notices.pop_front() {
+            match notice {
+                Notice::Answered { node, slot, result } => {
+                    let visible = self.is_served_by(Node::ALL[node]);
+                    let checked = self.client.answered(&mut self.world, node, slot, result, visible);
+                    checked.unwrap_or_else(|text| self.fail(text));
+                }
+                Notice::Primary { node } => {
+                    let checked = self.client.promoted(&self.world, node);
+                    checked.unwrap_or_else(|text| self.fail(text));
+                }
+                Notice::Stopped { node } => self.client.forget(node),
+                Notice::Reply { token, result } => {
+                    let Some((node, life, op)) = self.replica_ops.remove(&token.0) else { continue };
+                    let result = result.map_err(|r| format!("{r}: {}", r.detail));
+                    self.at(1, Happening::Event {
+                        node,
+                        life,
+                        event: Box::new(Event::ReplicaDone { op, result }),
+                    });
+                }
+            }
+        }
+    }
+
+    /// What holds at every moment; and changes of the replication engines reach the managers.
+    fn watch(&mut self) {
+        let now = self.world.now;
+        let [a, b] = &self.hosts;
+        if a.services.has_address(now) && b.services.has_address(now) {
+            self.fail("at_most_one_address: both hosts answer for the address".into());
+        }
+        let both = a.services.ids().find(|id| {
+            a.services.is_group(*id)
+                && matches!(a.services.class(*id), Some(Class::Mount { .. }))
+                && a.services.state(*id) == Running::Started
+                && b.services.state(*id) == Running::Started
+        });
+        if both.is_some() && self.world.nodes.iter().all(|n| n.exported) {
+            self.fail("one_mount: the file system is mounted on both hosts".into());
+        }
+        for node in Node::ALL {
+            let view = self.world.status(index(node)).map(|s| view(&s));
+            let Some(manager) = &mut self.host_mut(node).manager else { continue };
+            if manager.seen_replica.as_ref() != Some(&view) {
+                manager.seen_replica = Some(view.clone());
+                self.later(node, 1, Event::Replica(view));
+            }
+        }
+    }
+}
+
+/// The position of a node.
+pub(crate) fn index(node: Node) -> usize {
+    match node {
+        Node::A => 0,
+        Node::B => 1,
+    }
+}
+
+/// The name of a node.
+pub(crate) fn name(node: Node) -> &'static str {
+    crate::world::name(index(node))
+}
+
+fn view(status: &replica::control::Status) -> ReplicaView {
+    let managed = status.managed.unwrap_or_default();
+    let c = &status.connection;
+    ReplicaView {
+        primary: status.role == Role::Primary,
+        disk: status.device.disk.to_string(),
+        connected: c.state == ConnectionState::Connected,
+        peer_primary: c.peer_role == Role::Primary,
+        peer_disk: c.peer_disk.to_string(),
+        sync_permille: c.sync.map(|s| (s.done * 10.0) as u32),
+        out_of_sync_kib: c.out_of_sync_kib,
+        fence: cluster::record::Term(managed.fence),
+        term: managed.term.map(cluster::record::Term),
+        alone: managed.alone,
+        loss: managed.loss,
+        blocked: managed.blocked,
+        deposed: managed.deposed,
+    }
+}

@@ -1,0 +1,239 @@
+//! The language of scenarios: one step a line.
+//!
+//! ```text
+//! # what is shown
+//! profile fast|default|calm       before `up`
+//! quorum witness|fencing|manual   before `up`
+//! up                              from bare hosts to a running, synced stack on ha-a, with a client
+//! boot ha-a | power-off ha-a
+//! witness on|off|wipe|snapshot|restore
+//! kill|pause|continue|stop|restart manager HOST      kill replicad HOST
+//! kill SERVICE HOST | start SERVICE HOST | fault SERVICE HOST start|stop|hang|full|none
+//! cut SEGMENT [FROM TO] | isolate MEMBER | link-down HOST | link-up HOST | heal
+//! loss N | repeat N | lag MS
+//! operator HOST COMMAND …
+//! run 5s
+//! expect served HOST | expect nobody | expect verdict HOST WORD | expect record PRIMARY SYNCED
+//! expect gap 4s                   the client was never without an acknowledged row for longer, since the last such line
+//! ```
+
+use std::fmt::Write as _;
+
+use cluster::config::Quorum;
+use cluster::control::Command;
+use cluster::event::Shutdown;
+use cluster::member::{Node, Voter};
+use cluster::timing::Timing;
+
+use crate::host::Fault;
+use crate::managed::{Cluster, name};
+use crate::net::{LOCAL, PUBLIC};
+
+pub(crate) struct Outcome {
+    pub(crate) log: String,
+    pub(crate) result: Result<(), String>,
+}
+
+/// Plays a script to its end, or to the first thing that is not as it should be.
+pub(crate) fn run(text: &str) -> Outcome {
+    let mut player = Player { cluster: None, quorum: Quorum::Witness, profile: Timing::DEFAULT_MS, snapshot: None };
+    let mut result = Ok(());
+    for (number, line) in text.lines().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.is_empty() || words[0].starts_with('#') {
+            continue;
+        }
+        if let Err(problem) = player.step(&words) {
+            result = Err(format!("script:{}: {line}: {problem}", number + 1));
+            break;
+        }
+    }
+    let mut log = String::new();
+    for (at, line) in player.cluster.iter().flat_map(|c| &c.story) {
+        writeln!(log, "{:>4}.{:03} {line}", at / 1000, at % 1000).unwrap();
+    }
+    Outcome { log, result }
+}
+
+struct Player {
+    cluster: Option<Cluster>,
+    quorum: Quorum,
+    profile: u64,
+    snapshot: Option<cluster::register::WitnessSaved>,
+}
+
+impl Player {
+    fn step(&mut self, words: &[&str]) -> Result<(), String> {
+        match words {
+            ["profile", word] => {
+                self.profile = match *word {
+                    "fast" => Timing::FAST_MS,
+                    "calm" => Timing::CALM_MS,
+                    _ => Timing::DEFAULT_MS,
+                };
+                return Ok(());
+            }
+            ["quorum", word] => {
+                self.quorum = match *word {
+                    "fencing" => Quorum::Fencing,
+                    "manual" => Quorum::Manual,
+                    _ => Quorum::Witness,
+                };
+                return Ok(());
+            }
+            _ => {}
+        }
+        let (quorum, profile) = (self.quorum, self.profile);
+        let cluster = self.cluster.get_or_insert_with(|| Cluster::new(1, quorum, profile));
+        match words {
+            ["up"] => {
+                cluster.bring_up(quorum)?;
+                cluster.story.clear();
+                cluster.client.longest_gap = 0;
+                Ok(())
+            }
+            ["run", time] => cluster.pass(millis(time)?),
+            ["expect", rest @ ..] => expect(cluster, rest),
+            ["witness", "snapshot"] => {
+                self.snapshot = cluster.witness_snapshot();
+                Ok(())
+            }
+            ["witness", "restore"] => {
+                cluster.restore_witness(self.snapshot.take());
+                cluster.start_witness();
+                Ok(())
+            }
+            ["operator", host, rest @ ..] => {
+                cluster.command(node(host)?, command(rest)?);
+                Ok(())
+            }
+            _ => fault(cluster, words),
+        }
+    }
+}
+
+fn fault(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
+    match words {
+        ["boot", host] => cluster.power_on(node(host)?),
+        ["power-off", host] => cluster.power_off(node(host)?),
+        ["witness", "on"] => cluster.start_witness(),
+        ["witness", "off"] => cluster.stop_witness(false),
+        ["witness", "wipe"] => cluster.stop_witness(true),
+        ["kill", "manager", host] => cluster.kill_manager(node(host)?),
+        ["pause", "manager", host] => cluster.pause_manager(node(host)?, true),
+        ["continue", "manager", host] => cluster.pause_manager(node(host)?, false),
+        ["stop", "manager", host] => cluster.shut_down_manager(node(host)?, Shutdown::HandOver),
+        ["restart", "manager", host] => cluster.shut_down_manager(node(host)?, Shutdown::Restart),
+        ["kill", "replicad", host] => cluster.kill_replicad(node(host)?),
+        ["kill", service, host] => cluster.kill_service(node(host)?, service),
+        ["start", service, host] => cluster.start_service(node(host)?, service),
+        ["fault", service, host, what] => {
+            let fault = match *what {
+                "start" => Some(Fault::Start),
+                "stop" => Some(Fault::Stop),
+                "hang" => Some(Fault::Hang),
+                "full" => Some(Fault::Full),
+                _ => None,
+            };
+            cluster.set_fault(node(host)?, service, fault);
+        }
+        ["cut", segment] => {
+            cluster.tell(format!("{segment} segment is cut"));
+            cluster.cut_segment(path(segment)?, true);
+        }
+        ["cut", segment, from, to] => {
+            cluster.tell(format!("{segment} segment is cut from {from} to {to}"));
+            cluster.cut(voter(from)?, voter(to)?, path(segment)?, true);
+        }
+        ["isolate", member] => {
+            cluster.tell(format!("{member} is isolated"));
+            cluster.isolate(voter(member)?, true);
+        }
+        ["link-down", host] => cluster.set_public_link(node(host)?, false),
+        ["link-up", host] => cluster.set_public_link(node(host)?, true),
+        ["heal"] => {
+            cluster.tell("everything is healed".into());
+            cluster.heal();
+        }
+        ["loss", n] => cluster.net.loss = n.parse().map_err(|_| "a number")?,
+        ["repeat", n] => cluster.net.repeat = n.parse().map_err(|_| "a number")?,
+        ["lag", n] => cluster.net.lag = n.parse().map_err(|_| "milliseconds")?,
+        _ => return Err("no such step".into()),
+    }
+    Ok(())
+}
+
+fn expect(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
+    let served: Vec<Node> = Node::ALL.into_iter().filter(|n| cluster.is_served_by(*n)).collect();
+    match words {
+        ["served", host] => {
+            let names: Vec<&str> = served.iter().map(|n| name(*n)).collect();
+            if served == [node(host)?] { Ok(()) } else { Err(format!("served by {names:?}")) }
+        }
+        ["nobody"] if served.is_empty() => Ok(()),
+        ["nobody"] => Err(format!("served by {}", name(served[0]))),
+        ["verdict", host, word] => {
+            let status = cluster.status(node(host)?).ok_or("no manager there")?;
+            let verdict = format!("{:?}", status.verdict).to_uppercase();
+            if verdict == *word { Ok(()) } else { Err(format!("{verdict}: {}", status.because)) }
+        }
+        ["record", primary, synced] => {
+            let record = cluster.record();
+            let is = (record.primary == Some(node(primary)?), record.synced.to_string() == *synced);
+            if is == (true, true) { Ok(()) } else { Err(format!("{record:?}")) }
+        }
+        ["gap", time] => {
+            let (gap, most) = (cluster.client.longest_gap, millis(time)?);
+            cluster.client.longest_gap = 0;
+            cluster.tell(format!("longest time without an acknowledged row: {gap} ms"));
+            if gap <= most { Ok(()) } else { Err(format!("{gap} ms")) }
+        }
+        _ => Err("no such expectation".into()),
+    }
+}
+
+fn command(words: &[&str]) -> Result<Command, String> {
+    Ok(match words {
+        ["bootstrap", host] => Command::Bootstrap { primary: node(host)?, maintenance: false },
+        ["switchover"] => Command::Switchover { to: None },
+        ["switchover", host] => Command::Switchover { to: Some(node(host)?) },
+        ["standby", host] => Command::Standby { node: node(host)? },
+        ["online", host] => Command::Online { node: node(host)? },
+        ["maintenance", word] => Command::Maintenance { on: *word == "on" },
+        ["hold"] => Command::Hold { reason: "scenario".into() },
+        ["resume"] => Command::Resume,
+        ["cleanup"] => Command::Cleanup { resource: None },
+        ["restart", resource] => Command::Restart { resource: (*resource).into() },
+        ["force-primary", host] => Command::ForcePrimary { node: node(host)?, accept_loss: true },
+        ["discard-diverged", host] => Command::DiscardDiverged { node: node(host)? },
+        _ => return Err("no such command".into()),
+    })
+}
+
+fn node(host: &str) -> Result<Node, String> {
+    match host {
+        "ha-a" => Ok(Node::A),
+        "ha-b" => Ok(Node::B),
+        _ => Err(format!("{host} is neither ha-a nor ha-b")),
+    }
+}
+
+fn voter(member: &str) -> Result<Voter, String> {
+    if member == "witness" { Ok(Voter::Witness) } else { node(member).map(Voter::from) }
+}
+
+fn path(segment: &str) -> Result<cluster::event::PathId, String> {
+    match segment {
+        "local" => Ok(LOCAL),
+        "public" => Ok(PUBLIC),
+        _ => Err(format!("{segment} is neither local nor public")),
+    }
+}
+
+fn millis(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1.0),
+        None => (text.strip_suffix('s').ok_or("a time like 5s or 300ms")?, 1000.0),
+    };
+    number.parse::<f64>().map(|n| (n * unit) as u64).map_err(|_| "a time like 5s or 300ms".into())
+}
