@@ -15,7 +15,7 @@ use cluster::event::{
 use cluster::member::{Node, Voter};
 use cluster::message::{Message, Register};
 use cluster::record::Record;
-use cluster::register::{self, Bundled, Saved, Witness, WitnessSaved};
+use cluster::register::{self, Bundled, Saved, Witness, SavedVote};
 use cluster::store::{Outcome, RecordStore as _};
 use replica::control::Command as ReplicaCommand;
 use replica::event::{Millis, Token as ReplicaToken};
@@ -49,7 +49,7 @@ enum Happening {
 /// What a voter has made durable.
 enum Keep {
     Node(Saved),
-    Witness(WitnessSaved),
+    Witness(SavedVote),
 }
 
 /// A running manager.
@@ -77,7 +77,7 @@ pub(crate) struct Host {
 
 struct WitnessHost {
     voter: Option<Witness>,
-    saved: Option<WitnessSaved>,
+    saved: Option<SavedVote>,
     life: u32,
     clock: Clock,
 }
@@ -391,7 +391,7 @@ impl Cluster {
         self.arm_store(voter);
     }
 
-    fn witness_effects(&mut self, effects: Vec<register::Effect<WitnessSaved>>) {
+    fn witness_effects(&mut self, effects: Vec<register::Effect<SavedVote>>) {
         let life = self.witness.life;
         for effect in effects {
             match effect {

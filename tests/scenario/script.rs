@@ -59,7 +59,7 @@ struct Player {
     cluster: Option<Cluster>,
     quorum: Quorum,
     profile: u64,
-    snapshot: Option<cluster::register::WitnessSaved>,
+    snapshot: Option<cluster::register::SavedVote>,
 }
 
 impl Player {

@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) nodes: [Node; 2],
     pub(crate) cut: [bool; 2],
+    /// The engines obey a cluster manager.
+    pub(crate) managed: bool,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
     pub(crate) notices: VecDeque<Notice>,
@@ -126,6 +128,7 @@ impl World {
             rng,
             nodes: [node(0), node(1)],
             cut: [false; 2],
+            managed: false,
             lag: 2,
             notices: VecDeque::new(),
             log: Vec::new(),
@@ -355,6 +358,11 @@ impl World {
         let at = connection.last_arrival[to].max(now + delay);
         connection.last_arrival[to] = at;
         self.at(at - now, Happening::Arrive { to, link });
+    }
+
+    /// When the next thing happens.
+    pub(crate) fn next_at(&self) -> Option<Millis> {
+        self.happenings.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Lets the next thing happen, if there is one before `until`.

@@ -138,11 +138,11 @@ impl Cluster {
     }
 
     /// A copy of the witness's disk, and putting it back: a restored snapshot.
-    pub(crate) fn witness_snapshot(&self) -> Option<cluster::register::WitnessSaved> {
+    pub(crate) fn witness_snapshot(&self) -> Option<cluster::register::SavedVote> {
         self.witness.saved.clone()
     }
 
-    pub(crate) fn restore_witness(&mut self, saved: Option<cluster::register::WitnessSaved>) {
+    pub(crate) fn restore_witness(&mut self, saved: Option<cluster::register::SavedVote>) {
         self.stop_witness(false);
         self.tell("witness is put back to an older copy of its disk".into());
         self.witness.saved = saved;
