@@ -36,6 +36,7 @@ fn history(cluster: &mut Cluster, disturbances: u64) -> Result<(), String> {
 fn disturb(cluster: &mut Cluster) {
     let node = Node::ALL[cluster.world.rng.below(2) as usize];
     let service = ["mariadb", "apache"][cluster.world.rng.below(2) as usize];
+    let dice = cluster.world.rng.below(3) as usize;
     match cluster.world.rng.below(40) {
         0..3 => cluster.power_off(node),
         3..8 => cluster.power_on(node),
@@ -46,8 +47,8 @@ fn disturb(cluster: &mut Cluster) {
         14 => cluster.kill_replicad(node),
         15 => cluster.pause_manager(node, true),
         16..19 => cluster.pause_manager(node, false),
-        19 => cluster.isolate([Voter::A, Voter::B, Voter::Witness][cluster.world.rng.below(3) as usize], true),
-        20 => cluster.cut_segment([LOCAL, PUBLIC][cluster.world.rng.below(2) as usize], true),
+        19 => cluster.isolate([Voter::A, Voter::B, Voter::Witness][dice], true),
+        20 => cluster.cut_segment([LOCAL, PUBLIC][dice % 2], true),
         21 => cluster.cut(node.into(), node.peer().into(), LOCAL, true),
         22 => cluster.cut(node.into(), Voter::Witness, PUBLIC, true),
         23..28 => cluster.heal(),

@@ -6,7 +6,7 @@ mod faults;
 use std::collections::{BTreeMap, VecDeque};
 
 use cluster::config::{Class, Quorum, ResourceId};
-use cluster::control::{Command, CommandError, Status};
+use cluster::control::{CommandError, Status};
 use cluster::engine::Engine;
 use cluster::event::{
     Action, AgentOutcome, AgentResult, Event, Health, OpId, PathId, ReplicaVerb, ReplicaView, Running, Shutdown,
@@ -73,6 +73,8 @@ pub(crate) struct Host {
     clock: Clock,
     pub(crate) services: Services,
     pub(crate) public_link: bool,
+    /// The last right to act, on the host's clock.
+    act_until: Millis,
 }
 
 struct WitnessHost {
@@ -116,6 +118,7 @@ impl Cluster {
             clock: Clock::new(10_000 + world.rng.below(1_000_000), world.rng.below(800) as i64 - 400),
             services: Services::new(setup::config(node, quorum, failover_target_ms)),
             public_link: true,
+            act_until: 0,
         };
         let hosts = [host(Node::A), host(Node::B)];
         let clock = Clock::new(world.rng.below(1_000_000), world.rng.below(800) as i64 - 400);
@@ -269,7 +272,7 @@ impl Cluster {
                 Action::Replica { op, verb } => self.replica(node, op, verb),
                 Action::Resource { op, resource, verb, .. } => self.resource(node, op, resource, verb),
                 Action::MayActUntil { until } => self.may_act(node, until),
-                Action::MayNotAct => self.host_mut(node).services.address_until = None,
+                Action::MayNotAct => self.may_act(node, 0),
                 Action::Fence { op, target } => self.fence(node, op, target),
                 Action::Reboot { reason } => {
                     self.tell(format!("{} reboots: {reason}", name(node)));
@@ -308,8 +311,10 @@ impl Cluster {
         let started = services.ids().any(|id| {
             matches!(services.class(id), Some(Class::Address { .. })) && services.state(id) == Running::Started
         });
+        host.act_until = until;
         let left = until.saturating_sub(host.clock.show(now));
         if left == 0 {
+            services.address_until = None;
             return;
         }
         let valid_s = u64::from(services.config().timing.address_valid_s).min((left / 1000).max(1));
@@ -502,6 +507,7 @@ impl Cluster {
                 self.client.forget(i);
                 ReplicaCommand::Revoke
             }
+            ReplicaVerb::Discard => ReplicaCommand::Connect { discard_my_data: true },
         };
         self.world.command(i, ReplicaToken(self.next_token), command);
     }
@@ -549,6 +555,10 @@ impl Cluster {
         }
         let device = self.world.nodes[index(node)].exported;
         let outcome = self.host_mut(node).services.perform(resource, verb, device);
+        if verb == Verb::Start && matches!(self.host(node).services.class(resource), Some(Class::Address { .. })) {
+            let until = self.host(node).act_until;
+            self.may_act(node, until);
+        }
         self.event(node, life, Event::ResourceDone { op, outcome });
     }
 
@@ -589,15 +599,16 @@ impl Cluster {
     fn watch(&mut self) {
         let now = self.world.now;
         let [a, b] = &self.hosts;
-        if a.services.has_address(now) && b.services.has_address(now) {
-            self.fail("at_most_one_address: both hosts answer for the address".into());
-        }
+        let two_addresses = a.services.has_address(now) && b.services.has_address(now);
         let both = a.services.ids().find(|id| {
             a.services.is_group(*id)
                 && matches!(a.services.class(*id), Some(Class::Mount { .. }))
                 && a.services.state(*id) == Running::Started
                 && b.services.state(*id) == Running::Started
         });
+        if two_addresses {
+            self.fail("at_most_one_address: both hosts answer for the address".into());
+        }
         if both.is_some() && self.world.nodes.iter().all(|n| n.exported) {
             self.fail("one_mount: the file system is mounted on both hosts".into());
         }
@@ -626,7 +637,7 @@ pub(crate) fn name(node: Node) -> &'static str {
 }
 
 fn view(status: &replica::control::Status) -> ReplicaView {
-    let managed = status.managed.unwrap_or_default();
+    let managed = status.managed.expect("a managed resource");
     let c = &status.connection;
     ReplicaView {
         primary: status.role == Role::Primary,

@@ -52,7 +52,9 @@ fn every_scenario_goes_as_expected() {
             continue;
         }
         let text = std::fs::read_to_string(path.join("script")).unwrap();
+        let started = std::time::Instant::now();
         let outcome = script::run(&text);
+        eprintln!("{:>6} ms {name}", started.elapsed().as_millis());
         if wanted.is_some() {
             println!("{}", outcome.log);
         }

@@ -167,7 +167,7 @@ impl World {
             connect_interval_ms: 400,
             al_extents: 3,
             resync_rate_kib: 0,
-            managed: false,
+            managed: self.managed,
         };
         let mut out = Vec::new();
         let seed = self.rng.next();

@@ -6,6 +6,7 @@ use cluster::engine::Engine;
 use cluster::event::{Event, Health, Running, Shutdown, Token};
 use cluster::member::{Node, Voter};
 use cluster::register::{Bundled, Witness};
+use cluster::store::RecordStore as _;
 
 use super::{Cluster, Happening, Manager, RESTART_MS, index, name};
 use crate::host::Fault;
@@ -36,6 +37,7 @@ impl Cluster {
         host.manager = None;
         host.life += 1;
         host.boot += 1;
+        host.act_until = 0;
         host.services.power_off();
     }
 
