@@ -2,6 +2,7 @@
 //! what must hold at every moment.
 
 mod faults;
+mod votes;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,15 +10,15 @@ use cluster::config::{Class, Quorum, ResourceId};
 use cluster::control::{CommandError, Status};
 use cluster::engine::Engine;
 use cluster::event::{
-    Action, AgentOutcome, AgentResult, Event, Health, OpId, PathId, ReplicaVerb, ReplicaView, Running, Shutdown,
-    Token, Verb,
+    Action, Event, OpId, ReplicaVerb, ReplicaView, Running, Verb,
 };
 use cluster::member::{Node, Voter};
-use cluster::message::{Message, Register};
+use cluster::message::Message;
 use cluster::record::Record;
-use cluster::register::{self, Bundled, Saved, Witness, SavedVote};
-use cluster::store::{Outcome, RecordStore as _};
+use cluster::register::{Bundled, Saved};
+use cluster::store::RecordStore as _;
 use replica::control::Command as ReplicaCommand;
+use replica::engine::Essence;
 use replica::event::{Millis, Token as ReplicaToken};
 use replica::state::{ConnectionState, Role};
 
@@ -26,6 +27,8 @@ use crate::host::{Clock, Services};
 use crate::net::{Lane, Net};
 use crate::setup;
 use crate::world::{Notice, World};
+
+use votes::{Vault, WitnessHost};
 
 /// systemd starts a manager that ended again after so long.
 const RESTART_MS: Millis = 150;
@@ -36,9 +39,9 @@ const CLIENT_MS: Millis = 20;
 
 enum Happening {
     Deliver { lane: Lane, life: u32, message: Message },
-    Wake { node: Node, life: u32 },
-    StoreWake { voter: Voter, life: u32 },
-    Persisted { voter: Voter, life: u32, seq: u64, saved: Keep },
+    Wake { node: Node, life: u32, order: u64 },
+    StoreWake { node: Node, life: u32, due: Millis },
+    Persisted { voter: Voter, life: u32 },
     Event { node: Node, life: u32, event: Box<Event> },
     ResourceEnd { node: Node, boot: u32, life: u32, op: OpId, resource: ResourceId, verb: Verb },
     StartManager { node: Node },
@@ -46,42 +49,34 @@ enum Happening {
     Client,
 }
 
-/// What a voter has made durable.
-enum Keep {
-    Node(Saved),
-    Witness(SavedVote),
-}
-
 /// A running manager.
 struct Manager {
     engine: Engine,
     store: Bundled,
-    /// SIGSTOP: events wait.
+    /// SIGSTOP: whatever happens to it waits.
     stopped: bool,
-    waiting: VecDeque<Event>,
-    seen_replica: Option<Option<ReplicaView>>,
+    waiting: VecDeque<Happening>,
+    seen_replica: Option<Option<Essence>>,
+    /// The wake-up that counts: the last one asked for.
+    wake: u64,
+    /// When the store is woken, if it is.
+    store_wake: Option<Millis>,
 }
 
 pub(crate) struct Host {
     pub(crate) powered: bool,
     manager: Option<Manager>,
-    /// Systemd would start the manager again.
-    enabled: bool,
+    /// Systemd starts the manager again when it ends.
+    restarts: bool,
     life: u32,
     boot: u32,
-    saved: Option<Saved>,
+    vault: Vault<Saved>,
+    last_write: Millis,
     clock: Clock,
     pub(crate) services: Services,
     pub(crate) public_link: bool,
     /// The last right to act, on the host's clock.
     act_until: Millis,
-}
-
-struct WitnessHost {
-    voter: Option<Witness>,
-    saved: Option<SavedVote>,
-    life: u32,
-    clock: Clock,
 }
 
 pub(crate) struct Cluster {
@@ -111,10 +106,11 @@ impl Cluster {
         let mut host = |node: Node| Host {
             powered: false,
             manager: None,
-            enabled: true,
+            restarts: false,
             life: 0,
             boot: 0,
-            saved: None,
+            vault: Vault::new(),
+            last_write: 0,
             clock: Clock::new(10_000 + world.rng.below(1_000_000), world.rng.below(800) as i64 - 400),
             services: Services::new(setup::config(node, quorum, failover_target_ms)),
             public_link: true,
@@ -126,7 +122,7 @@ impl Cluster {
             world,
             net: Net::new(),
             hosts,
-            witness: WitnessHost { voter: None, saved: None, life: 0, clock },
+            witness: WitnessHost::new(clock),
             client: Client::new(),
             client_runs: false,
             story: Vec::new(),
@@ -186,6 +182,7 @@ impl Cluster {
         for _ in 0..MOST_STEPS {
             self.notice();
             self.watch();
+            self.show_replicas();
             if let Some(text) = &self.violation {
                 return Err(text.clone());
             }
@@ -209,12 +206,38 @@ impl Cluster {
         Err(format!("{MOST_STEPS} steps did not take {ms} ms: something spins"))
     }
 
-    fn happen(&mut self, happening: Happening) {
+    /// Whose process it happens to, and in which life of it.
+    fn process(&self, happening: &Happening) -> Option<(Voter, u32)> {
         match happening {
-            Happening::Deliver { lane, life, message } => self.deliver(lane, life, message),
-            Happening::Wake { node, life } => self.event(node, life, Event::Tick),
-            Happening::StoreWake { voter, life } => self.store_tick(voter, life),
-            Happening::Persisted { voter, life, seq, saved } => self.persisted(voter, life, seq, saved),
+            Happening::Deliver { lane, life, .. } => Some((lane.to, *life)),
+            Happening::Persisted { voter, life } => Some((*voter, *life)),
+            Happening::Wake { node, life, .. }
+            | Happening::StoreWake { node, life, .. }
+            | Happening::Event { node, life, .. } => Some(((*node).into(), *life)),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        if let Some((voter, life)) = self.process(&happening) {
+            if self.life(voter) != life {
+                return;
+            }
+            let manager = voter.node().and_then(|node| self.host_mut(node).manager.as_mut());
+            if let Some(manager) = manager.filter(|m| m.stopped) {
+                manager.waiting.push_back(happening);
+                return;
+            }
+        }
+        match happening {
+            Happening::Deliver { lane, message, .. } => self.deliver(lane, message),
+            Happening::Wake { node, life, order } => {
+                if self.host(node).manager.as_ref().is_some_and(|m| m.wake == order) {
+                    self.event(node, life, Event::Tick);
+                }
+            }
+            Happening::StoreWake { node, due, .. } => self.store_tick(node, due),
+            Happening::Persisted { voter, .. } => self.persisted(voter),
             Happening::Event { node, life, event } => self.event(node, life, *event),
             Happening::ResourceEnd { node, boot, life, op, resource, verb } => {
                 self.resource_end(node, boot, life, op, resource, verb);
@@ -242,10 +265,6 @@ impl Cluster {
         let now = self.world.now;
         let host = &mut self.hosts[index(node)];
         let Some(manager) = host.manager.as_mut().filter(|_| host.life == life) else { return };
-        if manager.stopped {
-            manager.waiting.push_back(event);
-            return;
-        }
         let mut out = Vec::new();
         manager.engine.handle(event, host.clock.show(now), &mut out);
         self.perform(node, out);
@@ -266,7 +285,7 @@ impl Cluster {
                     if let Some(manager) = &mut self.host_mut(node).manager {
                         manager.store.submit(id, op, now, &mut out);
                     }
-                    self.effects(node.into(), out);
+                    self.effects(node, out);
                 }
                 Action::Send { to, message } => self.send(node.into(), to, message),
                 Action::Replica { op, verb } => self.replica(node, op, verb),
@@ -291,13 +310,18 @@ impl Cluster {
                 Action::Log { level, text } => self.tell(format!("{} {level:?} {text}", name(node))),
                 Action::Alert { kind, text, .. } => self.tell(format!("{} ALERT {kind}: {text}", name(node))),
                 Action::WakeAt { at } => {
-                    let moment = self.host(node).clock.when(at);
-                    self.at_moment(moment, Happening::Wake { node, life });
+                    let (moment, order) = (self.host(node).clock.when(at), self.order + 1);
+                    self.at_moment(moment, Happening::Wake { node, life, order });
+                    if let Some(manager) = &mut self.host_mut(node).manager {
+                        manager.wake = order;
+                    }
                 }
                 Action::Exit => {
                     self.tell(format!("{} manager ends", name(node)));
-                    self.host_mut(node).manager = None;
-                    self.host_mut(node).life += 1;
+                    self.end_manager(node);
+                    if std::mem::take(&mut self.host_mut(node).restarts) {
+                        self.at(RESTART_MS, Happening::StartManager { node });
+                    }
                 }
             }
         }
@@ -341,149 +365,18 @@ impl Cluster {
         self.host_of(voter).map_or(self.witness.life, |h| h.life)
     }
 
-    fn deliver(&mut self, lane: Lane, life: u32, message: Message) {
-        if self.net.is_cut(lane) || self.life(lane.to) != life {
+    fn deliver(&mut self, lane: Lane, message: Message) {
+        if self.net.is_cut(lane) {
             return;
         }
         match (lane.to.node(), message) {
-            (Some(node), Message::Register(message)) => {
-                let now = self.host(node).clock.show(self.world.now);
-                let mut out = Vec::new();
-                if let Some(manager) = self.host_mut(node).manager.as_mut().filter(|m| !m.stopped) {
-                    let event = register::Event::Received { from: lane.from, message };
-                    manager.store.handle(event, now, &mut out);
-                }
-                self.effects(lane.to, out);
-            }
+            (Some(node), Message::Register(message)) => self.node_hears(node, lane.from, message),
             (Some(node), message) => {
                 let event = Event::Heard { from: lane.from, path: lane.path, message };
-                self.event(node, life, event);
+                self.event(node, self.host(node).life, event);
             }
             (None, Message::Register(message)) => self.witness_hears(lane.from, message),
             (None, _) => {}
-        }
-    }
-
-    fn witness_hears(&mut self, from: Voter, message: Register) {
-        let now = self.witness.clock.show(self.world.now);
-        let mut out = Vec::new();
-        if let Some(voter) = &mut self.witness.voter {
-            voter.handle(register::Event::Received { from, message }, now, &mut out);
-        }
-        self.witness_effects(out);
-    }
-
-    fn effects(&mut self, voter: Voter, effects: Vec<register::Effect<Saved>>) {
-        let Some(node) = voter.node() else { return };
-        let life = self.life(voter);
-        for effect in effects {
-            match effect {
-                register::Effect::Send { to, message } => self.send(voter, to, Message::Register(message)),
-                register::Effect::Persist { seq, saved } => {
-                    let delay = 1 + self.world.rng.below(4);
-                    let saved = Keep::Node(saved);
-                    self.at(delay, Happening::Persisted { voter, life, seq, saved });
-                }
-                register::Effect::Done { id, outcome } => {
-                    if let Outcome::Committed(record) = &outcome {
-                        self.is_committed(record.clone());
-                    }
-                    self.later(node, 0, Event::StoreDone { id, outcome });
-                }
-                register::Effect::Log { text, .. } => self.tell(format!("{} store: {text}", name(node))),
-            }
-        }
-        self.arm_store(voter);
-    }
-
-    fn witness_effects(&mut self, effects: Vec<register::Effect<SavedVote>>) {
-        let life = self.witness.life;
-        for effect in effects {
-            match effect {
-                register::Effect::Send { to, message } => {
-                    self.send(Voter::Witness, to, Message::Register(message));
-                }
-                register::Effect::Persist { seq, saved } => {
-                    let delay = 1 + self.world.rng.below(4);
-                    let (voter, saved) = (Voter::Witness, Keep::Witness(saved));
-                    self.at(delay, Happening::Persisted { voter, life, seq, saved });
-                }
-                register::Effect::Done { .. } => {}
-                register::Effect::Log { text, .. } => self.tell(format!("witness: {text}")),
-            }
-        }
-    }
-
-    fn persisted(&mut self, voter: Voter, life: u32, seq: u64, saved: Keep) {
-        if self.life(voter) != life {
-            // Written, or not, when the power went: both must be fine.
-            if self.world.rng.one_in(2) {
-                return;
-            }
-        }
-        match (voter.node(), saved) {
-            (Some(node), Keep::Node(saved)) => {
-                if self.life(voter) != life {
-                    return;
-                }
-                let now = self.host(node).clock.show(self.world.now);
-                let mut out = Vec::new();
-                let host = self.host_mut(node);
-                host.saved = Some(saved);
-                if let Some(manager) = &mut host.manager {
-                    manager.store.handle(register::Event::Persisted { seq }, now, &mut out);
-                }
-                self.effects(voter, out);
-            }
-            (None, Keep::Witness(saved)) if self.witness.life == life => {
-                self.witness.saved = Some(saved);
-                let now = self.witness.clock.show(self.world.now);
-                let mut out = Vec::new();
-                if let Some(voter) = &mut self.witness.voter {
-                    voter.handle(register::Event::Persisted { seq }, now, &mut out);
-                }
-                self.witness_effects(out);
-            }
-            _ => {}
-        }
-    }
-
-    fn arm_store(&mut self, voter: Voter) {
-        let Some(node) = voter.node() else { return };
-        let host = self.host(node);
-        let (life, clock) = (host.life, host.clock);
-        let deadline = host.manager.as_ref().and_then(|m| m.store.deadline());
-        if let Some(at) = deadline {
-            self.at_moment(clock.when(at), Happening::StoreWake { voter, life });
-        }
-    }
-
-    fn store_tick(&mut self, voter: Voter, life: u32) {
-        let Some(node) = voter.node() else { return };
-        let now = self.host(node).clock.show(self.world.now);
-        let mut out = Vec::new();
-        let host = self.host_mut(node);
-        let due = |m: &&mut Manager| m.store.deadline().is_some_and(|at| at <= now) && !m.stopped;
-        if host.life == life
-            && let Some(manager) = host.manager.as_mut().filter(due)
-        {
-            manager.store.tick(now, &mut out);
-            self.effects(voter, out);
-        }
-    }
-
-    /// Invariant record_versions_monotonic: a version has one content for ever.
-    fn is_committed(&mut self, record: Record) {
-        let version = record.version.0;
-        if let Some(before) = self.committed.get(&version).filter(|before| **before != record) {
-            let text = format!("record_versions: version {version} was {before:?} and is {record:?}");
-            self.fail(text);
-            return;
-        }
-        if version > 0 && self.committed.insert(version, record.clone()).is_none() {
-            let primary = record.primary.map_or("nobody", name);
-            let (term, synced) = (record.term.0, record.synced);
-            self.tell(format!("record v{version} term {term} primary {primary} synced {synced}"));
         }
     }
 
@@ -544,7 +437,8 @@ impl Cluster {
             );
             self.fail(text);
         }
-        if self.record().primary != Some(node) {
+        // What its manager believes is committed, be it overtaken: the services stay while the peer takes over.
+        if self.status(node).is_none_or(|s| s.record.primary != Some(node)) {
             self.fail(format!("no_start_before_grant: {what} is started on {}", name(node)));
         }
     }
@@ -559,7 +453,7 @@ impl Cluster {
             let until = self.host(node).act_until;
             self.may_act(node, until);
         }
-        self.event(node, life, Event::ResourceDone { op, outcome });
+        self.at(0, Happening::Event { node, life, event: Box::new(Event::ResourceDone { op, outcome }) });
     }
 
     fn fence(&mut self, node: Node, op: OpId, target: Node) {
@@ -595,28 +489,33 @@ impl Cluster {
         }
     }
 
-    /// What holds at every moment; and changes of the replication engines reach the managers.
+    /// What holds at every moment.
     fn watch(&mut self) {
         let now = self.world.now;
         let [a, b] = &self.hosts;
         let two_addresses = a.services.has_address(now) && b.services.has_address(now);
-        let both = a.services.ids().find(|id| {
-            a.services.is_group(*id)
-                && matches!(a.services.class(*id), Some(Class::Mount { .. }))
-                && a.services.state(*id) == Running::Started
-                && b.services.state(*id) == Running::Started
-        });
+        let mounted = |host: &Host| {
+            let mount = |id: &ResourceId| matches!(host.services.class(*id), Some(Class::Mount { .. }));
+            host.services.ids().filter(mount).any(|id| host.services.state(id) == Running::Started)
+        };
+        let two_mounts = self.world.nodes.iter().all(|n| n.exported) && mounted(a) && mounted(b);
         if two_addresses {
             self.fail("at_most_one_address: both hosts answer for the address".into());
         }
-        if both.is_some() && self.world.nodes.iter().all(|n| n.exported) {
+        if two_mounts {
             self.fail("one_mount: the file system is mounted on both hosts".into());
         }
+    }
+
+    /// Changes of the replication engines reach the managers, as the daemon's own watch tells them.
+    fn show_replicas(&mut self) {
         for node in Node::ALL {
-            let view = self.world.status(index(node)).map(|s| view(&s));
-            let Some(manager) = &mut self.host_mut(node).manager else { continue };
-            if manager.seen_replica.as_ref() != Some(&view) {
-                manager.seen_replica = Some(view.clone());
+            let engine = self.world.nodes[index(node)].engine.as_ref();
+            let essence = engine.map(replica::engine::Engine::essence);
+            let Some(manager) = &mut self.hosts[index(node)].manager else { continue };
+            if manager.seen_replica != Some(essence) {
+                manager.seen_replica = Some(essence);
+                let view = self.world.status(index(node)).map(|s| view(&s));
                 self.later(node, 1, Event::Replica(view));
             }
         }

@@ -1,12 +1,13 @@
 //! What happens to the cluster from outside: power, kills, pauses, cut lines, services that fail, operators.
 
+use std::collections::VecDeque;
+
 use cluster::config::Quorum;
 use cluster::control::Command;
 use cluster::engine::Engine;
 use cluster::event::{Event, Health, Running, Shutdown, Token};
 use cluster::member::{Node, Voter};
 use cluster::register::{Bundled, Witness};
-use cluster::store::RecordStore as _;
 
 use super::{Cluster, Happening, Manager, RESTART_MS, index, name};
 use crate::host::Fault;
@@ -32,10 +33,9 @@ impl Cluster {
         self.tell(format!("{} loses power", name(node)));
         self.world.crash(index(node), true);
         self.client.forget(index(node));
+        self.end_manager(node);
         let host = self.host_mut(node);
         host.powered = false;
-        host.manager = None;
-        host.life += 1;
         host.boot += 1;
         host.act_until = 0;
         host.services.power_off();
@@ -46,21 +46,29 @@ impl Cluster {
         let incarnation = self.world.rng.next();
         let fresh = self.world.rng.next();
         let host = self.host_mut(node);
-        if !host.powered || host.manager.is_some() || !host.enabled {
+        if !host.powered || host.manager.is_some() {
             return;
         }
         let local = host.clock.show(now);
         let config = host.services.config().clone();
-        let store = Bundled::new(node, config.quorum, config.timing, host.saved.clone(), fresh, local);
+        let store = Bundled::new(node, config.quorum, config.timing, host.vault.saved.clone(), fresh, local);
         let mut out = Vec::new();
         let engine = Engine::new(config, incarnation, local, &mut out);
         host.life += 1;
         host.manager =
-            Some(Manager { engine, store, stopped: false, waiting: Vec::new().into(), seen_replica: None });
+            Some(Manager { engine, store, stopped: false, waiting: VecDeque::new(), seen_replica: None, wake: 0, store_wake: None });
         let health = Health { public: host.public_link, state_writable: true, problems: Vec::new() };
         self.tell(format!("{} manager starts", name(node)));
         self.perform(node, out);
         self.later(node, 0, Event::Health(health));
+    }
+
+    /// The manager's process is gone, whatever it was doing.
+    pub(super) fn end_manager(&mut self, node: Node) {
+        let host = &mut self.hosts[index(node)];
+        host.manager = None;
+        host.life += 1;
+        host.vault.tear(&mut self.world.rng);
     }
 
     pub(crate) fn start_replicad(&mut self, node: Node) {
@@ -72,9 +80,7 @@ impl Cluster {
     /// SIGKILL of the manager; systemd starts it again.
     pub(crate) fn kill_manager(&mut self, node: Node) {
         self.tell(format!("{} manager is killed", name(node)));
-        let host = self.host_mut(node);
-        host.manager = None;
-        host.life += 1;
+        self.end_manager(node);
         self.at(RESTART_MS, Happening::StartManager { node });
     }
 
@@ -86,36 +92,31 @@ impl Cluster {
         self.tell(format!("{} replication daemon is killed", name(node)));
         self.world.crash(index(node), false);
         self.client.forget(index(node));
+        for (at, life, op) in std::mem::take(&mut self.replica_ops).into_values() {
+            let result = Err("the replication daemon has closed the connection".to_owned());
+            let event = Box::new(Event::ReplicaDone { op, result });
+            self.at(1, Happening::Event { node: at, life, event });
+        }
         self.at(1000, Happening::StartReplicad { node });
     }
 
     /// SIGSTOP and SIGCONT of the manager.
     pub(crate) fn pause_manager(&mut self, node: Node, paused: bool) {
-        let (now, what) = (self.world.now, if paused { "is stopped" } else { "goes on" });
+        let what = if paused { "is stopped" } else { "goes on" };
         self.tell(format!("{} manager {what}", name(node)));
         let host = self.host_mut(node);
-        let (life, local) = (host.life, host.clock.show(now));
         let Some(manager) = &mut host.manager else { return };
         manager.stopped = paused;
-        let waiting = if paused { Vec::new() } else { manager.waiting.drain(..).collect() };
-        for event in waiting {
-            self.event(node, life, event);
-        }
-        if !paused {
-            let mut out = Vec::new();
-            if let Some(manager) = &mut self.host_mut(node).manager {
-                manager.store.tick(local, &mut out);
-            }
-            self.effects(node.into(), out);
+        let waiting = if paused { VecDeque::new() } else { std::mem::take(&mut manager.waiting) };
+        for happening in waiting {
+            self.happen(happening);
         }
     }
 
     /// The service manager stops our manager, in good order.
     pub(crate) fn shut_down_manager(&mut self, node: Node, kind: Shutdown) {
+        self.host_mut(node).restarts = kind == Shutdown::Restart;
         self.later(node, 0, Event::Shutdown { kind });
-        if kind == Shutdown::Restart {
-            self.at(RESTART_MS, Happening::StartManager { node });
-        }
     }
 
     pub(crate) fn start_witness(&mut self) {
@@ -126,7 +127,7 @@ impl Cluster {
         let local = self.witness.clock.show(self.world.now);
         let fresh = self.world.rng.next();
         self.witness.life += 1;
-        self.witness.voter = Some(Witness::new(self.witness.saved.clone(), fresh, local));
+        self.witness.voter = Some(Witness::new(self.witness.vault.saved.clone(), fresh, local));
     }
 
     /// The witness goes, keeping its disk; with `wipe`, its store is lost.
@@ -134,20 +135,21 @@ impl Cluster {
         self.tell(format!("witness is gone{}", if wipe { ", its store with it" } else { "" }));
         self.witness.voter = None;
         self.witness.life += 1;
+        self.witness.vault.tear(&mut self.world.rng);
         if wipe {
-            self.witness.saved = None;
+            self.witness.vault.saved = None;
         }
     }
 
     /// A copy of the witness's disk, and putting it back: a restored snapshot.
     pub(crate) fn witness_snapshot(&self) -> Option<cluster::register::SavedVote> {
-        self.witness.saved.clone()
+        self.witness.vault.saved.clone()
     }
 
     pub(crate) fn restore_witness(&mut self, saved: Option<cluster::register::SavedVote>) {
         self.stop_witness(false);
         self.tell("witness is put back to an older copy of its disk".into());
-        self.witness.saved = saved;
+        self.witness.vault.saved = saved;
     }
 
     /// Cuts every way that goes from one member to another on the given segment.
