@@ -32,8 +32,11 @@ use votes::{Vault, WitnessHost};
 
 /// systemd starts a manager that ended again after so long.
 const RESTART_MS: Millis = 150;
-/// Events within one stretch of time, by far more than any stretch needs.
-const MOST_STEPS: u32 = 2_000_000;
+/// Steps in a millisecond on average, and the fewest that a stretch of time may take: by far more than any needs.
+const STEPS_MS: Millis = 50;
+const STEPS: Millis = 50_000;
+/// A Primary whose peer has promised a newer term cannot answer a write; it notices within so long.
+const NOTICED_MS: Millis = 2_000;
 /// How often the client tries to write a row.
 const CLIENT_MS: Millis = 20;
 
@@ -96,6 +99,8 @@ pub(crate) struct Cluster {
     /// Every version that was ever committed, with its content.
     committed: BTreeMap<u64, Record>,
     violation: Option<String>,
+    /// Since when two devices seem to be able to answer writes under a mounted file system.
+    rivals_since: Option<Millis>,
 }
 
 impl Cluster {
@@ -133,6 +138,7 @@ impl Cluster {
             replica_ops: BTreeMap::new(),
             committed: BTreeMap::new(),
             violation: None,
+            rivals_since: None,
         };
         cluster.at(CLIENT_MS, Happening::Client);
         cluster
@@ -171,6 +177,15 @@ impl Cluster {
         host.manager.as_ref().map(|m| m.engine.status(host.clock.show(self.world.now)))
     }
 
+    /// What both managers would answer to `status` and `why`, for a failed test.
+    pub(crate) fn told(&self) -> String {
+        let told = |node: Node| match self.status(node) {
+            Some(s) => format!("{}: {:?}: {} {:#?}", name(node), s.verdict, s.because, s.why),
+            None => format!("{}: no manager", name(node)),
+        };
+        Node::ALL.map(told).join("\n")
+    }
+
     /// The newest record that was ever committed.
     pub(crate) fn record(&self) -> Record {
         self.committed.last_key_value().map(|(_, record)| record.clone()).unwrap_or_default()
@@ -179,7 +194,8 @@ impl Cluster {
     /// Lets time pass.
     pub(crate) fn pass(&mut self, ms: Millis) -> Result<(), String> {
         let end = self.world.now + ms;
-        for _ in 0..MOST_STEPS {
+        let most = STEPS + ms * STEPS_MS;
+        for _ in 0..most {
             self.notice();
             self.watch();
             self.show_replicas();
@@ -203,7 +219,7 @@ impl Cluster {
                 }
             }
         }
-        Err(format!("{MOST_STEPS} steps did not take {ms} ms: something spins"))
+        Err(format!("{most} steps did not take {ms} ms: something spins"))
     }
 
     /// Whose process it happens to, and in which life of it.
@@ -370,8 +386,10 @@ impl Cluster {
             return;
         }
         match (lane.to.node(), message) {
-            (Some(node), Message::Register(message)) => self.node_hears(node, lane.from, message),
             (Some(node), message) => {
+                if let Message::Register(message) = &message {
+                    self.node_hears(node, lane.from, message.clone());
+                }
                 let event = Event::Heard { from: lane.from, path: lane.path, message };
                 self.event(node, self.host(node).life, event);
             }
@@ -502,8 +520,10 @@ impl Cluster {
         if two_addresses {
             self.fail("at_most_one_address: both hosts answer for the address".into());
         }
-        if two_mounts {
-            self.fail("one_mount: the file system is mounted on both hosts".into());
+        let rivals = two_mounts && self.world.nodes.iter().all(|n| n.engine.as_ref().is_some_and(acknowledges));
+        self.rivals_since = rivals.then(|| self.rivals_since.unwrap_or(now));
+        if self.rivals_since.is_some_and(|since| since + NOTICED_MS <= now) {
+            self.fail("one_mount: both hosts have mounted the file system, and neither device is blocked".into());
         }
     }
 
@@ -533,6 +553,12 @@ pub(crate) fn index(node: Node) -> usize {
 /// The name of a node.
 pub(crate) fn name(node: Node) -> &'static str {
     crate::world::name(index(node))
+}
+
+/// Its device is Primary and knows of nothing that keeps it from answering writes.
+fn acknowledges(engine: &replica::engine::Engine) -> bool {
+    let status = engine.status(0);
+    status.role == Role::Primary && status.managed.is_some_and(|m| !m.blocked && !m.deposed)
 }
 
 fn view(status: &replica::control::Status) -> ReplicaView {

@@ -44,7 +44,8 @@ pub(crate) fn run(text: &str) -> Outcome {
             continue;
         }
         if let Err(problem) = player.step(&words) {
-            result = Err(format!("script:{}: {line}: {problem}", number + 1));
+            let told = player.cluster.as_ref().map(Cluster::told).unwrap_or_default();
+            result = Err(format!("script:{}: {line}: {problem}\n{told}", number + 1));
             break;
         }
     }
@@ -205,6 +206,7 @@ fn command(words: &[&str]) -> Result<Command, String> {
         ["cleanup"] => Command::Cleanup { resource: None },
         ["restart", resource] => Command::Restart { resource: (*resource).into() },
         ["force-primary", host] => Command::ForcePrimary { node: node(host)?, accept_loss: true },
+        ["confirm-off", host] => Command::ConfirmOff { node: node(host)? },
         ["discard-diverged", host] => Command::DiscardDiverged { node: node(host)? },
         _ => return Err("no such command".into()),
     })

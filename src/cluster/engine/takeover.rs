@@ -281,8 +281,11 @@ impl Engine {
         let active = matches!(self.phase, Phase::Active { .. });
         match (self.bid.stage, outcome) {
             (Stage::Noting, Outcome::Fenced) if active => {
+                // The vote that was missing is there: the degradation is proposed at once, and this is not noted
+                // again until it had its time.
                 self.ledger.pause_until = now;
                 self.bid_rests(now);
+                self.bid.rest_until = now + self.config.timing.renew_ms;
             }
             (Stage::Noting, Outcome::Fenced) => {
                 self.bid.stage = Stage::Asking;

@@ -139,7 +139,13 @@ impl Engine {
 
     fn unfit_standby(&self, idle: Node) -> Option<String> {
         let name = self.name(idle);
-        let replica = if idle == self.me() { self.replica.view.as_ref() } else { self.peer_replica() };
+        let mine = idle == self.me();
+        let public =
+            if mine { self.health.public } else { self.peer.view.as_ref().is_none_or(|v| v.health.public) };
+        if !public {
+            return Some(format!("{name} has lost the public segment"));
+        }
+        let replica = if mine { self.replica.view.as_ref() } else { self.peer_replica() };
         match replica {
             None => Some(format!("the replication daemon on {name} does not answer")),
             Some(view) if view.disk != "UpToDate" => Some(format!("the disk on {name} is {}", view.disk)),

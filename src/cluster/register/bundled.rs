@@ -13,7 +13,7 @@ use super::acceptor::{self, Acceptor};
 use super::journal::Journal;
 use super::poll::{self, Poll, Question};
 use super::proposer::{Job, Next, Phase, Reach, Round};
-use super::quorum::Electorate;
+use super::quorum::{ENOUGH, Electorate};
 use super::{Effect, Event};
 use crate::config::Quorum;
 use crate::event::LogLevel;
@@ -356,6 +356,7 @@ impl Bundled {
         };
         match (round.id, outcome) {
             (Some(id), outcome) => out.push(Effect::Done { id, outcome }),
+            (None, Outcome::Committed(_)) if round.job == Job::Read => self.settle_leases(out),
             (None, Outcome::Committed(record)) => {
                 let text = match record.witness {
                     Some(store) => format!("the witness's store {store:016x} is admitted by both data nodes"),
@@ -416,7 +417,7 @@ impl Bundled {
         let (lone, electorate) = (self.lone(LeaseRule::Whatever, None), self.electorate);
         let Some((poll, _)) = self.polls.get_mut(index) else { return };
         match poll.reply(from, store, reply, electorate, self.committed.as_ref(), lone) {
-            poll::Next::Wait => {}
+            poll::Next::Wait => self.learn_for_lease(index, now, out),
             poll::Next::Done(outcome) => {
                 let (poll, _) = self.polls.swap_remove(index);
                 out.push(Effect::Done { id: poll.id, outcome });
@@ -427,6 +428,31 @@ impl Bundled {
             poll::Next::Settle => {
                 let (poll, _) = self.polls.swap_remove(index);
                 self.enqueue(Round::new(Some(poll.id), Job::Settle, now, poll.deadline), now, out);
+            }
+        }
+    }
+
+    /// Enough voters have extended a lease under a term that this store has not seen committed: which witness
+    /// counts is in the record, so it is read.
+    fn learn_for_lease(&mut self, index: usize, now: Millis, out: &mut Vec<Effect>) {
+        let Some((poll, _)) = self.polls.get(index) else { return };
+        let Question::Renew { term, .. } = poll.question else { return };
+        let unknown = self.committed.as_ref().is_none_or(|record| record.term < term);
+        if unknown && poll.agreed.len() >= ENOUGH && self.round.is_none() {
+            self.enqueue(Round::new(None, Job::Read, now, poll.deadline), now, out);
+        }
+    }
+
+    /// A lease for which only the record was missing.
+    fn settle_leases(&mut self, out: &mut Vec<Effect>) {
+        let lone = self.lone(LeaseRule::Whatever, None);
+        for (poll, asked) in std::mem::take(&mut self.polls) {
+            let renews = matches!(poll.question, Question::Renew { .. });
+            if renews && self.electorate.leases(&poll.agreed, self.committed.as_ref(), lone) {
+                let outcome = Outcome::Renewed { sent_at: poll.sent_at };
+                out.push(Effect::Done { id: poll.id, outcome });
+            } else {
+                self.polls.push((poll, asked));
             }
         }
     }

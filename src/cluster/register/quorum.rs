@@ -23,7 +23,7 @@ pub(super) type Votes = BTreeMap<Voter, Vote>;
 pub(super) type Agreed = BTreeMap<Voter, u64>;
 
 /// Majority of three, and all of two.
-const ENOUGH: usize = 2;
+pub(super) const ENOUGH: usize = 2;
 
 /// Who votes, seen from one data node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -179,6 +179,8 @@ impl Cluster {
             return;
         }
         if version > 0 && self.committed.insert(version, record.clone()).is_none() {
+            let before = self.committed.get(&(version - 1)).map(|r| r.intent.diverged).unwrap_or_default();
+            self.client.accepts_loss |= before.is_empty() && !record.intent.diverged.is_empty();
             let primary = record.primary.map_or("nobody", name);
             let (term, synced) = (record.term.0, record.synced);
             self.tell(format!("record v{version} term {term} primary {primary} synced {synced}"));
