@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use cluster::config::{Class, Quorum, ResourceId};
 use cluster::control::{CommandError, Status};
 use cluster::engine::Engine;
-use cluster::event::{
-    Action, Event, OpId, ReplicaVerb, ReplicaView, Running, Verb,
-};
+use cluster::event::{Action, Event, OpId, ReplicaVerb, ReplicaView, Running, Verb};
 use cluster::member::{Node, Voter};
 use cluster::message::Message;
 use cluster::record::Record;
@@ -219,7 +217,8 @@ impl Cluster {
                 }
             }
         }
-        Err(format!("{most} steps did not take {ms} ms: something spins"))
+        let (now, end) = (self.world.now, end);
+        Err(format!("{most} steps did not take {ms} ms: something spins at {now} of {end} ms"))
     }
 
     /// Whose process it happens to, and in which life of it.
@@ -349,7 +348,8 @@ impl Cluster {
         let host = &mut self.hosts[index(node)];
         let services = &mut host.services;
         let started = services.ids().any(|id| {
-            matches!(services.class(id), Some(Class::Address { .. })) && services.state(id) == Running::Started
+            matches!(services.class(id), Some(Class::Address { .. }))
+                && services.state(id) == Running::Started
         });
         host.act_until = until;
         let left = until.saturating_sub(host.clock.show(now));
@@ -365,7 +365,9 @@ impl Cluster {
         let life = self.life(to);
         for path in Net::paths(from, to) {
             let lane = Lane { from, to, path: *path };
-            if from == Voter::Witness || self.host_of(from).is_none_or(|h| *path == crate::net::LOCAL || h.public_link) {
+            if from == Voter::Witness
+                || self.host_of(from).is_none_or(|h| *path == crate::net::LOCAL || h.public_link)
+            {
                 for delay in self.net.arrivals(lane, &mut self.world.rng) {
                     self.at(delay, Happening::Deliver { lane, life, message: message.clone() });
                 }
@@ -448,11 +450,8 @@ impl Cluster {
             })
         });
         if let Some(missing) = missing {
-            let text = format!(
-                "stack_order: {what} is started on {} before {}",
-                name(node),
-                services.name(missing)
-            );
+            let text =
+                format!("stack_order: {what} is started on {} before {}", name(node), services.name(missing));
             self.fail(text);
         }
         // What its manager believes is committed, be it overtaken: the services stay while the peer takes over.
@@ -467,7 +466,9 @@ impl Cluster {
         }
         let device = self.world.nodes[index(node)].exported;
         let outcome = self.host_mut(node).services.perform(resource, verb, device);
-        if verb == Verb::Start && matches!(self.host(node).services.class(resource), Some(Class::Address { .. })) {
+        if verb == Verb::Start
+            && matches!(self.host(node).services.class(resource), Some(Class::Address { .. }))
+        {
             let until = self.host(node).act_until;
             self.may_act(node, until);
         }
@@ -497,11 +498,10 @@ impl Cluster {
                 Notice::Reply { token, result } => {
                     let Some((node, life, op)) = self.replica_ops.remove(&token.0) else { continue };
                     let result = result.map_err(|r| format!("{r}: {}", r.detail));
-                    self.at(1, Happening::Event {
-                        node,
-                        life,
-                        event: Box::new(Event::ReplicaDone { op, result }),
-                    });
+                    self.at(
+                        1,
+                        Happening::Event { node, life, event: Box::new(Event::ReplicaDone { op, result }) },
+                    );
                 }
             }
         }
@@ -520,10 +520,13 @@ impl Cluster {
         if two_addresses {
             self.fail("at_most_one_address: both hosts answer for the address".into());
         }
-        let rivals = two_mounts && self.world.nodes.iter().all(|n| n.engine.as_ref().is_some_and(acknowledges));
+        let rivals =
+            two_mounts && self.world.nodes.iter().all(|n| n.engine.as_ref().is_some_and(acknowledges));
         self.rivals_since = rivals.then(|| self.rivals_since.unwrap_or(now));
         if self.rivals_since.is_some_and(|since| since + NOTICED_MS <= now) {
-            self.fail("one_mount: both hosts have mounted the file system, and neither device is blocked".into());
+            self.fail(
+                "one_mount: both hosts have mounted the file system, and neither device is blocked".into(),
+            );
         }
     }
 

@@ -33,9 +33,7 @@ fn resource(index: usize, name: &str) -> Resource {
             fstype: "ext4".into(),
             options: String::new(),
         },
-        "address" => {
-            Class::Address { address: "203.0.113.10".into(), prefix: 24, interface: "eth0".into() }
-        }
+        "address" => Class::Address { address: "203.0.113.10".into(), prefix: 24, interface: "eth0".into() },
         unit => Class::Systemd { unit: format!("{unit}.service"), check: None },
     };
     Resource {

@@ -36,7 +36,8 @@ pub(crate) struct Outcome {
 
 /// Plays a script to its end, or to the first thing that is not as it should be.
 pub(crate) fn run(text: &str) -> Outcome {
-    let mut player = Player { cluster: None, quorum: Quorum::Witness, profile: Timing::DEFAULT_MS, snapshot: None };
+    let mut player =
+        Player { cluster: None, quorum: Quorum::Witness, profile: Timing::DEFAULT_MS, snapshot: None };
     let mut result = Ok(());
     for (number, line) in text.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -24,7 +24,7 @@ enum Happening {
     Meta { node: usize, life: u32, tx: MetaTx, time: u64 },
     Dial { node: usize, life: u32 },
     Arrive { to: usize, link: u64 },
-    Wake { node: usize, life: u32 },
+    Wake { node: usize, life: u32, order: u64 },
     Exported { node: usize, life: u32 },
     Unexported { node: usize, life: u32 },
     Lost { node: usize, life: u32, link: u64 },
@@ -73,6 +73,8 @@ pub(crate) struct Node {
     /// Buffers that hold blocks of a resync.
     resynced: BTreeSet<Slot>,
     life: u32,
+    /// The wake-up that counts: the last one asked for.
+    wake: u64,
     slots: BTreeMap<Slot, Vec<Version>>,
     next_peer_slot: u32,
     /// Writes and metadata handed to the disk and not over, for a crash to decide upon.
@@ -117,6 +119,7 @@ impl World {
                 fronts: BTreeSet::new(),
                 resynced: BTreeSet::new(),
                 life: 0,
+                wake: 0,
                 slots: BTreeMap::new(),
                 next_peer_slot: FIRST_PEER_SLOT,
                 pending: BTreeMap::new(),
@@ -323,7 +326,9 @@ impl World {
                 Action::Log { level, text } => self.say(format!("{} {level:?} {text}", name(node))),
                 Action::WakeAt { at } => {
                     let delay = at.saturating_sub(self.now);
-                    self.at(delay, Happening::Wake { node, life });
+                    let order = self.order + 1;
+                    self.nodes[node].wake = order;
+                    self.at(delay, Happening::Wake { node, life, order });
                 }
                 Action::Stopped => {
                     self.nodes[node].engine = None;
@@ -400,7 +405,11 @@ impl World {
             }
             Happening::Dial { node, life } if self.is_alive(node, life) => self.dial(node),
             Happening::Arrive { to, link } => self.arrive(to, link),
-            Happening::Wake { node, life } if self.is_alive(node, life) => self.event(node, Event::Tick),
+            Happening::Wake { node, life, order } if self.is_alive(node, life) => {
+                if self.nodes[node].wake == order {
+                    self.event(node, Event::Tick);
+                }
+            }
             Happening::Exported { node, life } if self.is_alive(node, life) => {
                 self.event(node, Event::ExportStarted);
             }

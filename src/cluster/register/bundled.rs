@@ -5,15 +5,17 @@
 //! an answer of a store that went back in time, or that knows less than was seen from it before the question was
 //! sent, is not counted.
 
+mod polls;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use super::acceptor::{self, Acceptor};
 use super::journal::Journal;
-use super::poll::{self, Poll, Question};
+use super::poll::{Poll, Question};
 use super::proposer::{Job, Next, Phase, Reach, Round};
-use super::quorum::{ENOUGH, Electorate};
+use super::quorum::Electorate;
 use super::{Effect, Event};
 use crate::config::Quorum;
 use crate::event::LogLevel;
@@ -405,58 +407,6 @@ impl Bundled {
         self.go_on(round, None, next, now, out);
     }
 
-    fn poll_reply(
-        &mut self,
-        index: usize,
-        from: Voter,
-        store: u64,
-        reply: Reply,
-        now: Millis,
-        out: &mut Vec<Effect>,
-    ) {
-        let (lone, electorate) = (self.lone(LeaseRule::Whatever, None), self.electorate);
-        let Some((poll, _)) = self.polls.get_mut(index) else { return };
-        match poll.reply(from, store, reply, electorate, self.committed.as_ref(), lone) {
-            poll::Next::Wait => self.learn_for_lease(index, now, out),
-            poll::Next::Done(outcome) => {
-                let (poll, _) = self.polls.swap_remove(index);
-                out.push(Effect::Done { id: poll.id, outcome });
-                if matches!(poll.question, Question::Renew { .. }) {
-                    self.exchange_witness(now, out);
-                }
-            }
-            poll::Next::Settle => {
-                let (poll, _) = self.polls.swap_remove(index);
-                self.enqueue(Round::new(Some(poll.id), Job::Settle, now, poll.deadline), now, out);
-            }
-        }
-    }
-
-    /// Enough voters have extended a lease under a term that this store has not seen committed: which witness
-    /// counts is in the record, so it is read.
-    fn learn_for_lease(&mut self, index: usize, now: Millis, out: &mut Vec<Effect>) {
-        let Some((poll, _)) = self.polls.get(index) else { return };
-        let Question::Renew { term, .. } = poll.question else { return };
-        let unknown = self.committed.as_ref().is_none_or(|record| record.term < term);
-        if unknown && poll.agreed.len() >= ENOUGH && self.round.is_none() {
-            self.enqueue(Round::new(None, Job::Read, now, poll.deadline), now, out);
-        }
-    }
-
-    /// A lease for which only the record was missing.
-    fn settle_leases(&mut self, out: &mut Vec<Effect>) {
-        let lone = self.lone(LeaseRule::Whatever, None);
-        for (poll, asked) in std::mem::take(&mut self.polls) {
-            let renews = matches!(poll.question, Question::Renew { .. });
-            if renews && self.electorate.leases(&poll.agreed, self.committed.as_ref(), lone) {
-                let outcome = Outcome::Renewed { sent_at: poll.sent_at };
-                out.push(Effect::Done { id: poll.id, outcome });
-            } else {
-                self.polls.push((poll, asked));
-            }
-        }
-    }
-
     /// The primary, with both data nodes there, exchanges a witness whose identity is not the recorded one.
     fn exchange_witness(&mut self, now: Millis, out: &mut Vec<Effect>) {
         let (Some(witness), Some(record)) = (self.known.get(&Voter::Witness), &self.committed) else {
@@ -483,16 +433,6 @@ impl Bundled {
         }
         self.queue.push_back(round);
         self.next_round(now, out);
-    }
-
-    fn ask_all(&mut self, id: RequestId, question: Question, now: Millis, out: &mut Vec<Effect>) {
-        let poll = Poll::new(id, question, now, now.saturating_add(self.timing.store_timeout_ms));
-        if self.polls.len() >= PENDING_MAX {
-            out.push(Effect::Done { id, outcome: poll.out_of_time() });
-            return;
-        }
-        let asked = self.ask(&question.ask(), Reach::All, now, out);
-        self.polls.push((poll, asked));
     }
 
     fn peer_was_fenced(&mut self, id: RequestId, out: &mut Vec<Effect>) {
@@ -525,22 +465,6 @@ impl Bundled {
                 (asked, _) => asked,
             };
             self.round = Some((round, asked));
-        }
-    }
-
-    fn tick_polls(&mut self, now: Millis, out: &mut Vec<Effect>) {
-        for (poll, asked) in std::mem::take(&mut self.polls) {
-            if poll.deadline <= now {
-                out.push(Effect::Done { id: poll.id, outcome: poll.out_of_time() });
-                if matches!(poll.question, Question::Renew { .. }) {
-                    self.exchange_witness(now, out);
-                }
-            } else if asked.repeat_at <= now {
-                let asked = self.repeat(asked, &poll.question.ask(), |voter| poll.answered(voter), now, out);
-                self.polls.push((poll, asked));
-            } else {
-                self.polls.push((poll, asked));
-            }
         }
     }
 

@@ -55,8 +55,15 @@ impl Cluster {
         let mut out = Vec::new();
         let engine = Engine::new(config, incarnation, local, &mut out);
         host.life += 1;
-        host.manager =
-            Some(Manager { engine, store, stopped: false, waiting: VecDeque::new(), seen_replica: None, wake: 0, store_wake: None });
+        host.manager = Some(Manager {
+            engine,
+            store,
+            stopped: false,
+            waiting: VecDeque::new(),
+            seen_replica: None,
+            wake: 0,
+            store_wake: None,
+        });
         let health = Health { public: host.public_link, state_writable: true, problems: Vec::new() };
         self.tell(format!("{} manager starts", name(node)));
         self.perform(node, out);
