@@ -99,10 +99,13 @@ impl Assets {
         self.text("playbooks", &name)
     }
 
-    /// A playbook that another one imports: beside it, else by name.
+    /// A playbook that another one imports: beside it, else by name. From one of the folders it is always by
+    /// name, so that the most important folder's file is taken.
     pub fn imported(&self, name: &str, importer: &str) -> Result<Asset, AssetError> {
-        let beside = Path::new(importer).parent().unwrap_or(Path::new("")).join(name);
-        if !importer.starts_with(BUILT_IN) && beside.is_file() {
+        let folder = Path::new(importer).parent().unwrap_or(Path::new(""));
+        let is_ours = self.roots.iter().any(|root| root.join("playbooks") == folder);
+        let beside = folder.join(name);
+        if !importer.starts_with(BUILT_IN) && !is_ours && beside.is_file() {
             return read(&beside);
         }
         self.playbook(name)

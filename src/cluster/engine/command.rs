@@ -1,6 +1,6 @@
 //! Operators' commands: which node does it, what must hold, what is told.
 
-use super::desk::{Edit, Origin, failed, refused, unreachable};
+use super::desk::{Edit, Origin, failed, refused};
 use super::history::Kind;
 use super::phase::{Errand, Phase};
 use super::{Engine, log};
@@ -12,7 +12,9 @@ use crate::timing::Millis;
 
 impl Engine {
     pub(super) fn command(&mut self, origin: Origin, command: Command, now: Millis, out: &mut Vec<Action>) {
-        if let Origin::Local(_) = origin {
+        if let Origin::Local(_) = origin
+            && self.ledger.read
+        {
             log(out, LogLevel::Info, format!("operator: {}", words(&command, |n| self.name(n).to_owned())));
         }
         if self.ending.is_some() {
@@ -20,8 +22,7 @@ impl Engine {
             return self.reply(origin, Err(refused(text)), out);
         }
         if !self.ledger.read {
-            let text = "the record is not known yet: too few voters have answered";
-            return self.reply(origin, Err(unreachable(text)), out);
+            return self.wait_for_record(origin, command, now, out);
         }
         if let Command::Bootstrap { primary, maintenance } = command {
             return self.bootstrap(origin, primary, maintenance, now, out);

@@ -25,6 +25,8 @@ const ANSWERS: usize = 32;
 const PASSED_ON_MS: Millis = 600_000;
 /// Repetition of an order that was passed on and not answered: the peer knows repetitions by their number.
 const REPEAT_MS: Millis = 1_000;
+/// How long an order waits for the record after the manager has started: the first votes take a moment.
+const EARLY_MS: Millis = 5_000;
 /// A change of the intent that could not be committed within this is given back.
 const EDIT_MS: Millis = 10_000;
 
@@ -83,6 +85,8 @@ pub(super) struct Desk {
     pub(super) bootstrap: Option<Bootstrap>,
     /// Answers that are found where no action can be given out.
     pub(super) late: Vec<(Origin, Result<String, CommandError>)>,
+    /// Orders that came before the record was read for the first time.
+    early: VecDeque<(Origin, Command, Millis)>,
     passed_on: BTreeMap<RequestId, PassedOn>,
     answers: VecDeque<(RequestId, Option<Result<String, CommandError>>)>,
 }
@@ -215,6 +219,7 @@ impl Engine {
         for (origin, result) in std::mem::take(&mut self.desk.late) {
             self.reply(origin, result, out);
         }
+        self.step_early(now, out);
         self.bootstrap_overtaken(now, out);
         let late = self.desk.edits.front().is_some_and(|o| o.deadline <= now);
         if late && let Some(order) = self.desk.edits.pop_front() {
@@ -223,6 +228,35 @@ impl Engine {
             self.reply(order.origin, Err(failed(text)), out);
         }
         self.repeat_passed_on(now, out);
+    }
+
+    /// The record is not read yet: the manager has just started. The order waits for a moment.
+    pub(super) fn wait_for_record(
+        &mut self,
+        origin: Origin,
+        command: Command,
+        now: Millis,
+        out: &mut Vec<Action>,
+    ) {
+        if self.desk.early.len() >= ORDERS {
+            let text = "the record is not known yet, and too many orders wait for it already";
+            return self.reply(origin, Err(refused(text)), out);
+        }
+        self.desk.early.push_back((origin, command, now + EARLY_MS));
+        self.turn();
+    }
+
+    fn step_early(&mut self, now: Millis, out: &mut Vec<Action>) {
+        if self.ledger.read {
+            for (origin, command, _) in std::mem::take(&mut self.desk.early) {
+                self.command(origin, command, now, out);
+            }
+        }
+        while self.desk.early.front().is_some_and(|(_, _, deadline)| *deadline <= now) {
+            let Some((origin, ..)) = self.desk.early.pop_front() else { break };
+            let text = "the record is not known yet: too few voters have answered";
+            self.reply(origin, Err(unreachable(text)), out);
+        }
     }
 
     fn bootstrap_overtaken(&mut self, now: Millis, out: &mut Vec<Action>) {
@@ -265,6 +299,7 @@ impl Engine {
         let edits = self.desk.edits.front().map(|o| o.deadline);
         let bootstrap = self.desk.bootstrap.as_ref().map(|b| b.deadline);
         let passed = self.desk.passed_on.values().map(|p| p.again_at.min(p.deadline)).min();
-        [edits, bootstrap, passed].into_iter().flatten().filter(|at| *at > self.now).min()
+        let early = self.desk.early.front().map(|(_, _, deadline)| *deadline);
+        [edits, bootstrap, passed, early].into_iter().flatten().filter(|at| *at > self.now).min()
     }
 }

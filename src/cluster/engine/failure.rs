@@ -16,6 +16,9 @@ use crate::policy::{Decision, decide, takes_dependents_along};
 use crate::record::{Failures, Intent, Record};
 use crate::timing::Millis;
 
+/// Until a service whose start has failed is started again: what it needs may be on its way.
+const START_AGAIN_MS: Millis = 500;
+
 /// Until a stop that failed where nothing depends on it is tried again.
 const STOP_AGAIN_MS: Millis = 5_000;
 
@@ -155,6 +158,9 @@ impl Engine {
                 );
                 alert(out, LogLevel::Warn, "resource-failed", text);
                 self.recycle(id, now);
+                if !started && let Some(unit) = self.units.get_mut(id.0) {
+                    unit.retry_at = now + START_AGAIN_MS;
+                }
             }
             Decision::GiveUp | Decision::Hold => {
                 let why = format!("{name} failed on {host} ({noticed}: {reason}), {count} times by now");

@@ -196,7 +196,8 @@ impl Engine {
         if !matches!(self.phase, Phase::Starting { .. }) {
             return;
         }
-        if self.replica.primary_in(term).is_some() {
+        // It shows as Primary before its device is there: only the answer says that it can be mounted.
+        if self.replica.op.is_none() && self.replica.primary_in(term).is_some() {
             self.tally.quiet_since = now;
             self.forgive_group(now);
             self.step_of_move("promote", now);
