@@ -103,7 +103,7 @@ impl Assets {
     /// name, so that the most important folder's file is taken.
     pub fn imported(&self, name: &str, importer: &str) -> Result<Asset, AssetError> {
         let folder = Path::new(importer).parent().unwrap_or(Path::new(""));
-        let is_ours = self.roots.iter().any(|root| root.join("playbooks") == folder);
+        let is_ours = self.roots.iter().any(|root| is_same(&root.join("playbooks"), folder));
         let beside = folder.join(name);
         if !importer.starts_with(BUILT_IN) && !is_ours && beside.is_file() {
             return read(&beside);
@@ -152,6 +152,17 @@ impl Assets {
         looked.push("the built-in ones".into());
         AssetError::Missing { folder, name: name.to_owned(), looked: looked.join(", ") }
     }
+}
+
+/// `./playbooks` and `playbooks` are the same folder.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let steps = |path: &Path| {
+        path.components()
+            .filter(|c| *c != Component::CurDir)
+            .map(|c| c.as_os_str().to_owned())
+            .collect::<Vec<_>>()
+    };
+    steps(a) == steps(b)
 }
 
 fn read(path: &Path) -> Result<Asset, AssetError> {
