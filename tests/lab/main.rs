@@ -4,7 +4,9 @@
 
 mod agents;
 mod client;
+mod cluster;
 mod demo;
 mod harness;
 mod lifecycle;
+mod managed;
 mod replication;
