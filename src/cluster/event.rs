@@ -113,6 +113,9 @@ pub struct ReplicaView {
     pub disk: String,
     /// Connected to the peer.
     pub connected: bool,
+    /// Not even trying to be: after a split brain, or disconnected by somebody.
+    #[serde(default)]
+    pub stands_alone: bool,
     /// The peer is Primary.
     pub peer_primary: bool,
     /// The peer's disk.
@@ -223,6 +226,8 @@ pub enum ReplicaVerb {
     Revoke,
     /// Give up what only the local disk has: connect as the target whatever the generations say.
     Discard,
+    /// Try to be connected again.
+    Connect,
 }
 
 /// State of this host's network and disks.

@@ -255,6 +255,7 @@ fn view(status: &Status) -> Option<ReplicaView> {
         primary: status.role == Role::Primary,
         disk: status.device.disk.as_str().to_owned(),
         connected: connection.state == ConnectionState::Connected,
+        stands_alone: connection.state == ConnectionState::StandAlone,
         peer_primary: connection.peer_role == Role::Primary,
         peer_disk: connection.peer_disk.as_str().to_owned(),
         sync_permille: connection.sync.map(|sync| u32::try_from(done(sync.total_kib)).unwrap_or(0)),
@@ -278,6 +279,7 @@ fn commands(verb: ReplicaVerb) -> Vec<Command> {
         ReplicaVerb::Fence { term } => vec![Command::Fence { term: term.0 }],
         ReplicaVerb::GoAlone { term, loss } => vec![Command::GoAlone { term: term.0, loss }],
         ReplicaVerb::Revoke => vec![Command::Revoke],
+        ReplicaVerb::Connect => vec![Command::Connect { discard_my_data: false }],
         ReplicaVerb::Discard => vec![Command::Disconnect, Command::Connect { discard_my_data: true }],
     }
 }

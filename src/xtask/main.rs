@@ -12,6 +12,9 @@ usage: cargo xtask TASK
   verify   read only: formatting, lints, rules of the tree, documentation, licences of dependencies
   soak     what takes too long for every run: thousands of simulated histories, the pair of daemons and the
            scenarios on real hosts again; needs root
+  sim --seed N
+           replay the histories of one seed, of the replication alone and of the managed pair, and tell their
+           stories if they fail
   fix      write: apply lint suggestions and formatting
   mutate [WORD]
            break each rule of the replication core in a copy of the tree (only those that say WORD): do the
@@ -45,7 +48,7 @@ const VERIFY: &[Step] = &[
 
 const SOAK: &[Step] = &[
     Step {
-        name: "5000 simulated histories",
+        name: "5000 simulated histories of the replication, and of the managed pair",
         arguments: &["test", "--locked", "--package", "futago", "--test", "sim", "--", "--nocapture"],
         environment: &[("SIM_SEEDS", "5000")],
     },
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         ["verify"] => verify(),
         ["soak"] => finish(&run_all(SOAK)),
         ["fix"] => finish(&run_all(FIX)),
+        ["sim", "--seed", seed] if seed.parse::<u64>().is_ok() => sim(seed),
         ["mutate", rest @ ..] => mutate(rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -95,6 +99,13 @@ fn main() -> ExitCode {
             ExitCode::from(64)
         }
     }
+}
+
+/// One seed in both worlds; everything is told.
+fn sim(seed: &str) -> ExitCode {
+    let arguments = ["test", "--package", "futago", "--test", "sim", "--", "--nocapture", "whatever_fails"];
+    let status = cargo().args(arguments).env("SIM_SEED", seed).status();
+    if status.is_ok_and(|status| status.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn mutate(arguments: &[&str]) -> ExitCode {

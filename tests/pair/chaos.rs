@@ -7,30 +7,83 @@ use cluster::member::{Node, Nodes, Voter};
 use cluster::timing::Timing;
 
 use crate::host::Fault;
-use crate::managed::Cluster;
+use crate::managed::{Cluster, Sabotage};
 use crate::net::{LOCAL, PUBLIC};
 
 /// Longest pause between two disturbances.
 const PAUSE_MS: u64 = 4_000;
+/// How often a row is written: what counts is that there are some between two disturbances.
+const ROW_MS: u64 = 60;
 /// After the repair everything must run again within so long: several leases, restarts and windows.
 const CONVERGE_MS: u64 = 240_000;
 
+/// After a witness's disk was put back to an older copy nothing else may fail until it was noticed.
+const NOTICE_MS: u64 = 3_000;
+
 /// Plays one history; the error tells what was violated.
-pub(crate) fn play(seed: u64, disturbances: u64) -> (Cluster, Result<(), String>) {
+pub(crate) fn play(
+    seed: u64,
+    disturbances: u64,
+    sabotage: Option<Sabotage>,
+) -> (Cluster, Result<(), String>) {
     let profile = [Timing::FAST_MS, Timing::DEFAULT_MS][(seed % 2) as usize];
-    let mut cluster = Cluster::new(seed, Quorum::Witness, profile);
-    let result = history(&mut cluster, disturbances);
+    // Most pairs have a witness; the other ways of deciding are tried, too.
+    let quorum = match seed % 8 {
+        6 if sabotage.is_none() => Quorum::Fencing,
+        7 if sabotage.is_none() => Quorum::Manual,
+        _ => Quorum::Witness,
+    };
+    let mut cluster = Cluster::new(seed, quorum, profile);
+    cluster.sabotage = sabotage;
+    cluster.client.pace = ROW_MS;
+    let result = history(&mut cluster, quorum, disturbances);
     (cluster, result)
 }
 
-fn history(cluster: &mut Cluster, disturbances: u64) -> Result<(), String> {
-    cluster.bring_up(Quorum::Witness)?;
+fn history(cluster: &mut Cluster, quorum: Quorum, disturbances: u64) -> Result<(), String> {
+    cluster.bring_up(quorum)?;
     for _ in 0..disturbances {
         let pause = cluster.world.rng.below(PAUSE_MS);
         cluster.pass(pause)?;
-        disturb(cluster);
+        match cluster.world.rng.below(50) {
+            0 => restore_witness(cluster)?,
+            1..7 => operate(cluster),
+            _ => disturb(cluster),
+        }
     }
     repair(cluster)
+}
+
+/// The witness's disk is put back to an older copy while everybody who remembers it is there.
+fn restore_witness(cluster: &mut Cluster) -> Result<(), String> {
+    let snapshot = cluster.witness_snapshot();
+    let pause = cluster.world.rng.below(PAUSE_MS);
+    cluster.pass(pause)?;
+    let complete = cluster.record().synced == Nodes::BOTH;
+    if !complete || !cluster.all_is_well() {
+        return Ok(());
+    }
+    cluster.restore_witness(snapshot);
+    cluster.start_witness();
+    cluster.pass(NOTICE_MS)
+}
+
+fn operate(cluster: &mut Cluster) {
+    let node = Node::ALL[cluster.world.rng.below(2) as usize];
+    let command = match cluster.world.rng.below(12) {
+        0..4 => Command::Switchover { to: None },
+        4 => Command::Standby { node },
+        5 => Command::Online { node },
+        6 => Command::Maintenance { on: cluster.world.rng.one_in(3) },
+        7 => Command::Hold { reason: "chaos".into() },
+        8 => Command::Resume,
+        9 => Command::Cleanup { resource: None },
+        // What a careful operator does: only when the other host is off.
+        10 if !cluster.host(node.peer()).powered => Command::ConfirmOff { node: node.peer() },
+        11 if !cluster.host(node.peer()).powered => Command::ForcePrimary { node, accept_loss: true },
+        _ => Command::Restart { resource: "mariadb".into() },
+    };
+    cluster.command(node, command);
 }
 
 fn disturb(cluster: &mut Cluster) {
@@ -58,14 +111,11 @@ fn disturb(cluster: &mut Cluster) {
             cluster.net.lag = [1, 50, 400][cluster.world.rng.below(3) as usize];
         }
         29..32 => {
-            cluster.command(node, Command::Switchover { to: None });
+            let ms = [300, 1500, 4000, 9000][cluster.world.rng.below(4) as usize];
+            cluster.freeze(node, ms);
         }
-        32 => {
-            cluster.command(node, Command::Standby { node });
-        }
-        33 => {
-            cluster.command(node, Command::Online { node });
-        }
+        32 => cluster.stop_witness(true),
+        33 => cluster.cut(node.peer().into(), node.into(), PUBLIC, true),
         34 => cluster.kill_service(node, service),
         35 => {
             let faults = [None, Some(Fault::Start), Some(Fault::Stop), None];
@@ -94,23 +144,36 @@ fn repair(cluster: &mut Cluster) -> Result<(), String> {
     let end = cluster.world.now + CONVERGE_MS;
     while cluster.world.now < end {
         for node in Node::ALL {
+            cluster.power_on(node);
             cluster.start_replicad(node);
             cluster.start_manager(node);
         }
-        for node in Node::ALL {
-            cluster.command(Node::A, Command::Online { node });
-        }
-        cluster.command(Node::B, Command::Cleanup { resource: None });
-        cluster.command(Node::A, Command::Resume);
+        take_back(cluster);
         cluster.pass(10_000)?;
         let served = Node::ALL.into_iter().any(|n| cluster.is_served_by(n));
         if served && cluster.record().synced == Nodes::BOTH {
             return Ok(());
         }
     }
-    Err(format!(
-        "converges_after_heal: not served and complete: A {:?} B {:?}",
-        cluster.status(Node::A).map(|s| (s.verdict, s.because, s.why)),
-        cluster.status(Node::B).map(|s| (s.verdict, s.because, s.why))
-    ))
+    Err(format!("converges_after_heal: not served and complete:\n{}", cluster.told()))
+}
+
+/// Everything that operators asked for.
+fn take_back(cluster: &mut Cluster) {
+    let intent = cluster.record().intent;
+    for node in Node::ALL {
+        if intent.standby.contains(node) {
+            cluster.command(Node::A, Command::Online { node });
+        }
+        if intent.diverged.contains(node) {
+            cluster.command(Node::A, Command::DiscardDiverged { node });
+        }
+    }
+    if intent.hold.is_some() || intent.failovers > 0 {
+        cluster.command(Node::A, Command::Resume);
+    }
+    if intent.maintenance {
+        cluster.command(Node::B, Command::Maintenance { on: false });
+    }
+    cluster.command(Node::B, Command::Cleanup { resource: None });
 }

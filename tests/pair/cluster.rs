@@ -2,6 +2,9 @@
 //! what must hold at every moment.
 
 mod faults;
+mod rules;
+mod sabotage;
+mod stun;
 mod votes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +29,7 @@ use crate::net::{Lane, Net};
 use crate::setup;
 use crate::world::{Notice, World};
 
+pub(crate) use sabotage::Sabotage;
 use votes::{Vault, WitnessHost};
 
 /// systemd starts a manager that ended again after so long.
@@ -33,20 +37,19 @@ const RESTART_MS: Millis = 150;
 /// Steps in a millisecond on average, and the fewest that a stretch of time may take: by far more than any needs.
 const STEPS_MS: Millis = 50;
 const STEPS: Millis = 50_000;
-/// A Primary whose peer has promised a newer term cannot answer a write; it notices within so long.
-const NOTICED_MS: Millis = 2_000;
-/// How often the client tries to write a row.
+/// How often the client tries to write a row, unless told otherwise.
 const CLIENT_MS: Millis = 20;
 
 enum Happening {
     Deliver { lane: Lane, life: u32, message: Message },
-    Wake { node: Node, life: u32, order: u64 },
+    Wake { node: Node, life: u32, order: u64, due: Millis },
     StoreWake { node: Node, life: u32, due: Millis },
     Persisted { voter: Voter, life: u32 },
     Event { node: Node, life: u32, event: Box<Event> },
     ResourceEnd { node: Node, boot: u32, life: u32, op: OpId, resource: ResourceId, verb: Verb },
     StartManager { node: Node },
     StartReplicad { node: Node },
+    Thaw { node: Node, boot: u32 },
     Client,
 }
 
@@ -74,6 +77,10 @@ pub(crate) struct Host {
     vault: Vault<Saved>,
     last_write: Millis,
     clock: Clock,
+    /// The whole machine stands still, its clock with it.
+    frozen_since: Option<Millis>,
+    /// What happens to it meanwhile.
+    held: Vec<Happening>,
     pub(crate) services: Services,
     pub(crate) public_link: bool,
     /// The last right to act, on the host's clock.
@@ -99,6 +106,16 @@ pub(crate) struct Cluster {
     violation: Option<String>,
     /// Since when two devices seem to be able to answer writes under a mounted file system.
     rivals_since: Option<Millis>,
+    /// A machine stood still: until then it may answer for an address that its kernel has not yet taken away.
+    excused_until: Millis,
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+impl Host {
+    /// Whether it answers for the address.
+    fn has_address(&self, now: Millis) -> bool {
+        self.powered && self.frozen_since.is_none() && self.services.has_address(now)
+    }
 }
 
 impl Cluster {
@@ -115,6 +132,8 @@ impl Cluster {
             vault: Vault::new(),
             last_write: 0,
             clock: Clock::new(10_000 + world.rng.below(1_000_000), world.rng.below(800) as i64 - 400),
+            frozen_since: None,
+            held: Vec::new(),
             services: Services::new(setup::config(node, quorum, failover_target_ms)),
             public_link: true,
             act_until: 0,
@@ -126,7 +145,7 @@ impl Cluster {
             net: Net::new(),
             hosts,
             witness: WitnessHost::new(clock),
-            client: Client::new(),
+            client: Client::new(CLIENT_MS),
             client_runs: false,
             story: Vec::new(),
             replies: BTreeMap::new(),
@@ -137,6 +156,8 @@ impl Cluster {
             committed: BTreeMap::new(),
             violation: None,
             rivals_since: None,
+            excused_until: 0,
+            sabotage: None,
         };
         cluster.at(CLIENT_MS, Happening::Client);
         cluster
@@ -177,9 +198,15 @@ impl Cluster {
 
     /// What both managers would answer to `status` and `why`, for a failed test.
     pub(crate) fn told(&self) -> String {
-        let told = |node: Node| match self.status(node) {
-            Some(s) => format!("{}: {:?}: {} {:#?}", name(node), s.verdict, s.because, s.why),
-            None => format!("{}: no manager", name(node)),
+        let told = |node: Node| {
+            let replica =
+                self.world.status(index(node)).map(|s| (s.role, s.device.disk, s.connection, s.managed));
+            match self.status(node) {
+                Some(s) => {
+                    format!("{}: {:?}: {} {:#?}\n{replica:?}", name(node), s.verdict, s.because, s.why)
+                }
+                None => format!("{}: no manager\n{replica:?}", name(node)),
+            }
         };
         Node::ALL.map(told).join("\n")
     }
@@ -234,6 +261,7 @@ impl Cluster {
     }
 
     fn happen(&mut self, happening: Happening) {
+        let Some(happening) = self.unless_frozen(happening) else { return };
         if let Some((voter, life)) = self.process(&happening) {
             if self.life(voter) != life {
                 return;
@@ -246,9 +274,9 @@ impl Cluster {
         }
         match happening {
             Happening::Deliver { lane, message, .. } => self.deliver(lane, message),
-            Happening::Wake { node, life, order } => {
+            Happening::Wake { node, life, order, due } => {
                 if self.host(node).manager.as_ref().is_some_and(|m| m.wake == order) {
-                    self.event(node, life, Event::Tick);
+                    self.wake(node, life, due);
                 }
             }
             Happening::StoreWake { node, due, .. } => self.store_tick(node, due),
@@ -257,10 +285,12 @@ impl Cluster {
             Happening::ResourceEnd { node, boot, life, op, resource, verb } => {
                 self.resource_end(node, boot, life, op, resource, verb);
             }
+            Happening::Thaw { node, boot } => self.thaw(node, boot),
             Happening::StartManager { node } => self.start_manager(node),
             Happening::StartReplicad { node } => self.start_replicad(node),
             Happening::Client => {
-                self.at(CLIENT_MS, Happening::Client);
+                self.at(self.client.pace, Happening::Client);
+                self.sabotage();
                 for node in Node::ALL {
                     if self.client_runs && self.is_served_by(node) {
                         self.client.write(&mut self.world, index(node));
@@ -273,7 +303,7 @@ impl Cluster {
     /// Whether clients find the address on a node and everything behind it runs.
     pub(crate) fn is_served_by(&self, node: Node) -> bool {
         let host = self.host(node);
-        host.powered && host.services.has_address(self.world.now) && host.services.serves()
+        host.has_address(self.world.now) && host.services.serves()
     }
 
     fn event(&mut self, node: Node, life: u32, event: Event) {
@@ -285,13 +315,30 @@ impl Cluster {
         self.perform(node, out);
     }
 
+    fn wake_at(&mut self, node: Node, due: Millis) {
+        let (life, order) = (self.host(node).life, self.order + 1);
+        let moment = self.host(node).clock.when(due);
+        self.at_moment(moment, Happening::Wake { node, life, order, due });
+        if let Some(manager) = &mut self.host_mut(node).manager {
+            manager.wake = order;
+        }
+    }
+
+    /// The clock may have stood still meanwhile.
+    fn wake(&mut self, node: Node, life: u32, due: Millis) {
+        if self.host(node).clock.show(self.world.now) < due {
+            self.wake_at(node, due);
+        } else {
+            self.event(node, life, Event::Tick);
+        }
+    }
+
     fn later(&mut self, node: Node, delay: Millis, event: Event) {
         let life = self.host(node).life;
         self.at(delay, Happening::Event { node, life, event: Box::new(event) });
     }
 
     fn perform(&mut self, node: Node, actions: Vec<Action>) {
-        let life = self.host(node).life;
         for action in actions {
             match action {
                 Action::Store { id, op } => {
@@ -325,11 +372,7 @@ impl Cluster {
                 Action::Log { level, text } => self.tell(format!("{} {level:?} {text}", name(node))),
                 Action::Alert { kind, text, .. } => self.tell(format!("{} ALERT {kind}: {text}", name(node))),
                 Action::WakeAt { at } => {
-                    let (moment, order) = (self.host(node).clock.when(at), self.order + 1);
-                    self.at_moment(moment, Happening::Wake { node, life, order });
-                    if let Some(manager) = &mut self.host_mut(node).manager {
-                        manager.wake = order;
-                    }
+                    self.wake_at(node, at);
                 }
                 Action::Exit => {
                     self.tell(format!("{} manager ends", name(node)));
@@ -344,6 +387,9 @@ impl Cluster {
 
     /// The address lives for whole seconds in the kernel, and up to one more.
     fn may_act(&mut self, node: Node, until: Millis) {
+        if self.keeps_address(node, until) {
+            return;
+        }
         let now = self.world.now;
         let host = &mut self.hosts[index(node)];
         let services = &mut host.services;
@@ -362,7 +408,7 @@ impl Cluster {
     }
 
     fn send(&mut self, from: Voter, to: Voter, message: Message) {
-        let life = self.life(to);
+        let (life, message) = (self.life(to), self.sabotaged(message));
         for path in Net::paths(from, to) {
             let lane = Lane { from, to, path: *path };
             if from == Voter::Witness
@@ -402,13 +448,14 @@ impl Cluster {
 
     fn replica(&mut self, node: Node, op: OpId, verb: ReplicaVerb) {
         let i = index(node);
+        if self.sabotage == Some(Sabotage::SkipsFence) && matches!(verb, ReplicaVerb::Fence { .. }) {
+            return self.later(node, 1, Event::ReplicaDone { op, result: Ok(()) });
+        }
         if self.world.nodes[i].engine.is_none() {
             let result = Err("the replication daemon does not answer".to_owned());
             self.later(node, 1, Event::ReplicaDone { op, result });
             return;
         }
-        self.next_token += 1;
-        self.replica_ops.insert(self.next_token, (node, self.host(node).life, op));
         let command = match verb {
             ReplicaVerb::Promote { term, alone, force } => {
                 ReplicaCommand::Primary { force, term: Some(term.0), alone }
@@ -420,8 +467,15 @@ impl Cluster {
                 self.client.forget(i);
                 ReplicaCommand::Revoke
             }
-            ReplicaVerb::Discard => ReplicaCommand::Connect { discard_my_data: true },
+            ReplicaVerb::Connect => ReplicaCommand::Connect { discard_my_data: false },
+            ReplicaVerb::Discard => {
+                self.next_token += 1;
+                self.world.command(i, ReplicaToken(self.next_token), ReplicaCommand::Disconnect);
+                ReplicaCommand::Connect { discard_my_data: true }
+            }
         };
+        self.next_token += 1;
+        self.replica_ops.insert(self.next_token, (node, self.host(node).life, op));
         self.world.command(i, ReplicaToken(self.next_token), command);
     }
 
@@ -434,30 +488,6 @@ impl Cluster {
             Verb::Stop | Verb::Kill => 10 + self.world.rng.below(100),
         };
         self.at(delay, Happening::ResourceEnd { node, boot, life, op, resource, verb });
-    }
-
-    /// Invariants no_start_before_grant and stack_order.
-    fn check_start(&mut self, node: Node, resource: ResourceId, verb: Verb) {
-        let services = &self.host(node).services;
-        if verb != Verb::Start || !services.is_group(resource) {
-            return;
-        }
-        let what = services.name(resource).to_owned();
-        let missing = services.config().resource(resource).and_then(|r| {
-            r.after.iter().copied().find(|id| {
-                !matches!(services.class(*id), Some(Class::Replica { .. }))
-                    && services.state(*id) != Running::Started
-            })
-        });
-        if let Some(missing) = missing {
-            let text =
-                format!("stack_order: {what} is started on {} before {}", name(node), services.name(missing));
-            self.fail(text);
-        }
-        // What its manager believes is committed, be it overtaken: the services stay while the peer takes over.
-        if self.status(node).is_none_or(|s| s.record.primary != Some(node)) {
-            self.fail(format!("no_start_before_grant: {what} is started on {}", name(node)));
-        }
     }
 
     fn resource_end(&mut self, node: Node, boot: u32, life: u32, op: OpId, resource: ResourceId, verb: Verb) {
@@ -507,29 +537,6 @@ impl Cluster {
         }
     }
 
-    /// What holds at every moment.
-    fn watch(&mut self) {
-        let now = self.world.now;
-        let [a, b] = &self.hosts;
-        let two_addresses = a.services.has_address(now) && b.services.has_address(now);
-        let mounted = |host: &Host| {
-            let mount = |id: &ResourceId| matches!(host.services.class(*id), Some(Class::Mount { .. }));
-            host.services.ids().filter(mount).any(|id| host.services.state(id) == Running::Started)
-        };
-        let two_mounts = self.world.nodes.iter().all(|n| n.exported) && mounted(a) && mounted(b);
-        if two_addresses {
-            self.fail("at_most_one_address: both hosts answer for the address".into());
-        }
-        let rivals =
-            two_mounts && self.world.nodes.iter().all(|n| n.engine.as_ref().is_some_and(acknowledges));
-        self.rivals_since = rivals.then(|| self.rivals_since.unwrap_or(now));
-        if self.rivals_since.is_some_and(|since| since + NOTICED_MS <= now) {
-            self.fail(
-                "one_mount: both hosts have mounted the file system, and neither device is blocked".into(),
-            );
-        }
-    }
-
     /// Changes of the replication engines reach the managers, as the daemon's own watch tells them.
     fn show_replicas(&mut self) {
         for node in Node::ALL {
@@ -558,12 +565,6 @@ pub(crate) fn name(node: Node) -> &'static str {
     crate::world::name(index(node))
 }
 
-/// Its device is Primary and knows of nothing that keeps it from answering writes.
-fn acknowledges(engine: &replica::engine::Engine) -> bool {
-    let status = engine.status(0);
-    status.role == Role::Primary && status.managed.is_some_and(|m| !m.blocked && !m.deposed)
-}
-
 fn view(status: &replica::control::Status) -> ReplicaView {
     let managed = status.managed.expect("a managed resource");
     let c = &status.connection;
@@ -571,6 +572,7 @@ fn view(status: &replica::control::Status) -> ReplicaView {
         primary: status.role == Role::Primary,
         disk: status.device.disk.to_string(),
         connected: c.state == ConnectionState::Connected,
+        stands_alone: c.state == ConnectionState::StandAlone,
         peer_primary: c.peer_role == Role::Primary,
         peer_disk: c.peer_disk.to_string(),
         sync_permille: c.sync.map(|s| (s.done * 10.0) as u32),

@@ -10,26 +10,33 @@ use replica::event::Millis;
 /// A clock that is not the world's: it started at another number and runs a little fast or slow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    offset: Millis,
+    offset: i64,
     /// Parts per million it is too fast; negative for too slow.
     drift_ppm: i64,
 }
 
 impl Clock {
     pub(crate) fn new(offset: Millis, drift_ppm: i64) -> Self {
-        Self { offset, drift_ppm }
+        Self { offset: offset as i64, drift_ppm }
     }
 
     /// What it shows at a moment of the world.
     pub(crate) fn show(self, world: Millis) -> Millis {
         let skew = world as i64 * self.drift_ppm / 1_000_000;
-        (self.offset as i64 + world as i64 + skew) as Millis
+        (self.offset + world as i64 + skew) as Millis
     }
 
     /// The first moment of the world at which it shows this or more.
     pub(crate) fn when(self, shown: Millis) -> Millis {
-        let elapsed = shown as i64 - self.offset as i64;
+        let elapsed = shown as i64 - self.offset;
         (elapsed * 1_000_000 / (1_000_000 + self.drift_ppm) + 1).max(0) as Millis
+    }
+}
+
+impl Clock {
+    /// It did not run for so long.
+    pub(crate) fn stood_still(&mut self, ms: Millis) {
+        self.offset -= ms as i64;
     }
 }
 

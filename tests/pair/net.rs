@@ -54,6 +54,10 @@ impl Net {
         *self = Self::new();
     }
 
+    pub(crate) fn is_well(&self) -> bool {
+        self.cut.is_empty() && self.loss == 0 && self.repeat == 0
+    }
+
     pub(crate) fn is_cut(&self, lane: Lane) -> bool {
         self.cut.contains(&lane)
     }

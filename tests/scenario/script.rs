@@ -13,6 +13,7 @@
 //! loss N | repeat N | lag MS
 //! operator HOST COMMAND …
 //! run 5s
+//! pace 1s                         the client writes a row so often
 //! expect served HOST | expect nobody | expect verdict HOST WORD | expect record PRIMARY SYNCED
 //! expect gap 4s                   the client was never without an acknowledged row for longer, since the last such line
 //! ```
@@ -92,6 +93,10 @@ impl Player {
                 cluster.bring_up(quorum)?;
                 cluster.story.clear();
                 cluster.client.longest_gap = 0;
+                Ok(())
+            }
+            ["pace", time] => {
+                cluster.client.pace = millis(time)?;
                 Ok(())
             }
             ["run", time] => cluster.pass(millis(time)?),

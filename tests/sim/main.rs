@@ -3,17 +3,25 @@
 //!
 //! `SIM_SEED=n cargo test --test sim` replays one run and prints its story.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test's own world, small numbers"
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    dead_code,
+    reason = "a test's own world, small numbers; shared with the scenarios"
 )]
 
 mod disk;
+mod managed_pair;
 mod model;
+#[path = "../pair/mod.rs"]
+mod pair;
 mod play;
 mod rng;
 mod world;
+
+pub(crate) use pair::{client, cluster as managed, host, net, setup};
 
 use play::Play;
 

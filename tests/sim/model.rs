@@ -54,6 +54,11 @@ impl Timeline {
         }
     }
 
+    /// The write is one of this line.
+    pub(crate) fn knows(&self, block: u64, version: Version) -> bool {
+        self.blocks.get(&block).is_some_and(|history| history.versions.contains(&version))
+    }
+
     /// What a flush that is submitted now must cover.
     pub(crate) fn promise(&self) -> Vec<(u64, Version)> {
         self.blocks.iter().map(|(block, h)| (*block, h.versions[h.answered])).collect()

@@ -19,7 +19,7 @@ pub(crate) const DISK_BYTES: u64 = 18 << 20;
 const FIRST_PEER_SLOT: u32 = 1000;
 
 /// What happens at some time. `life` names the incarnation of a node that it belongs to.
-enum Happening {
+pub(crate) enum Happening {
     Disk { node: usize, life: u32, io: IoId, op: DiskOp },
     Meta { node: usize, life: u32, tx: MetaTx, time: u64 },
     Dial { node: usize, life: u32 },
@@ -30,8 +30,23 @@ enum Happening {
     Lost { node: usize, life: u32, link: u64 },
 }
 
+impl Happening {
+    fn node(&self) -> usize {
+        match self {
+            Self::Disk { node, .. }
+            | Self::Meta { node, .. }
+            | Self::Dial { node, .. }
+            | Self::Arrive { to: node, .. }
+            | Self::Wake { node, .. }
+            | Self::Exported { node, .. }
+            | Self::Unexported { node, .. }
+            | Self::Lost { node, .. } => *node,
+        }
+    }
+}
+
 #[derive(Clone)]
-enum DiskOp {
+pub(crate) enum DiskOp {
     Read { slot: Slot, range: Range },
     Write { range: Range, data: Vec<Version>, resync: bool },
     Flush { time: u64 },
@@ -86,6 +101,9 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) nodes: [Node; 2],
     pub(crate) cut: [bool; 2],
+    /// Whole machines that stand still, and what happens to them meanwhile.
+    pub(crate) frozen: [bool; 2],
+    pub(crate) held: [Vec<Happening>; 2],
     /// The engines obey a cluster manager.
     pub(crate) managed: bool,
     /// Most milliseconds that a packet is on its way.
@@ -131,6 +149,8 @@ impl World {
             rng,
             nodes: [node(0), node(1)],
             cut: [false; 2],
+            frozen: [false; 2],
+            held: [Vec::new(), Vec::new()],
             managed: false,
             lag: 2,
             notices: VecDeque::new(),
@@ -390,7 +410,20 @@ impl World {
         self.nodes[node].life == life && self.nodes[node].engine.is_some()
     }
 
+    /// A machine goes on.
+    pub(crate) fn thaw(&mut self, node: usize) {
+        self.frozen[node] = false;
+        for happening in std::mem::take(&mut self.held[node]) {
+            self.at(0, happening);
+        }
+    }
+
     fn happen(&mut self, happening: Happening) {
+        let node = happening.node();
+        if self.frozen[node] {
+            self.held[node].push(happening);
+            return;
+        }
         match happening {
             Happening::Disk { node, life, io, op } if self.is_alive(node, life) => {
                 self.disk_done(node, io, op);
@@ -455,7 +488,7 @@ impl World {
 
     fn dial(&mut self, node: usize) {
         let peer = 1 - node;
-        if self.nodes[peer].engine.is_none() || self.cut[0] || self.cut[1] {
+        if self.nodes[peer].engine.is_none() || self.cut[0] || self.cut[1] || self.frozen[peer] {
             self.event(node, Event::DialFailed);
             return;
         }

@@ -313,5 +313,9 @@ impl Engine {
         if before.intent.diverged.contains(me) && !after.intent.diverged.contains(me) {
             self.replica.discard = after.primary != Some(me);
         }
+        if before.intent.diverged != after.intent.diverged {
+            // The one that gives up its data goes first.
+            self.replica.connect_at = now + super::replica::CONNECT_AFTER_MS;
+        }
     }
 }

@@ -63,6 +63,9 @@ impl Engine {
         if !view.health.state_writable {
             return Err(format!("the manager on {peer} cannot store its state"));
         }
+        if self.config.policy.watch_public_link && !view.health.public && self.health.public {
+            return Err(format!("{peer} has lost the public segment"));
+        }
         self.peer_replica_can_take(view.replica.as_ref())
     }
 

@@ -12,6 +12,10 @@ use crate::timing::Millis;
 
 /// The replication daemon answers within its own bounds; this is the net below.
 const REPLICA_LOST_MS: Millis = 30_000;
+/// The one whose data is given up has connected by then.
+pub(super) const CONNECT_AFTER_MS: Millis = 1_000;
+/// Two that part again and again tell so in their logs no more often than this.
+const CONNECT_AGAIN_MS: Millis = 10_000;
 
 /// An operation that was begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(super) struct Replica {
     pub(super) used: Option<Term>,
     pub(super) op: Option<ReplicaOp>,
     retry_at: Millis,
+    /// A device that stands alone tries to be connected again no sooner than this.
+    pub(super) connect_at: Millis,
     /// The last refusal.
     pub(super) problem: Option<String>,
     /// `synced = {self}` was committed in this term by a request made after this loss.
@@ -116,6 +122,11 @@ impl Engine {
             self.begin_replica(ReplicaVerb::Discard, now, out);
             return;
         }
+        if let Some(verb) = self.reconnection(now) {
+            self.replica.connect_at = now + CONNECT_AGAIN_MS;
+            self.begin_replica(verb, now, out);
+            return;
+        }
         let Phase::Active { term } = self.phase else { return };
         let Some(view) = self.replica.view.as_ref().filter(|v| v.primary && !v.deposed) else { return };
         let alone = self.record().is_some_and(|r| r.synced == Nodes::only(self.me()));
@@ -134,6 +145,24 @@ impl Engine {
         }
     }
 
+    /// The record tells whose data counts, so nobody has to be asked after a split brain: who is not up to date by
+    /// it, and was not overruled, gives up what only it has.
+    fn reconnection(&self, now: Millis) -> Option<ReplicaVerb> {
+        let record = self.record()?;
+        let alone = self.replica.view.as_ref().is_some_and(|v| v.stands_alone);
+        let asked = record.intent.maintenance || !record.intent.diverged.is_empty();
+        if !alone || asked || self.replica.connect_at > now {
+            return None;
+        }
+        match self.phase {
+            Phase::Idle if record.primary == Some(self.other()) && !record.synced.contains(self.me()) => {
+                Some(ReplicaVerb::Discard)
+            }
+            Phase::Idle | Phase::Active { .. } => Some(ReplicaVerb::Connect),
+            _ => None,
+        }
+    }
+
     /// The next term of the running reign is committed.
     pub(super) fn raise_term(&mut self, term: Term) {
         let now = self.now;
@@ -142,9 +171,9 @@ impl Engine {
     }
 
     pub(super) fn replica_wake(&self) -> Option<Millis> {
-        let retry = Some(self.replica.retry_at);
+        let (retry, connect) = (Some(self.replica.retry_at), Some(self.replica.connect_at));
         let lost = self.replica.op.as_ref().map(|o| o.deadline);
-        [retry, lost].into_iter().flatten().filter(|at| *at > self.now).min()
+        [retry, connect, lost].into_iter().flatten().filter(|at| *at > self.now).min()
     }
 }
 
@@ -156,5 +185,6 @@ fn verb_words(verb: ReplicaVerb) -> String {
         ReplicaVerb::GoAlone { loss, .. } => format!("go on alone after loss {loss}"),
         ReplicaVerb::Revoke => "take the device away".to_owned(),
         ReplicaVerb::Discard => "give up its data".to_owned(),
+        ReplicaVerb::Connect => "connect".to_owned(),
     }
 }

@@ -171,6 +171,7 @@ fn replica(primary: bool) -> Option<ReplicaView> {
         primary,
         disk: "UpToDate".to_owned(),
         connected: true,
+        stands_alone: false,
         peer_primary: !primary,
         peer_disk: "UpToDate".to_owned(),
         sync_permille: None,

@@ -31,6 +31,7 @@ impl Cluster {
             return;
         }
         self.tell(format!("{} loses power", name(node)));
+        self.unfreeze(node);
         self.world.crash(index(node), true);
         self.client.forget(index(node));
         self.end_manager(node);
@@ -146,6 +147,14 @@ impl Cluster {
         if wipe {
             self.witness.vault.saved = None;
         }
+    }
+
+    /// Both managers run, nothing is cut or lost, the witness is there.
+    pub(crate) fn all_is_well(&self) -> bool {
+        let host = |h: &super::Host| {
+            h.frozen_since.is_none() && h.public_link && h.manager.as_ref().is_some_and(|m| !m.stopped)
+        };
+        self.witness.voter.is_some() && self.net.is_well() && self.hosts.iter().all(host)
     }
 
     /// A copy of the witness's disk, and putting it back: a restored snapshot.

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use cluster::event::Event;
 use cluster::member::{Node, Voter};
 use cluster::message::{Message, Register};
-use cluster::record::Record;
 use cluster::register::{self, Saved, SavedVote, Witness};
 use cluster::store::{Outcome, RecordStore as _};
 use replica::event::Millis;
@@ -165,25 +164,12 @@ impl Cluster {
         let now = host.clock.show(self.world.now);
         let Some(manager) = host.manager.as_mut().filter(|m| m.store_wake == Some(due)) else { return };
         manager.store_wake = None;
+        if now < due {
+            // The clock stood still meanwhile.
+            return self.arm_store(node);
+        }
         let mut out = Vec::new();
         manager.store.tick(now, &mut out);
         self.effects(node, out);
-    }
-
-    /// Invariant record_versions: a version has one content for ever.
-    fn is_committed(&mut self, record: &Record) {
-        let version = record.version.0;
-        if let Some(before) = self.committed.get(&version).filter(|before| *before != record) {
-            let text = format!("record_versions: version {version} was {before:?} and is {record:?}");
-            self.fail(text);
-            return;
-        }
-        if version > 0 && self.committed.insert(version, record.clone()).is_none() {
-            let before = self.committed.get(&(version - 1)).map(|r| r.intent.diverged).unwrap_or_default();
-            self.client.accepts_loss |= before.is_empty() && !record.intent.diverged.is_empty();
-            let primary = record.primary.map_or("nobody", name);
-            let (term, synced) = (record.term.0, record.synced);
-            self.tell(format!("record v{version} term {term} primary {primary} synced {synced}"));
-        }
     }
 }

@@ -134,6 +134,7 @@ impl World {
                     primary: false,
                     disk: "Inconsistent".into(),
                     connected: false,
+                    stands_alone: false,
                     peer_primary: false,
                     peer_disk: "DUnknown".into(),
                     sync_permille: None,

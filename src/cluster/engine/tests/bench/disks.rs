@@ -59,7 +59,7 @@ impl World {
                 view.alone = false;
                 view.blocked = false;
             }
-            ReplicaVerb::Discard => {}
+            ReplicaVerb::Discard | ReplicaVerb::Connect => {}
         }
         Ok(())
     }
