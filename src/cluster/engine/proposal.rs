@@ -130,7 +130,9 @@ impl Engine {
         }
         let peer_is_whole = view.connected && view.peer_disk == "UpToDate" && !view.alone;
         let may = !record.intent.diverged.contains(self.other());
-        (alone && peer_is_whole && may).then_some(Purpose::Rejoin)
+        // From the proposal on the right to act rests on the lease: without one the address would go and come back.
+        let leased = self.lease.until.is_some_and(|until| until > self.now);
+        (alone && peer_is_whole && may && leased).then_some(Purpose::Rejoin)
     }
 
     fn changed(&self, record: &Record, purpose: &Purpose) -> Result<Record, TransitionError> {
@@ -235,12 +237,12 @@ impl Engine {
                 format!("{peer} is lost to replication: {me} alone is up to date now and goes on alone"),
             ),
             Purpose::Rejoin => {
-                alert(
-                    out,
-                    LogLevel::Info,
-                    "protected",
-                    format!("{peer} is up to date again and can take over"),
-                );
+                let text = if self.peer_is_there(now) {
+                    format!("{peer} is up to date again and can take over")
+                } else {
+                    format!("{peer} is up to date again, but its manager is not heard: it cannot take over")
+                };
+                alert(out, LogLevel::Info, "protected", text);
             }
             Purpose::TakeOver | Purpose::Force => {
                 let because = self.bid.because.clone();
