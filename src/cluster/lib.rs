@@ -6,6 +6,7 @@
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod etcd;
 pub mod event;
 pub mod member;
 pub mod message;

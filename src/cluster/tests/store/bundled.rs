@@ -1,12 +1,12 @@
 //! The bundled store in the world of the conformance tests.
 
 use cluster::config::Quorum;
-use cluster::member::{Node, Voter};
+use cluster::member::Node;
 use cluster::message::Register;
 use cluster::register::{Bundled, Effect, Event, Saved, SavedVote, Witness};
 use cluster::timing::{Millis, Timing};
 
-use crate::world::{Did, Family};
+use crate::world::{Did, Family, Incoming};
 
 #[derive(Clone, Copy)]
 pub(crate) struct OfBundled {
@@ -46,22 +46,29 @@ impl Family for OfBundled {
         (self.quorum == Quorum::Witness).then(|| Witness::new(saved, fresh, now))
     }
 
-    fn other_handles(other: &mut Witness, event: Event, now: Millis) -> Vec<Did<Register, Disk>> {
+    fn other_handles(
+        other: &mut Witness,
+        incoming: Incoming<Register>,
+        now: Millis,
+    ) -> Vec<Did<Register, Disk>> {
         let mut out = Vec::new();
-        other.handle(event, now, &mut out);
+        other.handle(event(incoming), now, &mut out);
         out.into_iter().map(|effect| did(effect, Disk::Witness)).collect()
     }
 
-    fn received(from: Voter, message: Register) -> Event {
-        Event::Received { from, message }
-    }
-
-    fn persisted(seq: u64) -> Event {
-        Event::Persisted { seq }
+    fn event(incoming: Incoming<Register>) -> Option<Event> {
+        Some(event(incoming))
     }
 
     fn did(effect: Effect) -> Did<Register, Disk> {
         did(effect, Disk::Data)
+    }
+}
+
+fn event(incoming: Incoming<Register>) -> Event {
+    match incoming {
+        Incoming::Message { from, message } => Event::Received { from, message },
+        Incoming::Persisted { seq } => Event::Persisted { seq },
     }
 }
 

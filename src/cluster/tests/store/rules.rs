@@ -15,11 +15,11 @@ fn world(quorum: Quorum) -> World<OfBundled> {
     World::new(OfBundled { quorum }, 1, CALM)
 }
 
-fn swap(base: &Record, next: Record, lease: LeaseRule) -> Op {
+pub(crate) fn swap(base: &Record, next: Record, lease: LeaseRule) -> Op {
     Op::Swap { expect: base.version, record: next, lease }
 }
 
-fn committed(outcome: Outcome) -> Record {
+pub(crate) fn committed(outcome: Outcome) -> Record {
     match outcome {
         Outcome::Committed(record) => record,
         other => panic!("not committed: {other:?}"),

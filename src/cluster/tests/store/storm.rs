@@ -12,6 +12,7 @@ use cluster::store::{LeaseRule, Op, Outcome, RequestId};
 use cluster::timing::Millis;
 
 use crate::bundled::{OfBundled, timing};
+use crate::etcd::OfEtcd;
 use crate::world::{CALM, Family, VOTERS, Weather, World};
 
 const STEPS: u64 = 60;
@@ -280,12 +281,15 @@ fn choose(node: Node, manager: &Manager, random: u64) -> (Op, Option<(Record, St
     (Op::Swap { expect: base.version, record, lease }, Some((base, name)))
 }
 
-fn lives(quorum: Quorum, wipe_witness: bool, seeds: std::ops::Range<u64>) {
+fn lives<F>(family: F, wipe_witness: bool, seeds: std::ops::Range<u64>)
+where
+    F: Family + Copy + std::panic::UnwindSafe + 'static,
+{
     let mut commits = 0;
     // Read when this is compiled: a core, and so its tests here, sees no environment.
     let chosen = option_env!("STORE_SEED").and_then(|seed| seed.parse::<u64>().ok());
     for seed in chosen.map_or(seeds.clone(), |seed| seed..seed + 1) {
-        let life = move || Life::new(OfBundled { quorum }, seed).live(wipe_witness);
+        let life = move || Life::new(family, seed).live(wipe_witness);
         match std::panic::catch_unwind(life) {
             Ok(some) => commits += some,
             Err(panic) => {
@@ -300,20 +304,25 @@ fn lives(quorum: Quorum, wipe_witness: bool, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn one_line_of_records_with_a_witness() {
-    lives(Quorum::Witness, false, 0..1_500);
+    lives(OfBundled { quorum: Quorum::Witness }, false, 0..1_500);
 }
 
 #[test]
 fn one_line_of_records_while_the_witness_loses_its_store() {
-    lives(Quorum::Witness, true, 10_000..11_000);
+    lives(OfBundled { quorum: Quorum::Witness }, true, 10_000..11_000);
 }
 
 #[test]
 fn one_line_of_records_with_two_voters_by_hand() {
-    lives(Quorum::Manual, false, 20_000..20_500);
+    lives(OfBundled { quorum: Quorum::Manual }, false, 20_000..20_500);
 }
 
 #[test]
 fn one_line_of_records_with_two_voters_and_fencing() {
-    lives(Quorum::Fencing, false, 30_000..30_500);
+    lives(OfBundled { quorum: Quorum::Fencing }, false, 30_000..30_500);
+}
+
+#[test]
+fn one_line_of_records_in_etcd() {
+    lives(OfEtcd, false, 40_000..41_500);
 }

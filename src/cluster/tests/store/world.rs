@@ -40,6 +40,12 @@ pub(crate) enum Did<M, S> {
     Nothing,
 }
 
+/// What reaches a member.
+pub(crate) enum Incoming<M> {
+    Message { from: Voter, message: M },
+    Persisted { seq: u64 },
+}
+
 /// An implementation of the store: how its members are made, and its border translated.
 pub(crate) trait Family {
     type Store: RecordStore;
@@ -52,11 +58,10 @@ pub(crate) trait Family {
     fn other(&self, saved: Option<Self::Saved>, fresh: u64, now: Millis) -> Option<Self::Other>;
     fn other_handles(
         other: &mut Self::Other,
-        event: <Self::Store as RecordStore>::Event,
+        incoming: Incoming<Self::Message>,
         now: Millis,
     ) -> Vec<Did<Self::Message, Self::Saved>>;
-    fn received(from: Voter, message: Self::Message) -> <Self::Store as RecordStore>::Event;
-    fn persisted(seq: u64) -> <Self::Store as RecordStore>::Event;
+    fn event(incoming: Incoming<Self::Message>) -> Option<<Self::Store as RecordStore>::Event>;
     fn did(effect: <Self::Store as RecordStore>::Effect) -> Did<Self::Message, Self::Saved>;
 }
 
@@ -230,7 +235,7 @@ impl<F: Family> World<F> {
 
     fn happen(&mut self, due: Due<F>) {
         match due {
-            Due::Message { from, to, message } => self.deliver(to, F::received(from, message)),
+            Due::Message { from, to, message } => self.deliver(to, Incoming::Message { from, message }),
             Due::Durable { at, run, seq, saved } => {
                 if self.runs.get(&at) != Some(&run) {
                     return;
@@ -242,19 +247,21 @@ impl<F: Family> World<F> {
                 if self.random.below(1000) < self.weather.crash_permille {
                     return self.crash(at);
                 }
-                self.deliver(at, F::persisted(seq));
+                self.deliver(at, Incoming::Persisted { seq });
             }
         }
     }
 
-    fn deliver(&mut self, to: Voter, event: <F::Store as RecordStore>::Event) {
+    fn deliver(&mut self, to: Voter, incoming: Incoming<F::Message>) {
         let did = match self.members.get_mut(&to) {
             Some(Member::Data(store)) => {
                 let mut out = Vec::new();
-                store.handle(event, self.now, &mut out);
+                if let Some(event) = F::event(incoming) {
+                    store.handle(event, self.now, &mut out);
+                }
                 out.into_iter().map(F::did).collect()
             }
-            Some(Member::Other(other)) => F::other_handles(other, event, self.now),
+            Some(Member::Other(other)) => F::other_handles(other, incoming, self.now),
             _ => Vec::new(),
         };
         self.effects(to, did);
