@@ -208,7 +208,7 @@ impl Etcd {
             let then = vec![Change::PutLease(holder, lease)];
             return Next::Ask(Step::Putting(renewal), Request::Change { when: vec![record], then });
         }
-        let when = vec![record, Compare::Held(holder, lease)];
+        let when = vec![record, Compare::HeldBy(holder), Compare::On(lease)];
         Next::Ask(Step::Checking(renewal), Request::Change { when, then: Vec::new() })
     }
 
@@ -303,7 +303,14 @@ impl Etcd {
         }
     }
 
-    fn next(&mut self, step: Step, known: Version, answer: Answer, now: Millis, out: &mut Vec<Effect>) -> Next {
+    fn next(
+        &mut self,
+        step: Step,
+        known: Version,
+        answer: Answer,
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) -> Next {
         match (step, answer) {
             (step, Answer::Found(view)) => {
                 if self.learn(&view, known) {
@@ -349,7 +356,11 @@ impl Etcd {
         let renews = |open: &mut Open| {
             matches!(
                 open.step,
-                Step::Meeting(_) | Step::KeepingAlive(_) | Step::Granting(_) | Step::Checking(_) | Step::Putting(_)
+                Step::Meeting(_)
+                    | Step::KeepingAlive(_)
+                    | Step::Granting(_)
+                    | Step::Checking(_)
+                    | Step::Putting(_)
             )
         };
         let stopped: Vec<Open> = self.open.extract_if(.., renews).collect();

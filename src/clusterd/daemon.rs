@@ -13,11 +13,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use cluster::config::{Class, Quorum, Resource};
+use cluster::etcd::Etcd;
 use cluster::event::{Event, Shutdown};
 use cluster::member::{Node, Voter};
-use cluster::register::Saved;
+use cluster::register::{Bundled, Saved};
 use rustix::fs::FlockOperation;
 use rustix::mm::MlockAllFlags;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,10 +26,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::agent::{self, Agents};
 use crate::alert::{self, Origin};
+use crate::book::Book;
 use crate::chronicle::Chronicle;
+use crate::clock;
 use crate::config::{self, Fencing, Settings, Site};
 use crate::ctl;
 use crate::driver::{Driver, Hands};
+use crate::etcd::Members;
 use crate::fence::Device;
 use crate::health;
 use crate::job;
@@ -36,6 +40,7 @@ use crate::keep::{self, Keeper};
 use crate::links::Links;
 use crate::mailbox::{self, Input, Mailbox};
 use crate::metrics;
+use crate::random::random;
 use crate::replica::Replica;
 use crate::sys;
 use crate::tls::{self, Identity};
@@ -65,9 +70,6 @@ pub fn run(daemon: Daemon) -> anyhow::Result<u8> {
     base::logs::start();
     let site = daemon.site;
     let settings = config::load(&site)?;
-    if settings.core.quorum == Quorum::Etcd {
-        bail!("{}: this version keeps the record with a witness, not in etcd", site.config.display());
-    }
     fs::create_dir_all(&site.state_dir).with_context(|| format!("create {}", site.state_dir.display()))?;
     fs::create_dir_all(&site.run_dir).with_context(|| format!("create {}", site.run_dir.display()))?;
     // In the state folder: two managers on one vote would give it twice.
@@ -84,18 +86,8 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
     let me = Voter::from(settings.core.node);
     let identity = Arc::new(Identity::load(&settings.tls)?);
     identity.must_be(&settings.core.cluster, me)?;
-    let vote = site.state_dir.join(VOTE);
-    let member = tls::role_name(&settings.core.cluster, me);
-    let saved: Option<Saved> = keep::read(&vote, &member)?;
-    if saved.is_none() {
-        tracing::info!("no vote in {}: an empty store", vote.display());
-    }
     let (mailbox, inputs) = mailbox::mailbox();
-    let stored = mailbox.clone();
-    let keeper = Keeper::start(vote, member, move |seq| {
-        let stored = stored.clone();
-        async move { stored.put(Input::Stored { seq }).await }
-    });
+    let book = book(site, &settings, &mailbox)?;
     let socket = site.socket();
     let listener = ctl::bind(&socket).with_context(|| format!("listen on {}", socket.display()))?;
     let (stop, stopped) = mpsc::channel(1);
@@ -105,7 +97,7 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
         settings.core.group.iter().chain(&settings.core.everywhere).cloned().collect();
     let agents = agents(&settings, &resources, &mailbox).await?;
     tokio::spawn(health::watch(
-        health::Watched::of(&settings, &site.state_dir, keeper.problem()),
+        health::Watched::of(&settings, &site.state_dir, book.problem()),
         mailbox.clone(),
     ));
     let (alerts, told) = mpsc::channel(ALERTS);
@@ -117,7 +109,7 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
     let watchdog = Watchdog::open(settings.watchdog, &settings.core.timing)?;
     let hands = Hands {
         links: Links::start(&settings, &identity, &mailbox),
-        keeper,
+        book,
         replica: Replica::start(site.replicad_socket(), replica_name(&resources), &mailbox),
         agents,
         fencing: [Node::A, Node::B].map(|node| settings.fencing(node).map(device)),
@@ -126,7 +118,7 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
         alerts,
         status,
     };
-    let driver = Driver::new(settings.core, saved, hands, mailbox.clone()).context("start the core")?;
+    let driver = Driver::new(settings.core, hands, mailbox.clone()).context("start the core")?;
     tokio::spawn(ctl::serve(listener, mailbox, published));
     say("READY=1");
     let result = driver.run(inputs, stopped).await.context("wait for events");
@@ -135,6 +127,32 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
     // The last alerts tell why; they have their own bound.
     let _ = telling.await;
     result
+}
+
+/// Where the record is kept: among A, B and the witness, with this member's vote on disk, or in etcd.
+fn book(site: &Site, settings: &Settings, mailbox: &Mailbox) -> anyhow::Result<Book> {
+    let core = &settings.core;
+    let fresh = random().context("get a random number")?;
+    if let (Quorum::Etcd, Some(endpoints)) = (core.quorum, &settings.etcd) {
+        let timeout_ms = core.timing.store_timeout_ms;
+        let members = Members::new(endpoints, &core.cluster, timeout_ms, mailbox.clone())?;
+        // Half the range: numbers are counted up from it.
+        return Ok(Book::Etcd { store: Etcd::new(core.node, core.timing, fresh >> 1), members });
+    }
+    let me = Voter::from(core.node);
+    let vote = site.state_dir.join(VOTE);
+    let member = tls::role_name(&core.cluster, me);
+    let saved: Option<Saved> = keep::read(&vote, &member)?;
+    if saved.is_none() {
+        tracing::info!("no vote in {}: an empty store", vote.display());
+    }
+    let stored = mailbox.clone();
+    let keeper = Keeper::start(vote, member, move |seq| {
+        let stored = stored.clone();
+        async move { stored.put(Input::Stored { seq }).await }
+    });
+    let store = Bundled::new(core.node, core.quorum, core.timing, saved, fresh, clock::now());
+    Ok(Book::Voters { store: Box::new(store), keeper })
 }
 
 async fn agents(

@@ -12,17 +12,15 @@ use cluster::engine::Engine;
 use cluster::event::{Action, Event, OpId, Shutdown, Token};
 use cluster::member::Node;
 use cluster::message::Message;
-use cluster::register::{self, Bundled, Effect, Saved};
-use cluster::store::RecordStore as _;
 use cluster::timing::Millis;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::Agents;
 use crate::alert::Alert;
+use crate::book::{Book, Done};
 use crate::chronicle::Chronicle;
 use crate::clock;
 use crate::fence::{self, Device};
-use crate::keep::Keeper;
 use crate::links::Links;
 use crate::mailbox::{Input, Mailbox};
 use crate::random::random;
@@ -39,7 +37,7 @@ const RELEASE: Duration = Duration::from_secs(5);
 /// Everything that the driver acts with.
 pub(crate) struct Hands {
     pub(crate) links: Links,
-    pub(crate) keeper: Keeper<Saved>,
+    pub(crate) book: Book,
     pub(crate) replica: Replica,
     pub(crate) agents: Arc<Agents>,
     pub(crate) fencing: [Option<Device>; 2],
@@ -52,7 +50,6 @@ pub(crate) struct Hands {
 /// The driver.
 pub(crate) struct Driver {
     engine: Engine,
-    store: Bundled,
     hands: Hands,
     names: [String; 2],
     mailbox: Mailbox,
@@ -69,21 +66,14 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// The core begins: with what its store remembers.
-    pub(crate) fn new(
-        config: Config,
-        saved: Option<Saved>,
-        hands: Hands,
-        mailbox: Mailbox,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, hands: Hands, mailbox: Mailbox) -> io::Result<Self> {
         let now = clock::now();
-        let store = Bundled::new(config.node, config.quorum, config.timing, saved, random()?, now);
         let names = config.names.clone();
         let mut actions = Vec::new();
         // Half the range: numbers are counted up from it.
         let engine = Engine::new(config, random()? >> 1, now, &mut actions);
         let mut driver = Self {
             engine,
-            store,
             hands,
             names,
             mailbox,
@@ -109,7 +99,7 @@ impl Driver {
         let mut alarm = Alarm::new()?;
         while !self.over {
             self.look_at_the_clock();
-            let due = [self.wake_at, self.store.deadline(), self.hands.watchdog.due()];
+            let due = [self.wake_at, self.hands.book.deadline(), self.hands.watchdog.due()];
             let due = due.into_iter().flatten().min();
             tokio::select! {
                 biased;
@@ -129,11 +119,9 @@ impl Driver {
     fn look_at_the_clock(&mut self) {
         let now = clock::now();
         self.hands.watchdog.feed(now);
-        if self.store.deadline().is_some_and(|due| due <= now) {
-            let mut effects = Vec::new();
-            self.store.tick(now, &mut effects);
-            self.effects(effects);
-            self.settle(now);
+        if self.hands.book.deadline().is_some_and(|due| due <= now) {
+            let done = self.hands.book.tick(now, &self.hands.links);
+            self.store_done(done, now);
         }
         if self.wake_at.is_some_and(|due| due <= now) {
             self.wake_at = None;
@@ -146,12 +134,19 @@ impl Driver {
         match input {
             Input::Heard { from, path, message } => {
                 if let Message::Register(message) = message.as_ref() {
-                    let message = message.clone();
-                    self.register(register::Event::Received { from, message }, now);
+                    let done = self.hands.book.received(from, message.clone(), now, &self.hands.links);
+                    self.store_done(done, now);
                 }
                 self.event(Event::Heard { from, path, message: *message });
             }
-            Input::Stored { seq } => self.register(register::Event::Persisted { seq }, now),
+            Input::Stored { seq } => {
+                let done = self.hands.book.stored(seq, now, &self.hands.links);
+                self.store_done(done, now);
+            }
+            Input::Etcd { number, answer } => {
+                let done = self.hands.book.answered(number, answer, now);
+                self.store_done(done, now);
+            }
             Input::Event(event) => {
                 if matches!(
                     event,
@@ -180,10 +175,8 @@ impl Driver {
         }
     }
 
-    fn register(&mut self, event: register::Event, now: Millis) {
-        let mut effects = Vec::new();
-        self.store.handle(event, now, &mut effects);
-        self.effects(effects);
+    fn store_done(&mut self, done: Vec<Done>, now: Millis) {
+        self.pending.extend(done.into_iter().map(|(id, outcome)| Event::StoreDone { id, outcome }));
         self.settle(now);
     }
 
@@ -210,9 +203,8 @@ impl Driver {
     fn perform(&mut self, action: Action, now: Millis) {
         match action {
             Action::Store { id, op } => {
-                let mut effects = Vec::new();
-                self.store.submit(id, op, now, &mut effects);
-                self.effects(effects);
+                let done = self.hands.book.submit(id, op, now, &self.hands.links);
+                self.pending.extend(done.into_iter().map(|(id, outcome)| Event::StoreDone { id, outcome }));
             }
             Action::Send { to, message } => self.hands.links.send(to, &message),
             Action::Replica { op, verb } => {
@@ -275,17 +267,6 @@ impl Driver {
         self.working += 1;
         let mailbox = self.mailbox.clone();
         tokio::spawn(async move { mailbox.put(Input::Event(work.await)).await });
-    }
-
-    fn effects(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Send { to, message } => self.hands.links.send(to, &Message::Register(message)),
-                Effect::Persist { seq, saved } => self.hands.keeper.persist(seq, saved),
-                Effect::Done { id, outcome } => self.pending.push_back(Event::StoreDone { id, outcome }),
-                Effect::Log { level, text } => log(level, &text),
-            }
-        }
     }
 
     /// The watchdog is let go only when nothing that was begun here can still be at work.

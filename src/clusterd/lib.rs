@@ -9,6 +9,7 @@
 
 pub mod agent;
 mod alert;
+mod book;
 mod chronicle;
 pub mod cli;
 mod clock;
@@ -16,6 +17,7 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 mod driver;
+mod etcd;
 pub mod fence;
 mod frames;
 mod health;

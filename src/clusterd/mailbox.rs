@@ -2,6 +2,7 @@
 //! whose messages may be lost anyway.
 
 use cluster::control::{Command, CommandError, Status};
+use cluster::etcd::Answer;
 use cluster::event::{Event, PathId};
 use cluster::member::Voter;
 use cluster::message::Message;
@@ -29,6 +30,13 @@ pub(crate) enum Input {
     Stored {
         /// Which.
         seq: u64,
+    },
+    /// etcd has answered, or not.
+    Etcd {
+        /// The request of this number.
+        number: u64,
+        /// How.
+        answer: Answer,
     },
     /// An operator's command.
     Command {

@@ -6,6 +6,7 @@ mod agents;
 mod client;
 mod cluster;
 mod demo;
+mod etcd;
 mod harness;
 mod lifecycle;
 mod managed;

@@ -269,7 +269,10 @@ impl Engine {
             self.reply(origin, if same { Ok(text) } else { Err(refused(text)) }, out);
         } else if bootstrap.deadline <= now {
             self.desk.bootstrap = None;
-            let text = "the first record could not be committed in time: are the manager on the other host and the witness running?";
+            let text = format!(
+                "the first record could not be committed in time: are the manager on the other host and {} running?",
+                self.third()
+            );
             self.reply(origin, Err(unreachable(text)), out);
         }
     }

@@ -5,6 +5,7 @@
 
 use super::proposal::{Proposal, Purpose};
 use super::{Engine, log};
+use crate::config::Quorum;
 use crate::event::{Action, LogLevel};
 use crate::member::Voter;
 use crate::record::{Record, Version};
@@ -87,6 +88,11 @@ impl Engine {
 
     pub(super) fn store_done(&mut self, id: RequestId, outcome: Outcome, now: Millis, out: &mut Vec<Action>) {
         let is = |pending: &Option<Pending>| pending.is_some_and(|p| p.id == id);
+        if self.config.quorum == Quorum::Etcd
+            && !matches!(outcome, Outcome::NoMajority { .. } | Outcome::Unknown)
+        {
+            self.peer.witness_at = Some(now);
+        }
         if is(&self.ledger.reading) {
             self.ledger.reading = None;
             self.read_done(outcome, now, out);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::desk::Origin;
 use super::{Engine, log};
+use crate::config::Quorum;
 use crate::control::NodeView;
 use crate::event::{Action, LogLevel, PathId};
 use crate::member::Voter;
@@ -196,10 +197,18 @@ impl Engine {
         self.peer.view.as_ref()?.replica.as_ref().map(|r| r.fence)
     }
 
-    /// The witness has answered something lately, or its vote is not needed.
+    /// Who keeps the record beside the two hosts.
+    pub(super) const fn third(&self) -> &'static str {
+        match self.config.quorum {
+            Quorum::Etcd => "etcd",
+            _ => "the witness",
+        }
+    }
+
+    /// The witness, or etcd, has answered something lately, or its vote is not needed.
     pub(super) fn witness_is_there(&self, now: Millis) -> bool {
         let silent = (self.config.timing.peer_silence_ms + super::takeover::PROBE_MS) * 2;
-        self.config.quorum != crate::config::Quorum::Witness
+        !matches!(self.config.quorum, Quorum::Witness | Quorum::Etcd)
             || self.peer.witness_at.is_some_and(|at| at + silent > now)
     }
 

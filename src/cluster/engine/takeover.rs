@@ -112,7 +112,7 @@ impl Engine {
     fn step_probe(&mut self, now: Millis, out: &mut Vec<Action>) {
         let standby = self.phase == Phase::Idle && self.record().is_some() && !self.incumbent();
         if standby
-            && self.config.quorum == Quorum::Witness
+            && matches!(self.config.quorum, Quorum::Witness | Quorum::Etcd)
             && self.bid.probing.is_none()
             && self.bid.probe_at <= now
         {
@@ -325,6 +325,9 @@ impl Engine {
 
     pub(super) fn heard_sentence(&self) -> String {
         let Err(heard) = &self.ledger.majority else { return "a majority answers".to_owned() };
+        if self.config.quorum == Quorum::Etcd {
+            return "etcd did not answer".to_owned();
+        }
         let names: Vec<&str> =
             heard.iter().map(|v| v.node().map_or("the witness", |n| self.name(n))).collect();
         if names.is_empty() {
@@ -392,8 +395,13 @@ impl Engine {
 
     /// The incumbent's lease still runs: the very moment of its end is worth the next try.
     pub(super) fn bid_leased(&mut self, by: Voter, left_ms: Millis, now: Millis) {
-        let who = by.node().map_or("the witness", |n| self.name(n));
         let peer = self.name(self.other());
+        if self.config.quorum == Quorum::Etcd {
+            // It only says that the lease is there, so it is asked again and again.
+            let why = format!("the lease of {peer} runs for at most another {left_ms} ms in etcd");
+            return self.bid_refused(why, now + left_ms.min(self.config.timing.renew_ms).max(1));
+        }
+        let who = by.node().map_or("the witness", |n| self.name(n));
         let why = format!("the lease of {peer} runs for another {left_ms} ms at {who}");
         self.bid_refused(why, now + left_ms.max(1));
     }

@@ -120,8 +120,10 @@ impl Engine {
             return Some(format!("{text}: if {here} fails, the service stops"));
         }
         if !self.witness_is_there(now) {
-            let text = "the witness is not heard: if one more machine fails, the other cannot decide alone and the service stops";
-            return Some(text.to_owned());
+            let third = self.third();
+            return Some(format!(
+                "{third} is not heard: if one more machine fails, the other cannot decide alone and the service stops"
+            ));
         }
         if self.config.quorum == Quorum::Manual {
             return Some(format!("no witness and no fence device: if {here} fails, an operator must decide"));
@@ -172,7 +174,7 @@ impl Engine {
             return Err("without a witness or a fence device an operator must decide".to_owned());
         }
         if !self.witness_is_there(now) {
-            return Err("the witness is not heard: no majority without the primary".to_owned());
+            return Err(format!("{} is not heard: no majority without the primary", self.third()));
         }
         self.move_is_possible(now)?;
         if let Some(reason) = self.record().and_then(|r| r.intent.hold.as_ref()) {

@@ -62,10 +62,10 @@ pub enum Compare {
     Record(Revision),
     /// The lease key was last changed by this revision; 0: there is none.
     Lease(Revision),
-    /// The lease key says this and is attached to this lease.
-    Held(Holder, LeaseId),
     /// The lease key says this.
     HeldBy(Holder),
+    /// The lease key is attached to this lease.
+    On(LeaseId),
 }
 
 /// A change.

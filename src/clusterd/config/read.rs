@@ -276,7 +276,7 @@ fn etcd(fields: &mut Fields<'_, '_>, witness: bool) -> Option<Vec<String>> {
     let mut endpoints = Vec::new();
     for (text, node) in inner.texts("endpoints") {
         if !text.starts_with("http://") {
-            inner.report(node, format!("{text:?} is not http://HOST:PORT"));
+            inner.report(node, format!("{text:?} is not http://HOST:PORT; https is not supported"));
         }
         endpoints.push(text);
     }

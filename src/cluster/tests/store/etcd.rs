@@ -50,8 +50,8 @@ impl Data {
         match compare {
             Compare::Record(revision) => record == revision,
             Compare::Lease(revision) => self.key.map(|(_, at, _)| at).unwrap_or_default() == revision,
-            Compare::Held(holder, lease) => self.key.is_some_and(|(who, _, on)| (who, on) == (holder, lease)),
             Compare::HeldBy(holder) => self.key.is_some_and(|(who, ..)| who == holder),
+            Compare::On(lease) => self.key.is_some_and(|(.., on)| on == lease),
         }
     }
 
@@ -60,9 +60,7 @@ impl Data {
     }
 
     fn change(&mut self, then: Vec<Change>) -> Answer {
-        let missing = |change: &Change| {
-            matches!(change, Change::PutLease(_, lease) if !self.leases.contains_key(lease))
-        };
+        let missing = |change: &Change| matches!(change, Change::PutLease(_, lease) if !self.leases.contains_key(lease));
         if then.iter().any(missing) {
             return Answer::NoLease;
         }

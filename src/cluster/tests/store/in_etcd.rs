@@ -35,7 +35,9 @@ fn a_takeover_waits_until_etcd_has_dropped_the_lease() {
     let bid = swap(&record, record.taken_over(B).unwrap(), LeaseRule::MustBeOver);
     assert!(matches!(world.call(B, 4, bid.clone()), Outcome::Leased { .. }));
     let sent = world.now;
-    assert!(matches!(world.call(A, 4, Op::Renew { term: Term(1) }), Outcome::Renewed { sent_at } if sent_at == sent));
+    assert!(
+        matches!(world.call(A, 4, Op::Renew { term: Term(1) }), Outcome::Renewed { sent_at } if sent_at == sent)
+    );
     world.crash(Voter::A);
     let later = world.now + 3_900;
     world.run_until(later);
