@@ -29,7 +29,7 @@ pub(crate) enum Book {
     /// An etcd cluster. Nothing is kept here.
     Etcd {
         /// What to ask.
-        store: Etcd,
+        store: Box<Etcd>,
         /// Whom to ask.
         members: Members,
     },

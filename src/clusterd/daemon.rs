@@ -137,7 +137,8 @@ fn book(site: &Site, settings: &Settings, mailbox: &Mailbox) -> anyhow::Result<B
         let timeout_ms = core.timing.store_timeout_ms;
         let members = Members::new(endpoints, &core.cluster, timeout_ms, mailbox.clone())?;
         // Half the range: numbers are counted up from it.
-        return Ok(Book::Etcd { store: Etcd::new(core.node, core.timing, fresh >> 1), members });
+        let store = Etcd::new(core.node, core.timing, fresh >> 1);
+        return Ok(Book::Etcd { store: Box::new(store), members });
     }
     let me = Voter::from(core.node);
     let vote = site.state_dir.join(VOTE);
