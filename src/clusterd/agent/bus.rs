@@ -39,6 +39,8 @@ const JOBS: usize = 256;
 const DROP_IN: &str = "50-futago.conf";
 /// The manager's own unit: stopped before the units that it controls when the host goes down.
 const OWN_UNIT: &str = "futago-clusterd.service";
+/// Where systemd shows that unit: its name, escaped.
+pub(super) const OWN_UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/futago_2dclusterd_2eservice";
 
 /// End of a job: its path and its result (`done`, `failed`, `timeout` …).
 pub(super) type Job = (String, String);

@@ -193,11 +193,7 @@ impl Unit {
 
     async fn stop(&self, deadline: Instant) -> anyhow::Result<AgentOutcome> {
         let (line, connection) = self.line(deadline).await?;
-        // While the host goes down, systemd's own stop of the unit waits for the manager to end, and a job of ours
-        // would be merged into that one: it must not wait.
-        let host = bus::property(&connection, MANAGER_PATH, MANAGER, "SystemState").await;
-        let host = host.ok().and_then(|value| String::try_from(value).ok());
-        let mode = if host.as_deref() == Some("stopping") { "ignore-dependencies" } else { "replace" };
+        let mode = if manager_ends(&connection).await { "ignore-dependencies" } else { "replace" };
         match line.job(&connection, "StopUnit", &self.name, mode).await {
             Ok(_) => {}
             Err(error) if is_unknown(&error) => return Ok(done()),
@@ -355,6 +351,17 @@ impl State {
         let details: Vec<String> = [exit, result].into_iter().filter(|text| !text.is_empty()).collect();
         if stopped && !details.is_empty() { format!("{state}: {}", details.join(", ")) } else { state }
     }
+}
+
+/// Whether systemd is stopping the manager, alone or with the whole host. The unit is ordered before the manager, so
+/// every stop of it waits for the manager to end, unless it is told to ignore that.
+async fn manager_ends(connection: &Connection) -> bool {
+    let is = async |path, interface, name, what: &str| {
+        let value = bus::property(connection, path, interface, name).await;
+        value.ok().and_then(|value| String::try_from(value).ok()).as_deref() == Some(what)
+    };
+    is(MANAGER_PATH, MANAGER, "SystemState", "stopping").await
+        || is(bus::OWN_UNIT_PATH, UNIT, "ActiveState", "deactivating").await
 }
 
 async fn read(connection: &Connection, path: &str, unit: &str) -> zbus::Result<State> {
