@@ -57,6 +57,8 @@ impl Timing {
     pub const DEFAULT_MS: Millis = 4_000;
     /// The profile for virtual machines that are paused for backups.
     pub const CALM_MS: Millis = 10_000;
+    /// How often a standby asks the voters whether they would vote, only to know that they are there.
+    pub const PROBE_MS: Millis = 2_000;
     const LONGEST_MS: Millis = 60_000;
 
     /// Everything that follows from the target; `window_ms` is the user's other number.
@@ -79,6 +81,12 @@ impl Timing {
             store_timeout_ms: renew_ms,
             window_ms,
         })
+    }
+
+    /// Silence after which the witness counts as gone: a standby asks it seldom, and one lost answer is no alarm.
+    #[must_use]
+    pub fn witness_silence_ms(&self) -> Millis {
+        (self.peer_silence_ms + Self::PROBE_MS) * 2
     }
 
     /// The inequalities that safety of the address rests on; each with its sentence and whether it holds.

@@ -73,7 +73,8 @@ impl Story {
     /// `switchover to ha-b`.
     pub(super) fn doing(&self, name: impl Fn(Node) -> String) -> Option<String> {
         let entry = self.entries.last().filter(|e| e.ended.is_none())?;
-        Some(format!("{} to {}", entry.kind.word(), name(entry.to)))
+        let whither = if entry.kind == Kind::Start { "on" } else { "to" };
+        Some(format!("{} {whither} {}", entry.kind.word(), name(entry.to)))
     }
 
     pub(super) fn told(&self, now: Millis) -> Vec<Move> {

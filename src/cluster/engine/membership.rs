@@ -207,7 +207,7 @@ impl Engine {
 
     /// The witness, or etcd, has answered something lately, or its vote is not needed.
     pub(super) fn witness_is_there(&self, now: Millis) -> bool {
-        let silent = (self.config.timing.peer_silence_ms + super::takeover::PROBE_MS) * 2;
+        let silent = self.config.timing.witness_silence_ms();
         !matches!(self.config.quorum, Quorum::Witness | Quorum::Etcd)
             || self.peer.witness_at.is_some_and(|at| at + silent > now)
     }

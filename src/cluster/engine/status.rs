@@ -98,10 +98,11 @@ impl Engine {
 
     fn resource_view(&self, id: ResourceId, unit: &Unit, resource: &Resource, now: Millis) -> ResourceView {
         let there = match &self.peer.view {
+            _ if !self.peer_is_there(now) => Running::Unknown,
             Some(view) if view.failed.contains(&id) => Running::Failed,
             Some(view) if view.running.contains(&id) => Running::Started,
-            Some(_) if self.peer_is_there(now) => Running::Stopped,
-            _ => Running::Unknown,
+            Some(_) => Running::Stopped,
+            None => Running::Unknown,
         };
         let state = match self.me() {
             Node::A => [unit.state, there],

@@ -16,14 +16,12 @@ use crate::event::{Action, LogLevel, OpId, ReplicaVerb};
 use crate::member::Voter;
 use crate::record::Term;
 use crate::store::{Op, Outcome};
-use crate::timing::Millis;
+use crate::timing::{Millis, Timing};
 
 /// A fence device has its own timeout, told in the configuration of the shell; this is the net below.
 const FENCE_LOST_MS: Millis = 300_000;
 /// After a failed fencing the device is asked again no sooner than this: power switches are slow and lock up.
 const FENCE_AGAIN_MS: Millis = 30_000;
-/// How often a standby asks the voters whether they would vote, only to know that they are there.
-pub(super) const PROBE_MS: Millis = 2_000;
 /// A peer that is heard, is the primary by the record, and does not act for this many grant holds is stuck.
 const STUCK_HOLDS: Millis = 3;
 
@@ -116,7 +114,7 @@ impl Engine {
             && self.bid.probing.is_none()
             && self.bid.probe_at <= now
         {
-            self.bid.probe_at = now + PROBE_MS;
+            self.bid.probe_at = now + Timing::PROBE_MS;
             self.bid.probing = Some(self.begin_store(Op::PreVote, now, out));
         }
     }

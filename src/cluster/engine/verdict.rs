@@ -106,8 +106,9 @@ impl Engine {
             let progress = view.and_then(|v| v.sync_permille);
             let progress =
                 progress.map_or_else(String::new, |p| format!(", resync at {}.{} %", p / 10, p % 10));
+            let silent = if self.peer_is_there(now) { "" } else { "is not heard and " };
             return Some(format!(
-                "{there} may lack acknowledged writes{progress}: if {here} fails, the service stops"
+                "{there} {silent}may lack acknowledged writes{progress}: if {here} fails, the service stops"
             ));
         }
         if !self.peer_is_there(now) {

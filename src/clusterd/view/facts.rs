@@ -42,14 +42,24 @@ pub(crate) fn device(status: &Status, of: Node) -> Phrase {
     (tone, format!("{role}/{}", replica.disk))
 }
 
-/// Whether a member counts as gone.
+/// Whether a host counts as gone.
 pub(crate) fn is_silent(status: &Status, heard_ms_ago: Option<Millis>) -> bool {
     heard_ms_ago.is_none_or(|ms| ms > status.timing.peer_silence_ms)
 }
 
-/// When a member was last heard.
+/// What is known of a node now: nothing of one that is silent.
+fn node_now(status: &Status, of: Node) -> Option<&NodeView> {
+    let gone = of != status.node && is_silent(status, status.peer_heard_ms_ago);
+    node(status, of).filter(|_| !gone)
+}
+
+/// When the peer was last heard.
 pub(crate) fn heard(status: &Status, heard_ms_ago: Option<Millis>) -> Phrase {
-    let tone = if is_silent(status, heard_ms_ago) { Tone::Bad } else { Tone::Plain };
+    last_heard(heard_ms_ago, is_silent(status, heard_ms_ago))
+}
+
+fn last_heard(heard_ms_ago: Option<Millis>, silent: bool) -> Phrase {
+    let tone = if silent { Tone::Bad } else { Tone::Plain };
     (tone, heard_ms_ago.map_or_else(|| "never heard".to_owned(), |ms| format!("heard {} ago", time(ms))))
 }
 
@@ -76,9 +86,10 @@ pub(crate) fn third(status: &Status) -> (&'static str, Phrase, Phrase) {
     let plain = |text: &str| (Tone::Plain, text.to_owned());
     match status.quorum {
         Quorum::Witness => {
-            let silent = is_silent(status, status.witness_heard_ms_ago);
+            let ago = status.witness_heard_ms_ago;
+            let silent = ago.is_none_or(|ms| ms >= status.timing.witness_silence_ms());
             let role = if silent { (Tone::Bad, "silent".to_owned()) } else { plain("votes") };
-            ("witness", role, heard(status, status.witness_heard_ms_ago))
+            ("witness", role, last_heard(ago, silent))
         }
         Quorum::Etcd => ("etcd", plain("keeps the record"), heard(status, status.witness_heard_ms_ago)),
         Quorum::Fencing => ("fencing", plain("stands for the vote of a dead host"), plain("")),
@@ -107,8 +118,7 @@ pub(crate) fn record(status: &Status, names: &Names) -> Phrase {
 
 /// How replication is, seen from the Primary if there is one.
 pub(crate) fn replication(status: &Status, names: &Names) -> Phrase {
-    let views = [Some(&status.local), status.peer.as_ref()].map(|v| v.and_then(|v| v.replica.as_ref()));
-    let at = |node: Node| if node == status.node { views[0] } else { views[1] };
+    let at = |node: Node| node_now(status, node).and_then(|view| view.replica.as_ref());
     let primary = Node::ALL.into_iter().find(|node| at(*node).is_some_and(|view| view.primary));
     let from = primary.unwrap_or(status.node);
     let Some(view) = at(from) else {
@@ -173,7 +183,8 @@ pub(crate) fn intents(status: &Status, names: &Names) -> Vec<Phrase> {
 /// What is not as it should be on the hosts, each with the host's name.
 pub(crate) fn problems(status: &Status, names: &Names) -> Vec<String> {
     let of = |node_: Node| {
-        let problems = node(status, node_).map(|view| view.health.problems.as_slice()).unwrap_or_default();
+        let problems =
+            node_now(status, node_).map(|view| view.health.problems.as_slice()).unwrap_or_default();
         problems.iter().map(move |text| (node_, text))
     };
     Node::ALL.into_iter().flat_map(of).map(|(node, text)| format!("{}: {text}", names.get(node))).collect()

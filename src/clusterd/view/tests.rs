@@ -50,6 +50,23 @@ fn status_tells_every_situation_within_80_columns() {
 }
 
 #[test]
+fn a_witness_that_a_standby_asks_seldom_is_not_called_silent() {
+    let mut sample = sample::protected();
+    sample.witness_heard_ms_ago = Some(sample.timing.peer_silence_ms + 500);
+    let text = page(|page| status::write(page, &sample));
+    assert!(text.contains("witness      votes"), "{text}");
+}
+
+#[test]
+fn what_a_silent_host_said_last_is_not_told_as_if_it_were_so_now() {
+    let mut sample = sample::standby_lost();
+    let peer = sample.peer.as_mut().unwrap();
+    peer.health.problems = vec!["the link of eth0 is down".to_owned()];
+    let text = page(|page| status::write(page, &sample));
+    assert!(!text.contains("eth0") && !text.contains("in sync"), "{text}");
+}
+
+#[test]
 fn the_json_keeps_its_keys() {
     let text = serde_json::to_string_pretty(&sample::resync()).unwrap() + "\n";
     golden("status-resync-json", &text);

@@ -3,7 +3,7 @@
 use super::bench::World;
 use crate::config::Quorum;
 use crate::control::{Command, Verdict};
-use crate::event::Shutdown;
+use crate::event::{Running, Shutdown};
 use crate::member::{Node, Nodes};
 
 #[test]
@@ -65,6 +65,11 @@ fn a_dead_primary_is_replaced_when_its_lease_has_run_out_and_returns_as_standby(
     world.assert_runs_on(Node::B);
     assert!(world.now - off < 4_000);
     assert_eq!(world.record.synced, Nodes::only(Node::B));
+    let known = world.status(Node::B).resources;
+    assert!(
+        known.iter().all(|r| r.state[0] == Running::Unknown),
+        "what a silent host ran is not known: {known:?}"
+    );
     world.boot(Node::A);
     world.run(3_000);
     world.assert_runs_on(Node::B);
