@@ -3,13 +3,19 @@
 //!
 //! Outages are printed, not judged: a busy machine must not fail a test that is about correctness.
 
-use crate::harness::possible;
-use crate::managed::{Managed, PAIR, assert_survived, other};
+use std::fs;
+use std::time::Duration;
+
+use crate::harness::{Client, possible};
+use crate::managed::{Managed, PAIR, WITNESS, assert_survived, assert_unbroken, other, stays};
 
 /// Orders to move the stack in one drill, half of them given on the controller.
 const SWITCHOVERS: usize = 20;
+/// Longer than any lease: a host that does not start within it, while everything that it could wait for is there,
+/// does not start.
+const NEVER: Duration = Duration::from_secs(6);
 
-/// An order from either side moves the service there and back: no row is lost, nothing is resynced.
+/// Orders move the service, and only they: not a restart of the managers, not the provisioner.
 #[test]
 fn orders_move_what_runs_and_nothing_else_does() {
     if !possible() {
@@ -17,23 +23,237 @@ fn orders_move_what_runs_and_nothing_else_does() {
     }
     let pair = Managed::up("default");
     switchovers(&pair);
+    restarts_of_the_managers(&pair);
+    provisioned_again(&pair);
+    stopped_manager(&pair);
+    orderly_shutdown(&pair);
 }
 
+/// One lost machine is survived; two are, once a host is back that has every acknowledged write, and not before.
+#[test]
+fn a_complete_host_goes_on_and_one_that_is_behind_waits() {
+    if !possible() {
+        return;
+    }
+    let pair = Managed::up("default");
+    one_machine_lost(&pair);
+    witness_then_active_lost(&pair);
+    standby_then_active_lost(&pair);
+    active_then_standby_lost(&pair);
+    both_hosts_lost_at_once(&pair);
+}
+
+/// From either side, there and back: no row is lost, nothing is resynced.
 fn switchovers(pair: &Managed) {
+    let controller = |from: &str| pair.from_controller(&["switchover", "--to", other(from)]);
     for round in 0..SWITCHOVERS {
         let from = pair.active();
         let client = pair.client();
-        if round % 2 == 0 {
-            pair.cluster(PAIR[round / 2 % 2], "switchover");
+        let asked = if round % 4 < 2 {
+            pair.cluster(PAIR[round / 4 % 2], "switchover");
+            "a host"
         } else {
-            pair.from_controller(&["switchover", "--to", other(from)]);
-        }
+            controller(from);
+            "the controller"
+        };
         assert_eq!(pair.active_now(), Some(other(from)), "the order has ended, the stack runs elsewhere");
         assert_eq!(PAIR.map(|host| out_of_sync(pair, host)), [0, 0], "a planned move resyncs nothing");
         client.until_rows(5);
-        assert_survived(&format!("switchover {round} from {from}"), &client.stop());
+        assert_survived(&format!("switchover from {from} ordered on {asked}"), &client.stop());
         pair.until_protected();
     }
+}
+
+fn restarts_of_the_managers(pair: &Managed) {
+    let active = pair.active();
+    let client = pair.client();
+    let before = started(pair, active);
+    for host in [active, other(active)] {
+        pair.lab.run_in(host, "systemctl restart futago-clusterd");
+        client.until_rows(50);
+        pair.until_protected();
+    }
+    assert_eq!((pair.active(), started(pair, active)), (active, before), "a restart moves nothing");
+    assert_survived("both managers restarted", &client.stop());
+}
+
+fn provisioned_again(pair: &Managed) {
+    let active = pair.active();
+    let client = pair.client();
+    let before = started(pair, active);
+    let said = pair.lab.apply(&[]);
+    assert_eq!(said.matches("changed=0").count(), 3, "nothing is left to change: {said}");
+
+    let inventory = pair.lab.folder().join("inventory.yml");
+    let text = fs::read_to_string(&inventory).expect("read the inventory");
+    let changed = text.replace("manager:\n", "manager:\n  window: 11m\n");
+    fs::write(&inventory, changed).expect("change the inventory");
+    let managers = PAIR.map(|host| process(pair, host));
+    let said = pair.lab.apply(&[]);
+    assert!(PAIR.map(|host| process(pair, host)).iter().zip(&managers).all(|(a, b)| a != b), "{said}");
+    pair.until_protected();
+    assert_eq!((pair.active(), started(pair, active)), (active, before), "another setting moves nothing");
+    client.until_rows(20);
+    assert_survived("two times provisioned again", &client.stop());
+}
+
+fn stopped_manager(pair: &Managed) {
+    let from = pair.active();
+    let client = pair.client();
+    pair.lab.run_in(from, "systemctl stop futago-clusterd");
+    assert_eq!(pair.active(), other(from), "a manager that is stopped hands over");
+    pair.until_verdict(other(from), "DEGRADED");
+    client.until_rows(20);
+    assert_survived("the active host's manager stopped", &client.stop());
+    pair.lab.run_in(from, "systemctl start futago-clusterd");
+    pair.until_protected();
+}
+
+fn orderly_shutdown(pair: &Managed) {
+    let from = pair.active();
+    let client = pair.client();
+    pair.lab.run_in(from, "systemctl poweroff");
+    pair.until("the host is off", || !pair.lab.is_powered(from));
+    assert_eq!(pair.active(), other(from));
+    client.until_rows(20);
+    assert_survived("the active host shut down", &client.stop());
+    pair.restore();
+    assert_eq!(pair.active(), other(from), "nothing moves back by itself");
+}
+
+fn one_machine_lost(pair: &Managed) {
+    for lost in ["active", "standby", WITNESS] {
+        let active = pair.active();
+        let (host, survivor) = match lost {
+            "active" => (active, other(active)),
+            "standby" => (other(active), active),
+            _ => (WITNESS, active),
+        };
+        let client = pair.client();
+        pair.lab.run("power-off", &[host]);
+        pair.until_verdict(survivor, "DEGRADED");
+        client.until_rows(20);
+        assert_eq!(pair.active(), survivor);
+        pair.restore();
+        assert_eq!(pair.active(), survivor, "nothing moves back by itself");
+        assert_survived(&format!("{lost} lost"), &client.stop());
+    }
+}
+
+/// The standby has everything, and no majority: it waits for one, whoever brings it.
+fn witness_then_active_lost(pair: &Managed) {
+    for back in [WITNESS, "the active host"] {
+        let active = pair.active();
+        let survivor = other(active);
+        let client = pair.client();
+        pair.lab.run("power-off", &[WITNESS]);
+        pair.until_verdict(survivor, "DEGRADED");
+        pair.lab.run("power-off", &[active]);
+        pair.until_verdict(survivor, "DOWN");
+        waits(pair, survivor, "majority");
+        pair.lab.run("power-on", &[if back == WITNESS { WITNESS } else { active }]);
+        client.until_rows(20);
+        pair.restore();
+        ended(&format!("witness, then active lost, {back} back"), client);
+    }
+}
+
+/// The active host went on alone: the former standby lacks rows and must not start without it.
+fn standby_then_active_lost(pair: &Managed) {
+    let active = pair.active();
+    let behind = other(active);
+    let client = pair.client();
+    pair.lab.run("power-off", &[behind]);
+    until_only(pair, active);
+    client.until_rows(20);
+    pair.lab.run("power-off", &[active]);
+    pair.lab.run("power-on", &[behind]);
+    waits(pair, behind, "may lack acknowledged writes");
+    pair.lab.run("power-on", &[active]);
+    client.until_rows(20);
+    assert_eq!(pair.active(), active);
+    pair.restore();
+    ended("standby, then active lost, standby back first", client);
+}
+
+/// The standby took over: it alone is complete, the former active host is behind.
+fn active_then_standby_lost(pair: &Managed) {
+    for first in ["the complete host", "the host that is behind"] {
+        let behind = pair.active();
+        let complete = other(behind);
+        let client = pair.client();
+        pair.lab.run("power-off", &[behind]);
+        until_only(pair, complete);
+        client.until_rows(20);
+        pair.lab.run("power-off", &[complete]);
+        if first != "the complete host" {
+            pair.lab.run("power-on", &[behind]);
+            waits(pair, behind, "may lack acknowledged writes");
+        }
+        pair.lab.run("power-on", &[complete]);
+        client.until_rows(20);
+        assert_eq!(pair.active(), complete);
+        pair.restore();
+        ended(&format!("active, then standby lost, {first} back first"), client);
+    }
+}
+
+/// Both were complete at that moment: the former standby may start, with the witness's vote.
+fn both_hosts_lost_at_once(pair: &Managed) {
+    let active = pair.active();
+    let standby = other(active);
+    let client = pair.client();
+    let mut cuts = PAIR.map(|host| pair.lab.start("power-off", &[host]));
+    for cut in &mut cuts {
+        assert!(cut.wait().expect("reap power-off").success());
+    }
+    pair.lab.run("power-on", &[standby]);
+    client.until_rows(20);
+    assert_eq!(pair.active(), standby);
+    pair.restore();
+    assert_eq!(pair.active(), standby, "nothing moves back by itself");
+    ended("both hosts lost at once, former standby back first", client);
+}
+
+/// The record says that only this host has every acknowledged write, and it runs the stack.
+fn until_only(pair: &Managed, host: &str) {
+    let side = if host == PAIR[0] { "a" } else { "b" };
+    pair.until("the host that is left acts alone, by the record", || {
+        pair.status(host).is_some_and(|s| {
+            let synced = &s["record"]["synced"];
+            s["local"]["role"] == "active"
+                && s["record"]["primary"] == side
+                && [&synced["a"], &synced["b"]].iter().filter(|yes| ***yes == true).count() == 1
+        })
+    });
+}
+
+/// The host does not start the stack, and its `why` gives the reason.
+fn waits(pair: &Managed, host: &str, reason: &str) {
+    pair.until("it is told why the host waits", || one_line(&pair.told(host, "why")).contains(reason));
+    assert!(stays(NEVER, || pair.active_now().is_none()), "{host} has started\n{}", pair.shown(host));
+    let said = one_line(&pair.told(host, "why"));
+    assert!(said.contains(reason), "{said}");
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Nothing was lost; how long it took was the drill's own doing.
+fn ended(case: &str, client: Client) {
+    client.until_rows(20);
+    assert_unbroken(case, &client.stop());
+}
+
+/// When the units of the stack were started on a host.
+fn started(pair: &Managed, host: &str) -> String {
+    pair.lab.run_in(host, "systemctl show mariadb apache2 --property=ActiveEnterTimestampMonotonic,MainPID")
+}
+
+/// The process of a host's manager.
+fn process(pair: &Managed, host: &str) -> String {
+    pair.lab.run_in(host, "systemctl show futago-clusterd --property=MainPID")
 }
 
 /// KiB that the device's disks differ in.
