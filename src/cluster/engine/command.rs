@@ -231,7 +231,9 @@ impl Engine {
         if record.primary == Some(self.me()) {
             return Err(refused(format!("{} already", self.primary_sentence())));
         }
-        if record.synced.contains(self.me()) {
+        // With two hosts and nothing else the peer may have gone on alone without being able to say so.
+        let certain = self.config.quorum != Quorum::Manual;
+        if certain && record.synced.contains(self.me()) {
             return Err(refused(format!(
                 "{me} has every acknowledged write, so nothing needs forcing: `futago cluster switchover --to {me}` while {peer} is alive; when it is dead {me} takes over by itself (`futago cluster why` tells what it waits for)"
             )));
@@ -248,7 +250,7 @@ impl Engine {
         }
         if !accept {
             return Err(refused(format!(
-                "{me} lacks whatever was acknowledged since {peer} went on alone ({} KiB were known to differ): these writes would be LOST, and the data of {peer} kept aside as diverged. If that is what you want: `futago cluster force-primary {me} --accept-loss`",
+                "{me} lacks whatever {peer} has acknowledged alone since it was last heard ({} KiB were known to differ): these writes would be LOST, and the data of {peer} kept aside as diverged. If that is what you want: `futago cluster force-primary {me} --accept-loss`",
                 self.replica.view.as_ref().map_or(0, |v| v.out_of_sync_kib)
             )));
         }
@@ -263,6 +265,11 @@ impl Engine {
             Err(refused("a witness decides here: nothing needs confirming"))
         } else if self.peer_is_there(now) {
             Err(refused(format!("{name} is alive: it was heard a moment ago")))
+        } else if !self.word_suffices() {
+            Err(refused(format!(
+                "that {name} is off does not tell whether it has acknowledged writes alone before: bring it back, or give these writes up with `futago cluster force-primary {} --accept-loss`",
+                self.name(self.me())
+            )))
         } else {
             self.peer.off = true;
             self.peer.confirmed = true;
@@ -270,6 +277,16 @@ impl Engine {
             Ok(format!("{name} counts as off until it is heard again"))
         };
         self.reply(origin, result, out);
+    }
+
+    /// Whether a silent peer that is off cannot have gone on alone unheard. With a fence device it needs the vote
+    /// of this host, or this host switched off: neither happened while this manager runs and has heard it. With
+    /// two hosts and nothing else it needs nobody, unless this host is the primary itself.
+    fn word_suffices(&self) -> bool {
+        match self.config.quorum {
+            Quorum::Fencing => self.peer.heard_at.is_some(),
+            _ => self.incumbent(),
+        }
     }
 
     fn discard_diverged(&mut self, origin: Origin, node: Node, now: Millis, out: &mut Vec<Action>) {

@@ -153,9 +153,9 @@ impl Engine {
             return Err(format!("something of the group still runs on {me}"));
         }
         self.peer_needs_replacing(now)?;
-        if self.config.quorum == Quorum::Manual && !self.peer.off {
+        if self.config.quorum == Quorum::Manual {
             return Err(format!(
-                "without a witness or a fence device nobody can tell whether {peer} is off: make sure that it is, then type `futago cluster confirm-off {peer}`"
+                "without a witness or a fence device nobody can tell whether {peer} is off or what it has acknowledged alone: bring it back, or make sure that it is off and type `futago cluster force-primary {me} --accept-loss`"
             ));
         }
         if self.replica.op.is_some() || self.ledger.swap.is_some() || self.ledger.doubt.is_some() {

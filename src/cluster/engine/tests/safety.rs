@@ -175,10 +175,15 @@ fn by_hand_only_without_a_third_voter() {
     assert_eq!(world.record.primary, Some(Node::A));
     let status = world.status(Node::B);
     assert_eq!(status.verdict, Verdict::Held);
-    assert!(status.because.contains("confirm-off ha-a"), "{}", status.because);
+    assert!(status.because.contains("force-primary ha-b --accept-loss"), "{}", status.because);
+    // That it is off says nothing about what it acknowledged alone before.
     world.command(Node::B, Command::ConfirmOff { node: Node::A }, 1);
     world.run(5_000);
+    assert_eq!(world.record.primary, Some(Node::A));
+    world.command(Node::B, Command::ForcePrimary { node: Node::B, accept_loss: true }, 2);
+    world.run(5_000);
     world.assert_runs_on(Node::B);
+    assert!(world.record.intent.diverged.contains(Node::A));
 }
 
 #[test]
