@@ -29,6 +29,11 @@ pub(crate) fn possible() -> bool {
     false
 }
 
+/// Whether every drill is wanted (`FUTAGO_DRILLS=all`, as `cargo xtask soak` asks) or only those of a normal run.
+pub(crate) fn every_drill() -> bool {
+    std::env::var("FUTAGO_DRILLS").as_deref() == Ok("all")
+}
+
 /// The program under test.
 pub(crate) fn futago() -> Command {
     Command::new(env!("CARGO_BIN_EXE_futago"))

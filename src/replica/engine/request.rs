@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::role::RoleState;
 use super::store::Job;
 use super::{Engine, Io, Purpose, Then};
 use crate::event::{Action, BLOCK, FrontError, FrontOp, MAX_IO_BYTES, Millis, Range, Slot};
@@ -111,6 +112,11 @@ impl Engine {
                 self.out.push(Action::ReadDisk { io, slot, range });
             }
             FrontOp::Write(range) => self.requests.waiting.push_back((slot, range)),
+            // The system settles the new device before anybody can have written to it. It must not wait for the
+            // peer: the manager hears of the promotion, and can record that the peer is gone, only afterwards.
+            FrontOp::Flush if self.is_blocked() && matches!(self.role, RoleState::Exporting { .. }) => {
+                self.out.push(Action::CompleteFront { slot, result: Ok(()) });
+            }
             FrontOp::Flush => self.request_flush(Purpose::Front(slot)),
         }
     }

@@ -123,6 +123,24 @@ fn a_consistent_disk_is_promoted_by_the_record_and_the_fence_is_stored_with_it()
     assert_eq!((bench.engine.superblock.fence, bench.bond().term), (3, Some(3)));
 }
 
+/// Making the device ends with a flush by the system: were it to wait for the peer, the manager would never hear of
+/// the promotion, and never record that the peer is gone.
+#[test]
+fn a_device_is_made_without_the_peer_and_only_then_waits_for_it() {
+    let mut bench = managed(|_| {});
+    let token = bench.command(Command::Primary { force: false, term: Some(3), alone: false });
+    bench.metadata();
+    assert!(bench.bond().blocked);
+    bench.front(0, FrontOp::Flush);
+    let front = |a: &Action| if let Action::CompleteFront { slot, .. } = a { Some(slot.0) } else { None };
+    assert!(bench.take(front).is_some());
+    bench.event(Event::ExportStarted);
+    assert_eq!(bench.taken_reply(token), Some(Ok(())));
+    bench.front(1, FrontOp::Flush);
+    bench.disk();
+    assert_eq!(bench.take(front), None);
+}
+
 #[test]
 fn an_outdated_disk_is_promoted_by_force_only() {
     let mut bench = managed(|attached| attached.superblock.outdated = true);
