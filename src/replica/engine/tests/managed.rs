@@ -132,13 +132,12 @@ fn a_device_is_made_without_the_peer_and_only_then_waits_for_it() {
     bench.metadata();
     assert!(bench.bond().blocked);
     bench.front(0, FrontOp::Flush);
-    let front = |a: &Action| if let Action::CompleteFront { slot, .. } = a { Some(slot.0) } else { None };
-    assert!(bench.take(front).is_some());
+    assert!(bench.taken_answer().is_some());
     bench.event(Event::ExportStarted);
     assert_eq!(bench.taken_reply(token), Some(Ok(())));
     bench.front(1, FrontOp::Flush);
     bench.disk();
-    assert_eq!(bench.take(front), None);
+    assert_eq!(bench.taken_answer(), None);
 }
 
 #[test]
