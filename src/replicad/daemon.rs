@@ -19,8 +19,9 @@ use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
 use crate::export::{self, Place};
+use crate::shutdown;
 use crate::sys::StopSignals;
-use crate::{shutdown, watch};
+use crate::watch::Watcher;
 
 /// A driver answers questions at once; one that does not for this long has a defect.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
@@ -245,18 +246,18 @@ impl Daemon {
             Err(text) => return Answer::Unknown { text },
         };
         let Some(resource) = self.resources().get(name).cloned() else { return self.not_up(name) };
-        let (sender, statuses) = sync_channel(watch::QUEUE);
-        running.mailbox.put(Report::Watch(sender));
-        while let Ok(status) = client.wait(&statuses, None) {
+        let (watcher, watch) = Watcher::new();
+        running.mailbox.put(Report::Watch(watcher));
+        while let Ok(status) = client.wait(&watch.statuses, None) {
             let report = resource.clone().report_of(name.to_owned(), Some(status));
             if client.tell(&Answer::Status(vec![report])).is_err() {
                 break;
             }
         }
-        if running.is_finished() {
-            return self.not_up(name);
+        if watch.is_behind() {
+            return Answer::Failed { text: format!("the watcher of {name} did not keep up") };
         }
-        Answer::Failed { text: format!("the watcher of {name} did not keep up") }
+        self.not_up(name)
     }
 
     /// The resource's driver, if it is up; the error is for people.

@@ -24,7 +24,7 @@ use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Source};
 use crate::slots::{FreeSlots, TOTAL};
 use crate::sys::Arena;
-use crate::watch::Watchers;
+use crate::watch::{Watcher, Watchers};
 use crate::worker::{Done, Job, Workers};
 
 /// All that is needed to bring a resource up.
@@ -72,7 +72,7 @@ pub enum Report {
     /// An administrator's question.
     Status(SyncSender<Status>),
     /// Somebody wants to hear of every change; see [`Watchers`].
-    Watch(SyncSender<Status>),
+    Watch(Watcher),
     /// Fail every request of applications and let go of the block device.
     Abort,
 }

@@ -49,7 +49,7 @@ fn a_complete_host_goes_on_and_one_that_is_behind_waits() {
 
 /// From either side, there and back: no row is lost, nothing is resynced.
 fn switchovers(pair: &Managed) {
-    let controller = |from: &str| pair.from_controller(&["switchover", "--to", other(from)]);
+    let controller = |from: &str| pair.by_controller(&["switchover", "--to", other(from)]);
     for round in 0..if every_drill() { SWITCHOVERS } else { SOME_SWITCHOVERS } {
         let from = pair.active();
         let client = pair.client();

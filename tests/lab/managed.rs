@@ -55,7 +55,7 @@ impl Managed {
     }
 
     /// Runs `futago cluster WORDS -i INVENTORY` on the controller; it must succeed. Returns its stdout.
-    pub(crate) fn from_controller(&self, words: &[&str]) -> String {
+    pub(crate) fn by_controller(&self, words: &[&str]) -> String {
         let mut command = futago();
         command.arg("cluster").args(words).arg("-i").arg(self.lab.folder().join("inventory.yml"));
         succeeded(command)

@@ -41,7 +41,7 @@ const STEPS: Millis = 50_000;
 const CLIENT_MS: Millis = 20;
 
 enum Happening {
-    Deliver { lane: Lane, life: u32, message: Message },
+    Deliver { lane: Lane, life: u32, message: Box<Message> },
     Wake { node: Node, life: u32, order: u64, due: Millis },
     StoreWake { node: Node, life: u32, due: Millis },
     Persisted { voter: Voter, life: u32 },
@@ -273,7 +273,7 @@ impl Cluster {
             }
         }
         match happening {
-            Happening::Deliver { lane, message, .. } => self.deliver(lane, message),
+            Happening::Deliver { lane, message, .. } => self.deliver(lane, *message),
             Happening::Wake { node, life, order, due } => {
                 if self.host(node).manager.as_ref().is_some_and(|m| m.wake == order) {
                     self.wake(node, life, due);
@@ -415,7 +415,7 @@ impl Cluster {
                 || self.host_of(from).is_none_or(|h| *path == crate::net::LOCAL || h.public_link)
             {
                 for delay in self.net.arrivals(lane, &mut self.world.rng) {
-                    self.at(delay, Happening::Deliver { lane, life, message: message.clone() });
+                    self.at(delay, Happening::Deliver { lane, life, message: Box::new(message.clone()) });
                 }
             }
         }

@@ -402,7 +402,7 @@ impl Play {
             12 => (0..2).for_each(|n| self.crash(n, true)),
             13..16 if self.is_primary(node) => self.command(node, Command::Secondary),
             13..20 if !self.is_primary(1 - node) => {
-                self.command(node, Command::Primary { force: false, term: None, alone: false })
+                self.command(node, Command::Primary { force: false, term: None, alone: false });
             }
             20 => self.command(node, Command::Disconnect),
             21..23 => self.command(node, Command::Connect { discard_my_data: false }),
@@ -418,7 +418,7 @@ impl Play {
                 self.command(node, Command::Secondary);
             }
             32..34 if self.may_be_forced(node) => {
-                self.command(node, Command::Primary { force: true, term: None, alone: false })
+                self.command(node, Command::Primary { force: true, term: None, alone: false });
             }
             34 if self.sees_split(node) && !self.is_primary(node) && self.victim() == node => {
                 self.splits += 1;

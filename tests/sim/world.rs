@@ -438,10 +438,10 @@ impl World {
             }
             Happening::Dial { node, life } if self.is_alive(node, life) => self.dial(node),
             Happening::Arrive { to, link } => self.arrive(to, link),
-            Happening::Wake { node, life, order } if self.is_alive(node, life) => {
-                if self.nodes[node].wake == order {
-                    self.event(node, Event::Tick);
-                }
+            Happening::Wake { node, life, order }
+                if self.is_alive(node, life) && self.nodes[node].wake == order =>
+            {
+                self.event(node, Event::Tick);
             }
             Happening::Exported { node, life } if self.is_alive(node, life) => {
                 self.event(node, Event::ExportStarted);

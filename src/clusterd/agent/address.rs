@@ -31,8 +31,6 @@ const BURST: u32 = 5;
 const BURST_EVERY: Duration = Duration::from_millis(200);
 /// Announcements from then on: against caches that have missed the burst.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
-/// The kernel's own check of IPv6 addresses takes one to two seconds; looked at so often meanwhile.
-const TENTATIVE_EVERY: Duration = Duration::from_millis(50);
 /// At most so often the same conflict is told.
 const CONFLICT_EVERY: Duration = Duration::from_secs(10);
 /// The kernel answers at once, or something is badly wrong.
@@ -109,7 +107,8 @@ struct Held {
     neighbours: Option<(Mac, AsyncFd<OwnedFd>)>,
     burst_left: u32,
     announce_at: Instant,
-    /// A start that waits for the kernel's own check.
+    /// A start that waits for the kernel's own check of an IPv6 address, one to two seconds long; there is news
+    /// of its end.
     tentative: Option<oneshot::Sender<AgentOutcome>>,
     conflict_told: Option<Instant>,
 }
@@ -121,7 +120,6 @@ enum Wake {
     News(Option<News>),
     Ended,
     Announce,
-    Tentative,
     Heard(Mac),
 }
 
@@ -143,7 +141,6 @@ impl Owner {
                     feed = None;
                 }
                 Wake::Announce => self.announce(),
-                Wake::Tentative => self.look_at_tentative().await,
                 Wake::Heard(mac) => self.conflict(mac),
             }
         }
@@ -154,7 +151,6 @@ impl Owner {
         let end = until.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now())));
         let held = self.held.as_ref();
         let announce_at = held.filter(|held| held.neighbours.is_some()).map(|held| held.announce_at);
-        let tentative = held.is_some_and(|held| held.tentative.is_some());
         let listening = match self.address {
             IpAddr::V4(address) => held.and_then(|held| held.neighbours.as_ref()).map(|ear| (address, ear)),
             IpAddr::V6(_) => None,
@@ -166,7 +162,6 @@ impl Owner {
             command = commands.recv() => Wake::Command(command),
             news = next(feed) => Wake::News(news),
             () = at(announce_at) => Wake::Announce,
-            () = tokio::time::sleep(TENTATIVE_EVERY), if tentative => Wake::Tentative,
             mac = hear(listening) => Wake::Heard(mac),
         }
     }
@@ -290,7 +285,15 @@ impl Owner {
 
     async fn remove(&mut self) -> anyhow::Result<()> {
         let index = match self.held.take() {
-            Some(held) => held.interface.index,
+            Some(held) => {
+                if let Some(waiting) = held.tentative {
+                    let text =
+                        format!("add {}: it was taken off before the kernel had checked it", self.address);
+                    // Who asked may have given up.
+                    let _ = waiting.send(outcome(AgentResult::Failed, text));
+                }
+                held.interface.index
+            }
             None => match within(self.link.interface(&self.interface)).await {
                 Ok(interface) => interface.index,
                 // No interface, no address.
@@ -301,6 +304,8 @@ impl Owner {
     }
 
     async fn look(&mut self) -> anyhow::Result<AgentOutcome> {
+        // Whatever is found below, a start that waits has its answer first.
+        self.look_at_tentative().await;
         let Ok(interface) = within(self.link.interface(&self.interface)).await else {
             self.held = None;
             return Ok(outcome(AgentResult::NotRunning, format!("there is no interface {}", self.interface)));
@@ -332,7 +337,14 @@ impl Owner {
     async fn learn(&mut self, news: News) {
         let Some(held) = &mut self.held else { return };
         match news {
+            News::Changed { index, address } if index == held.interface.index && address == self.address => {
+                self.look_at_tentative().await;
+            }
             News::Removed { index, address } if index == held.interface.index && address == self.address => {
+                // The kernel takes an address with a lifetime off when its check has found another owner.
+                if held.tentative.is_some() {
+                    return self.look_at_tentative().await;
+                }
                 self.held = None;
                 self.report.send(
                     Running::Stopped,
@@ -350,6 +362,7 @@ impl Owner {
                     if is_up { (Running::Started, "up again") } else { (Running::Failed, "down") };
                 self.report.send(state, format!("interface {} is {word}", self.interface));
             }
+            News::Lost if held.tentative.is_some() => self.look_at_tentative().await,
             News::Lost => match self.look().await {
                 Ok(seen) if seen.result == AgentResult::NotRunning => {
                     self.report.send(Running::Stopped, format!("{} is no longer there", self.address));
@@ -377,7 +390,7 @@ impl Owner {
     }
 
     async fn look_at_tentative(&mut self) {
-        let Some(held) = &mut self.held else { return };
+        let Some(held) = self.held.as_mut().filter(|held| held.tentative.is_some()) else { return };
         let looked = within(self.link.find(held.interface.index, self.address, self.prefix)).await;
         let result = match looked {
             Ok(found) if found.is_duplicate => {
@@ -385,7 +398,10 @@ impl Owner {
             }
             Ok(found) if found.is_present && found.is_tentative => return,
             Ok(found) if found.is_present => Ok(()),
-            Ok(_) => Err(format!("add {}: it was removed while the kernel checked it", self.address)),
+            Ok(_) => Err(format!(
+                "add {}: it went while the kernel checked it: another host on {} has it already, or somebody removed it",
+                self.address, self.interface
+            )),
             Err(error) => Err(format!("{error:#}")),
         };
         let Some(waiting) = held.tentative.take() else { return };

@@ -49,6 +49,8 @@ pub(super) struct Found {
 pub(super) enum News {
     /// An address was removed, or its lifetime has ended.
     Removed { index: u32, address: IpAddr },
+    /// An address was added or is in another state: the kernel's own check of it is over, its lifetime is new.
+    Changed { index: u32, address: IpAddr },
     /// An interface changed.
     Interface { index: u32, is_up: bool },
     /// The kernel had more to tell than it could: look again.
@@ -154,6 +156,10 @@ impl Newsfeed {
         Some(match message.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => match of(&message) {
                 Some(address) => News::Removed { index: message.header.index, address },
+                None => News::Other,
+            },
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => match of(&message) {
+                Some(address) => News::Changed { index: message.header.index, address },
                 None => News::Other,
             },
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {

@@ -157,7 +157,7 @@ async fn a_folder_is_shown_at_another_place() {
     assert_eq!(sh("cat /srv/www/page"), "shown");
     assert_eq!(rig.perform_on(1, Verb::Monitor, 30).await.result, AgentResult::Ok);
     sh("(cd /srv/www; exec sleep 1004) > /dev/null 2>&1 < /dev/null &");
-    until("it holds it", || sh("pgrep -fx 'sleep 1004' || true") != "").await;
+    until("it holds it", || !sh("pgrep -fx 'sleep 1004' || true").is_empty()).await;
     assert_eq!(rig.perform_on(1, Verb::Stop, 30).await.result, AgentResult::Ok);
     assert!(!Path::new("/srv/www/page").exists());
     assert_eq!(sh("pgrep -fx 'sleep 1004' || true"), "");
