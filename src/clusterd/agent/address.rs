@@ -147,8 +147,7 @@ impl Owner {
     }
 
     async fn wake(&mut self, commands: &mut mpsc::Receiver<Command>, feed: &mut Option<Newsfeed>) -> Wake {
-        let until = *self.until.borrow();
-        let end = until.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now())));
+        let end = self.end_of_right();
         let held = self.held.as_ref();
         let announce_at = held.filter(|held| held.neighbours.is_some()).map(|held| held.announce_at);
         let listening = match self.address {
@@ -196,7 +195,7 @@ impl Owner {
     }
 
     async fn start(&mut self) -> anyhow::Result<()> {
-        self.lifetime()?;
+        self.long_enough().await?;
         let interface = within(self.link.interface(&self.interface)).await?;
         anyhow::ensure!(interface.is_up, "add {}: interface {} is down", self.address, self.interface);
         let found = within(self.link.find(interface.index, self.address, self.prefix)).await?;
@@ -210,6 +209,7 @@ impl Owner {
                 self.interface
             );
         }
+        self.long_enough().await?;
         self.held = Some(Held {
             interface,
             has_company: found.has_company,
@@ -237,6 +237,26 @@ impl Owner {
         lifetime::seconds(until, now(), &self.timing).with_context(|| {
             format!("add {}: this host may not act at present, or not for long enough", self.address)
         })
+    }
+
+    /// Waits, while this host may act, until it may for as long as the kernel's whole seconds ask for: shortly before a
+    /// renewal too little may be left.
+    async fn long_enough(&mut self) -> anyhow::Result<()> {
+        loop {
+            let lifetime = self.lifetime();
+            let Some(end) = self.end_of_right().filter(|end| lifetime.is_err() && *end > Instant::now())
+            else {
+                return lifetime.map(drop);
+            };
+            // Renewed, or not in time: both are looked at above.
+            let _ = timeout_at(end, self.until.changed()).await;
+        }
+    }
+
+    /// When this host may act no more, as far as is known now.
+    fn end_of_right(&self) -> Option<Instant> {
+        let until = *self.until.borrow();
+        until.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now())))
     }
 
     /// Gives the address its lifetime, adding it when it is not there.
