@@ -4,6 +4,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// Sends a state such as `READY=1` or `STATUS=…`. Does nothing when not run by systemd.
 pub fn notify(state: &str) -> io::Result<()> {
@@ -13,4 +14,13 @@ pub fn notify(state: &str) -> io::Result<()> {
         None => SocketAddr::from_pathname(&path)?,
     };
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+/// Within what systemd wants to hear `WATCHDOG=1` from this process, again and again (`WatchdogSec=`, source:
+/// sd_watchdog_enabled(3)).
+#[must_use]
+pub fn watchdog_within() -> Option<Duration> {
+    let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    let pid = std::env::var("WATCHDOG_PID").ok().and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_none_or(|pid| pid == std::process::id()).then(|| Duration::from_micros(micros))
 }

@@ -45,7 +45,8 @@ impl Watchdog {
                 })
                 .ok(),
         };
-        let systemd = systemd_timeout_ms();
+        let systemd = base::notify::watchdog_within()
+            .map(|time| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX));
         let timeout = match (&device, systemd) {
             (Some(_), Some(systemd)) => Some(systemd.min(timing.watchdog_ms)),
             (Some(_), None) => Some(timing.watchdog_ms),
@@ -109,13 +110,6 @@ fn arm(timing: &Timing) -> anyhow::Result<File> {
         tracing::info!("softdog is part of the kernel: it does not help when the kernel itself is dead");
     }
     Ok(device)
-}
-
-/// What systemd wants to hear within (`WatchdogSec=`).
-fn systemd_timeout_ms() -> Option<Millis> {
-    let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    let pid = std::env::var("WATCHDOG_PID").ok().and_then(|pid| pid.parse::<u32>().ok());
-    pid.is_none_or(|pid| pid == std::process::id()).then_some(micros / 1000)
 }
 
 /// Resets the machine at once; nothing is written out.

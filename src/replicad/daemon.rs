@@ -15,6 +15,7 @@ use replica::event::Token;
 use rustix::fs::FlockOperation;
 use rustix::mm::MlockAllFlags;
 
+use crate::alive;
 use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
@@ -76,6 +77,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
     daemon.bring_all_up();
     let socket = daemon.site.socket();
     ctl::listen(&socket, Arc::clone(&daemon)).with_context(|| format!("listen on {}", socket.display()))?;
+    alive::tell(&daemon).context("start the thread that talks to systemd")?;
     say("READY=1");
     signals.wait().context("wait for a signal")?;
     say("STOPPING=1");
@@ -293,7 +295,7 @@ impl Resource {
     }
 
     fn report(self, name: String) -> ctl::Report {
-        let status = self.up().and_then(|running| ask_status(&running));
+        let status = self.up().and_then(|running| ask_status(&running, STATUS_WITHIN));
         self.report_of(name, status)
     }
 
@@ -309,10 +311,11 @@ impl Resource {
     }
 }
 
-fn ask_status(running: &Running) -> Option<Status> {
+/// What a driver says of itself, if it comes round in time.
+pub(crate) fn ask_status(running: &Running, within: Duration) -> Option<Status> {
     let (sender, answer) = sync_channel(1);
     running.mailbox.put(Report::Status(sender));
-    answer.recv_timeout(STATUS_WITHIN).ok()
+    answer.recv_timeout(within).ok()
 }
 
 impl Service for Daemon {

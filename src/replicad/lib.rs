@@ -10,6 +10,7 @@
 //! Nothing is decided here: what a resource may do is the core's business.
 
 pub mod aligned;
+mod alive;
 pub mod cli;
 mod config;
 pub mod create;
