@@ -103,13 +103,15 @@ impl Watched {
 
 /// Counts the gateway's silences in a row; none once it answers.
 async fn ask(gateway: IpAddr, silences: channel::Sender<u32>) {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        looks.tick().await;
         let answers = ping::answers(gateway).await;
         silences.send_if_modified(|count| {
             let next = if answers { 0 } else { count.saturating_add(1).min(MISSES) };
             std::mem::replace(count, next) != next
         });
-        tokio::time::sleep(LOOK).await;
     }
 }
 

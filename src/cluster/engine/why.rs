@@ -21,11 +21,20 @@ impl Engine {
         all.extend(self.standing_refusal(now));
         all.extend(self.why_blocked());
         all.extend(self.units.iter().filter_map(|u| u.given_up.as_ref()).map(|g| g.why.clone()));
+        all.extend(self.no_failover_sentence(now));
         for unit in self.units.iter().filter(|u| u.foreign) {
             all.push(format!("{} was started here by somebody else", unit.name));
         }
         all.extend(self.health.problems.iter().cloned());
         all
+    }
+
+    /// Something failed for good here, and why the stack stays.
+    fn no_failover_sentence(&self, now: Millis) -> Option<String> {
+        let failed = self.units.iter().any(|u| u.given_up.is_some());
+        let active = matches!(self.phase, Phase::Active { .. } | Phase::Starting { .. });
+        let refusal = self.may_fail_over(now).err().filter(|_| failed && active)?;
+        Some(format!("no failover to {}: {refusal}", self.name(self.other())))
     }
 
     fn record_sentence(&self) -> Option<String> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::layout::{Host, Lab};
+use crate::layout::{CONTROLLER, Host, Lab};
 use crate::load::{ClientReport, DATA};
 use crate::stage::Stage;
 
@@ -50,7 +50,7 @@ pub(crate) fn manage(lab: &Lab, failover_target: &str) -> anyhow::Result<()> {
 
 fn manager(failover_target: &str) -> String {
     format!(
-        "manager:\n  failover_target: {failover_target}\n  mount: {DATA}\n  group:\n    \
+        "manager:\n  failover_target: {failover_target}\n  gateway: {CONTROLLER}\n  mount: {DATA}\n  group:\n    \
          - {{name: mariadb, class: \"systemd:mariadb\"}}\n    \
          - {{name: apache, class: \"systemd:apache2\"}}\n"
     )
