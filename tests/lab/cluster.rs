@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::harness::{Client, every_drill, possible};
-use crate::managed::{Managed, PAIR, WITNESS, assert_survived, assert_unbroken, other, stays};
+use crate::managed::{Managed, PAIR, WITNESS, assert_survived, assert_unbroken, one_line, other, stays};
 
 /// Orders to move the stack in one drill, half of them given on the controller; and in a normal run.
 const SWITCHOVERS: usize = 20;
@@ -238,10 +238,6 @@ fn waits(pair: &Managed, host: &str, reason: &str) {
     assert!(stays(NEVER, || pair.active_now().is_none()), "{host} has started\n{}", pair.shown(host));
     let said = one_line(&pair.told(host, "why"));
     assert!(said.contains(reason), "{said}");
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Nothing was lost; how long it took was the drill's own doing.

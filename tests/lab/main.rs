@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod demo;
 mod etcd;
+mod faults;
 mod harness;
 mod lifecycle;
 mod managed;

@@ -146,6 +146,11 @@ pub(crate) fn assert_survived(case: &str, report: &LoadReport) {
     assert!(!report.client.longest.is_some_and(|gap| gap.open), "{case}: {:?}", report.client.gaps);
 }
 
+/// A text for people, without its line breaks.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Waits at most so long for something to stay as it is: returns whether it did.
 pub(crate) fn stays(time: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + time;
