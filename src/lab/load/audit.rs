@@ -39,10 +39,28 @@ pub struct AuditReport {
     pub answered: BTreeMap<String, u64>,
     /// When the address was first answered for by another host than before.
     pub moves: Vec<Move>,
-    /// How often a promise was broken.
-    pub violations: u64,
+    /// Both hosts could write the replicated file system.
+    pub two_writers: Violation,
+    /// Two hosts answered one request for the virtual address.
+    pub two_answers: Violation,
+}
+
+/// One kind of broken promise.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Violation {
+    /// How often it was seen.
+    pub count: u64,
     /// The first of these, in words.
     pub evidence: Vec<String>,
+}
+
+impl Violation {
+    fn seen(&mut self, evidence: String) {
+        self.count += 1;
+        if self.evidence.len() < MAX_EVIDENCE {
+            self.evidence.push(evidence);
+        }
+    }
 }
 
 /// The virtual address moved.
@@ -61,11 +79,9 @@ impl AuditReport {
         self.moves.last().map(|last| last.host.as_str())
     }
 
-    fn violation(&mut self, evidence: String) {
-        self.violations += 1;
-        if self.evidence.len() < MAX_EVIDENCE {
-            self.evidence.push(evidence);
-        }
+    /// What was seen of broken promises, in words.
+    pub(crate) fn evidence(&self) -> Vec<String> {
+        [&self.two_writers, &self.two_answers].into_iter().flat_map(|kind| kind.evidence.clone()).collect()
     }
 
     fn looked(&mut self, writable: [bool; 2], at_ms: f64) {
@@ -75,7 +91,7 @@ impl AuditReport {
             }
         }
         if writable == [true; 2] {
-            self.violation(format!("{at_ms:.0} ms: both hosts can write the replicated file system"));
+            self.two_writers.seen(format!("{at_ms:.0} ms: both hosts can write the replicated file system"));
         }
     }
 }
@@ -101,9 +117,9 @@ impl Asked {
         if answers.len() > 1 {
             let all: Vec<String> = answers.iter().map(|mac| arp::shown(*mac)).collect();
             let all = all.join(" and ");
-            report.violation(format!(
-                "{at_ms:.0} ms: one request for the virtual address was answered by {all}"
-            ));
+            report
+                .two_answers
+                .seen(format!("{at_ms:.0} ms: one request for the virtual address was answered by {all}"));
         }
     }
 }
@@ -215,21 +231,27 @@ mod tests {
         asked.answered(1, B, "ha-b", 21.0, &mut report);
         // Late, and still an answer to its own request.
         asked.answered(0, A, "ha-a", 22.0, &mut report);
-        assert_eq!((report.violations, report.active(), report.moves.len()), (0, Some("ha-b"), 2));
+        assert_eq!((report.two_answers.count, report.active(), report.moves.len()), (0, Some("ha-b"), 2));
         asked.answered(1, A, "ha-a", 23.0, &mut report);
-        assert_eq!(report.violations, 1);
-        assert!(report.evidence[0].contains("02:00:00:00:00:01 and 02:00:00:00:00:02"), "{report:?}");
+        assert_eq!(report.two_answers.count, 1);
+        assert!(report.evidence()[0].contains("02:00:00:00:00:01 and 02:00:00:00:00:02"), "{report:?}");
     }
 
     #[test]
-    fn evidence_is_bounded_and_counted() {
+    fn evidence_is_bounded_and_counted_and_of_one_kind_hides_none_of_another() {
         let mut report = AuditReport::default();
         for at in 0..1000_u32 {
             report.looked([true, true], f64::from(at));
         }
-        assert_eq!((report.violations, report.evidence.len()), (1000, MAX_EVIDENCE));
+        assert_eq!((report.two_writers.count, report.evidence().len()), (1000, MAX_EVIDENCE));
         assert_eq!(report.writable.get("ha-b"), Some(&1000));
         report.looked([true, false], 1000.0);
-        assert_eq!(report.violations, 1000);
+        assert_eq!(report.two_writers.count, 1000);
+
+        let mut asked = Asked::default();
+        asked.again(0);
+        asked.answered(0, A, "ha-a", 1001.0, &mut report);
+        asked.answered(0, B, "ha-b", 1001.0, &mut report);
+        assert_eq!((report.two_answers.count, report.evidence().len()), (1, MAX_EVIDENCE + 1));
     }
 }

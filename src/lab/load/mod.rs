@@ -22,8 +22,8 @@ use crate::layout::{self, Lab, VIRTUAL_IP};
 use crate::stack;
 use crate::stage::Stage;
 
-pub use audit::AuditReport;
 pub(crate) use audit::Auditor;
+pub use audit::{AuditReport, Violation};
 pub use client::ClientReport;
 pub(crate) use client::{Client, Target};
 pub use gaps::Gap;
@@ -50,7 +50,7 @@ impl LoadReport {
     /// write or answered for the virtual address.
     #[must_use]
     pub fn broken(&self) -> Vec<String> {
-        let mut broken = self.audit.evidence.clone();
+        let mut broken = self.audit.evidence();
         broken.extend(self.unchecked.iter().map(|why| format!("the rows could not be checked: {why}")));
         if let [first, ..] = self.missing.as_slice() {
             let (lost, all) = (self.missing.len(), self.client.acknowledged);

@@ -107,7 +107,7 @@ impl System {
     fn broken(self, report: &LoadReport) -> Vec<String> {
         match self {
             // Its rows stay where they were written.
-            Self::Pacemaker => report.audit.evidence.clone(),
+            Self::Pacemaker => report.audit.evidence(),
             Self::Futago | Self::FutagoFast => report.broken(),
         }
     }
