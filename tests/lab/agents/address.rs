@@ -111,7 +111,7 @@ async fn an_address_that_another_host_has_is_not_taken() {
     sh(&format!("ip -n far addr add {V4}/24 dev far"));
     let owner = sh("ip netns exec far cat /sys/class/net/far/address");
     let mut rig = Rig::of(vec![class(V4, 24)]).await;
-    renew(&rig);
+    rig.agents.may_act_until(Some(now() + 60_000));
     let taken = rig.expect(Verb::Start, AgentResult::Failed).await;
     assert!(taken.reason.contains(&owner), "{}", taken.reason);
     assert!(!is_there(V4));
@@ -120,9 +120,7 @@ async fn an_address_that_another_host_has_is_not_taken() {
     sh(&format!(
         "ip -n far addr del {V4}/24 dev far; ip -n far neigh replace {V4} lladdr 02:00:00:00:00:99 nud stale dev far"
     ));
-    renew(&rig);
     rig.expect(Verb::Start, AgentResult::Ok).await;
-    rig.agents.may_act_until(Some(now() + 60_000));
     let taken = now();
     let own = sh("ip -o link show near | sed 's/.*link.ether \\([^ ]*\\).*/\\1/'");
     until("the neighbour learns", || sh(&format!("ip -n far neigh show {V4}")).contains(&own)).await;
