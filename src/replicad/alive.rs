@@ -1,6 +1,6 @@
-//! Tells systemd that the daemon is alive: as long as every driver comes round, and not longer. A daemon that hangs
-//! is ended and started anew (`WatchdogSec=` of its unit); otherwise writes would wait for it for ever, on this host
-//! and, as the connection ends only here, with the cluster manager none the wiser.
+//! Tells systemd that the daemon is alive, as long as every driver comes round. One that hangs is ended and started
+//! anew (`WatchdogSec=` of its unit): otherwise its writes would wait for ever, and the cluster manager, whose
+//! connection to it stays open, would not notice.
 
 use std::sync::Arc;
 use std::thread;

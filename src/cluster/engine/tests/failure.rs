@@ -35,7 +35,9 @@ fn repeated_failures_fail_over_once_and_then_hold() {
     }
     world.run(5_000);
     assert_eq!(world.record.primary, Some(Node::B), "no second failover in the window");
-    assert_eq!(world.status(Node::B).verdict, Verdict::Held);
+    let status = world.status(Node::B);
+    assert_eq!(status.verdict, Verdict::Held);
+    assert!(status.why.iter().any(|why| why.contains("has failed over already")), "{:?}", status.why);
     world.command(Node::B, Command::Cleanup { resource: None }, 9);
     world.run(2_000);
     world.assert_runs_on(Node::B);
