@@ -71,7 +71,7 @@ pub enum Report {
     Abandoned(Token),
     /// An administrator's question.
     Status(SyncSender<Status>),
-    /// Somebody wants to hear of every change; see [`Watchers`].
+    /// Somebody wants to hear of every change.
     Watch(Watcher),
     /// Fail every request of applications and let go of the block device.
     Abort,
