@@ -15,6 +15,7 @@
 //! run 5s
 //! pace 1s                         the client writes a row so often
 //! expect served HOST | expect nobody | expect verdict HOST WORD | expect record PRIMARY SYNCED
+//! expect why HOST WORDS …         a sentence of its status holds these words
 //! expect gap 4s                   the client was never without an acknowledged row for longer, since the last such line
 //! ```
 
@@ -183,6 +184,11 @@ fn expect(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
             let status = cluster.status(node(host)?).ok_or("no manager there")?;
             let verdict = format!("{:?}", status.verdict).to_uppercase();
             if verdict == *word { Ok(()) } else { Err(format!("{verdict}: {}", status.because)) }
+        }
+        ["why", host, words @ ..] => {
+            let status = cluster.status(node(host)?).ok_or("no manager there")?;
+            let text = words.join(" ");
+            if status.why.iter().any(|why| why.contains(&text)) { Ok(()) } else { Err(status.why.join("; ")) }
         }
         ["record", primary, synced] => {
             let record = cluster.record();

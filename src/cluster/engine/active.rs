@@ -77,9 +77,7 @@ impl Engine {
             self.leave(errand, now, out);
             return true;
         }
-        let lost = self.tally.public_lost_since.is_some_and(|since| since + PUBLIC_LOST_MS <= now);
-        let theirs = self.peer.view.as_ref().is_some_and(|v| v.health.public);
-        if self.config.policy.watch_public_link && lost && theirs && self.may_fail_over(now).is_ok() {
+        if self.public_is_lost(now) && self.peer_has_public() && self.may_fail_over(now).is_ok() {
             self.fail_over(
                 format!("{me} has lost the public segment, and {} has not", self.name(self.other())),
                 now,
@@ -88,6 +86,16 @@ impl Engine {
             return true;
         }
         false
+    }
+
+    /// Watched, and lost here for long enough to act on it.
+    pub(super) fn public_is_lost(&self, now: Millis) -> bool {
+        let lost = self.tally.public_lost_since.is_some_and(|since| since + PUBLIC_LOST_MS <= now);
+        self.config.policy.watch_public_link && lost
+    }
+
+    pub(super) fn peer_has_public(&self) -> bool {
+        self.peer.view.as_ref().is_some_and(|v| v.health.public)
     }
 
     pub(super) fn health_changed(&mut self, health: Health, now: Millis) {

@@ -71,15 +71,18 @@ impl Tally {
         intent.failovers = intent.failovers.saturating_add(self.failovers);
     }
 
-    /// An operator has cleaned up: what is not in the record yet never gets there.
+    /// An operator has cleaned up: what is not in the record yet never gets there, and what is under way is not
+    /// tried again.
     pub(super) fn forget_counts(&mut self, resource: Option<&str>) {
         match resource {
             Some(name) => {
                 self.counts.remove(name);
+                self.under_way.0.remove(name);
             }
             None => {
                 self.counts.clear();
                 self.failovers = 0;
+                self.under_way = (BTreeMap::new(), 0);
             }
         }
     }

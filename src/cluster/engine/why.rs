@@ -29,12 +29,22 @@ impl Engine {
         all
     }
 
-    /// Something failed for good here, and why the stack stays.
+    /// The stack should leave this host and stays: something failed for good here, or its clients cannot reach it.
     fn no_failover_sentence(&self, now: Millis) -> Option<String> {
         let failed = self.units.iter().any(|u| u.given_up.is_some());
+        let lost = self.public_is_lost(now);
         let active = matches!(self.phase, Phase::Active { .. } | Phase::Starting { .. });
-        let refusal = self.may_fail_over(now).err().filter(|_| failed && active)?;
-        Some(format!("no failover to {}: {refusal}", self.name(self.other())))
+        if !active || !(failed || lost) {
+            return None;
+        }
+        let peer = self.name(self.other());
+        match self.may_fail_over(now) {
+            Err(refusal) => Some(format!("no failover to {peer}: {refusal}")),
+            Ok(()) if lost && !self.peer_has_public() => {
+                Some(format!("no failover to {peer}: it has lost the public segment, too"))
+            }
+            Ok(()) => None,
+        }
     }
 
     fn record_sentence(&self) -> Option<String> {
