@@ -4,6 +4,7 @@
 //! A cut segment takes only its own path: each connection leaves from the address of its path, and each path has
 //! a listener of its own that talks to nobody but the peer's address on it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_UNPROVEN: usize = 4;
 /// Pause after a failed listen or accept.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// Reasons why a way is not up that are told while it is down.
+const MAX_REASONS: usize = 8;
 /// Connections that wait for being accepted.
 const BACKLOG: u32 = 16;
 
@@ -134,19 +137,21 @@ impl Way {
     /// Opens the connection, again and again.
     async fn keep_open(self, dial: Dial, longest_pause: Duration) {
         let mut pause = FIRST_PAUSE;
-        let mut said = None;
+        let mut said = BTreeSet::new();
         loop {
             match dial.open(&self.identity).await {
                 Ok(link) => {
                     self.carry(link).await;
-                    (pause, said) = (FIRST_PAUSE, None);
+                    pause = FIRST_PAUSE;
+                    said.clear();
                 }
                 Err(error) => {
+                    // Each reason once: some take turns for as long as a host is off.
                     let text = error.to_string();
-                    if said.as_ref() != Some(&text) {
+                    if said.len() < MAX_REASONS && !said.contains(&text) {
                         let (name, target) = (&self.name, dial.target);
                         tracing::info!("path {} to {name} ({target}) is not up: {text}", self.path.0 + 1);
-                        said = Some(text);
+                        said.insert(text);
                     }
                 }
             }

@@ -30,6 +30,7 @@ fn cut_links_and_failing_programs_lose_nothing() {
     isolated_machines(&pair);
     killed_programs(&pair);
     hung_programs(&pair);
+    hung_web_server(&pair);
     failing_database(&pair);
     full_file_system(&pair);
     service_on_the_standby(&pair);
@@ -199,6 +200,20 @@ fn hung_programs(pair: &Managed) {
     case(pair, "manager hangs on the standby", |pair, active| {
         signal(pair, other(active), "STOP", "futago-clusterd");
         pair.until_verdict(active, "DEGRADED");
+    });
+}
+
+/// It accepts connections and never answers: only the look at its page can tell.
+fn hung_web_server(pair: &Managed) {
+    case(pair, "web server hangs", |pair, active| {
+        let process = "systemctl show --property MainPID --value apache2";
+        let before = pair.lab.run_in(active, process);
+        pair.lab.run_in(active, "systemctl kill --signal=STOP apache2");
+        pair.until_verdict(other(active), "DEGRADED");
+        pair.until("the web server is started again in place", || {
+            let now = pair.lab.run_in(active, process);
+            now != before && now != "0" && pair.active_now() == Some(active)
+        });
     });
 }
 

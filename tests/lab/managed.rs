@@ -2,6 +2,7 @@
 //!
 //! Whatever a drill does, it ends with [`assert_unbroken`] and [`Managed::restore`], so that several share one lab.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab::load::LoadReport;
@@ -29,8 +30,14 @@ pub(crate) fn other(host: &str) -> &'static str {
 impl Managed {
     /// Brings everything up, with the timings of a profile, until one machine may fail.
     pub(crate) fn up(profile: &str) -> Self {
+        Self::of(profile, |_| {})
+    }
+
+    /// As [`Managed::up`], of a project that was changed before anything is applied.
+    pub(crate) fn of(profile: &str, change: impl FnOnce(&Path)) -> Self {
         let lab = Lab::up(&["--witness"]);
         lab.run("stack", &["--managed", profile]);
+        change(&lab.folder());
         lab.apply(&[]);
         let managed = Self { lab };
         managed.until_protected();
@@ -125,7 +132,11 @@ struct Shown<'a>(&'a Managed);
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            PAIR.into_iter().for_each(|host| eprintln!("{}", self.0.shown(host)));
+            let journal = "journalctl --unit futago-clusterd --lines 60 --no-pager --output short-precise";
+            for host in PAIR {
+                let lines = self.0.lab.try_in(host, journal).stdout;
+                eprintln!("{}\n{host} {journal}:\n{}", self.0.shown(host), String::from_utf8_lossy(&lines));
+            }
         }
     }
 }

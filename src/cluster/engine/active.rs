@@ -33,7 +33,7 @@ impl Engine {
         }
         self.leave_for_failure(now, out);
         self.forget_failures(now);
-        self.finish_start(now);
+        self.finish_start(now, out);
     }
 
     fn device_lost(&self) -> Option<String> {

@@ -1,7 +1,8 @@
 //! The last moves of the stack, with the time of each step, as this node saw them.
 
-use super::Engine;
+use super::{Engine, alert};
 use crate::control::Move;
+use crate::event::{Action, LogLevel};
 use crate::member::Node;
 use crate::record::Term;
 use crate::timing::Millis;
@@ -145,9 +146,20 @@ impl Engine {
     }
 
     /// The move hither is over when everything runs.
-    pub(super) fn finish_start(&mut self, now: Millis) {
-        let here = self.story.entries.last().is_some_and(|e| e.ended.is_none() && e.to == self.me());
-        if here && self.group_is_up() {
+    pub(super) fn finish_start(&mut self, now: Millis, out: &mut Vec<Action>) {
+        let me = self.me();
+        let Some(entry) = self.story.entries.last().filter(|e| e.ended.is_none() && e.to == me) else {
+            return;
+        };
+        if self.group_is_up() {
+            let (name, word) = (self.name(me), entry.kind.word());
+            let took = now.saturating_sub(entry.began);
+            alert(
+                out,
+                LogLevel::Info,
+                "running",
+                format!("the stack runs on {name}, {took} ms after the begin of its {word}"),
+            );
             self.end_move(true, now);
         }
     }

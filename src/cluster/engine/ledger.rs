@@ -123,7 +123,7 @@ impl Engine {
             }
             other => {
                 self.note_majority(&other);
-                self.ledger.read_at = Some(now + self.config.timing.renew_ms);
+                self.read_again(now + self.config.timing.renew_ms);
             }
         }
     }
@@ -144,7 +144,9 @@ impl Engine {
             return;
         }
         self.turn();
-        self.ledger.read = true;
+        // Of two voters the peer must have answered to the question itself: only then it can be fenced for its vote.
+        let voters = matches!(self.config.quorum, Quorum::Witness | Quorum::Etcd);
+        self.ledger.read |= voters;
         // One version has one content: whatever was proposed for an older one happened before this, or never will.
         if self.ledger.doubt.is_some_and(|expect| record.version > expect) {
             self.ledger.doubt = None;

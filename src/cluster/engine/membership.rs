@@ -123,6 +123,9 @@ impl Engine {
             }
             self.peer.incarnation = Some(incarnation);
             self.peer.goodbye = false;
+            if !self.ledger.read {
+                self.read_again(now);
+            }
         }
         self.alive(now);
         self.peer.seq = seq;

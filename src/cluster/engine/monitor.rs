@@ -13,6 +13,8 @@ use crate::timing::Millis;
 
 /// Where the group does not run it is looked at this seldom: only for what somebody starts by hand.
 const STANDBY_LOOK_MS: Millis = 30_000;
+/// After a bad look the next one does not wait for the whole interval.
+const LOOK_AGAIN_MS: Millis = 2_000;
 /// Weight of a look that found something broken, and of one that took too long.
 const BROKEN: u32 = 2;
 const SLOW: u32 = 1;
@@ -85,8 +87,7 @@ impl Engine {
         now: Millis,
         out: &mut Vec<Action>,
     ) {
-        let threshold =
-            self.config.resource(id).map_or(1, |r| r.monitor_failures.max(1)).saturating_mul(BROKEN);
+        let threshold = self.bad_looks(id);
         let Some(unit) = self.units.get_mut(id.0) else { return };
         match result {
             AgentResult::Ok => {
@@ -112,10 +113,27 @@ impl Engine {
                     self.unit_failed(id, result, reason, "look", now, out);
                 } else {
                     let text = format!("a look at {} failed and is repeated: {reason}", unit.name);
+                    unit.look_at = unit.look_at.map(|at| at.min(now + LOOK_AGAIN_MS));
                     log(out, LogLevel::Warn, text);
+                    self.voice.hurry();
                 }
             }
         }
+    }
+
+    /// The weight of bad looks in a row that counts as a failure.
+    fn bad_looks(&self, id: ResourceId) -> u32 {
+        self.config.resource(id).map_or(1, |r| r.monitor_failures.max(1)).saturating_mul(BROKEN)
+    }
+
+    /// What is not well here, and what looks as if it were not.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let doubtful = self.units.iter().enumerate().filter(|(_, unit)| unit.bad > 0).map(|(index, unit)| {
+            let reason = unit.reason.as_deref().unwrap_or("the look has failed");
+            let most = self.bad_looks(ResourceId(index));
+            format!("{}: {reason}; {} % of what counts as a failure", unit.name, unit.bad * 100 / most)
+        });
+        self.health.problems.iter().cloned().chain(doubtful).collect()
     }
 
     /// Not ours to keep running just now: only its state is noted.

@@ -200,6 +200,7 @@ impl Engine {
 
     fn swap_committed(&mut self, swap: &Swap, record: Record, now: Millis, out: &mut Vec<Action>) {
         self.turn();
+        self.ledger.read = true;
         let term = record.term;
         match &swap.purpose {
             Purpose::Degrade { loss } | Purpose::Prove { loss } => {

@@ -6,7 +6,7 @@ use super::phase::Phase;
 use super::stack::Unit;
 use crate::config::{Class, Resource, ResourceId};
 use crate::control::{NodeView, PathView, ResourceView, Status};
-use crate::event::Running;
+use crate::event::{Health, Running};
 use crate::member::{Node, Nodes, Voter};
 use crate::timing::Millis;
 
@@ -75,7 +75,7 @@ impl Engine {
         NodeView {
             role: self.role(now).to_owned(),
             replica: self.replica.view.clone(),
-            health: self.health.clone(),
+            health: Health { problems: self.problems(), ..self.health.clone() },
             running: with(&|u| u.state == Running::Started),
             failed: with(&|u| u.state == Running::Failed || u.given_up.is_some()),
         }

@@ -129,10 +129,9 @@ impl Engine {
         if self.config.quorum == Quorum::Manual {
             return Some(format!("no witness and no fence device: if {here} fails, an operator must decide"));
         }
-        let problems = self.health.problems.first().map(|p| (self.me(), p));
-        let theirs = self.peer.view.as_ref().and_then(|v| v.health.problems.first());
-        problems
-            .or_else(|| theirs.map(|p| (self.other(), p)))
+        let ours = self.problems().into_iter().next().map(|p| (self.me(), p));
+        let theirs = || self.peer.view.as_ref().and_then(|v| v.health.problems.first().cloned());
+        ours.or_else(|| theirs().map(|p| (self.other(), p)))
             .map(|(node, problem)| format!("{}: {problem}", self.name(node)))
     }
 
@@ -143,6 +142,14 @@ impl Engine {
     fn unfit_standby(&self, idle: Node) -> Option<String> {
         let name = self.name(idle);
         let mine = idle == self.me();
+        let starting = if mine {
+            self.phase == Phase::Boot
+        } else {
+            self.peer.view.as_ref().is_some_and(|v| v.role == "waiting")
+        };
+        if starting {
+            return Some(format!("the manager on {name} is still starting"));
+        }
         let public =
             if mine { self.health.public } else { self.peer.view.as_ref().is_none_or(|v| v.health.public) };
         if !public {
@@ -203,6 +210,9 @@ impl Engine {
             return self.peer_can_take(now);
         }
         let me = self.name(self.me());
+        if self.phase == Phase::Boot {
+            return Err(format!("the manager on {me} is still starting"));
+        }
         if !record.synced.contains(self.me()) {
             return Err(format!("{me} may lack acknowledged writes"));
         }

@@ -25,7 +25,7 @@ impl Engine {
         for unit in self.units.iter().filter(|u| u.foreign) {
             all.push(format!("{} was started here by somebody else", unit.name));
         }
-        all.extend(self.health.problems.iter().cloned());
+        all.extend(self.problems());
         all
     }
 

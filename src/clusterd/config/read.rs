@@ -317,9 +317,14 @@ fn fencing(fields: &mut Fields<'_, '_>, names: &[String; 2]) -> [Option<Fencing>
         let Some(mut inner) = Fields::of(item, "a fence device", &keys, fields.problems()) else { continue };
         let target_node = inner.required("target", "the host that it switches off");
         let target = inner.text("target").unwrap_or_default();
-        let agent_node = inner.required("agent", "fence_ipmilan or another program in /usr/sbin");
+        let agent_node =
+            inner.required("agent", "fence_ipmilan or another program in /usr/sbin, or its path");
         let text = inner.text("agent").unwrap_or_default();
-        let agent = agent_node.and_then(|n| value::name("an agent", &text, n, inner.problems()));
+        let agent = if text.starts_with('/') {
+            Some(text)
+        } else {
+            agent_node.and_then(|n| value::name("an agent", &text, n, inner.problems()))
+        };
         let params = value::texts_by_name(&mut inner, "params");
         let timeout =
             Duration::from_millis(value::duration(&mut inner, "timeout", FENCE_MS, 1_000..=600_000));

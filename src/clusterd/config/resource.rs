@@ -17,6 +17,8 @@ const START_MS: Millis = 120_000;
 const STOP_MS: Millis = 60_000;
 const MONITOR_EVERY_MS: Millis = 5_000;
 const MONITOR_MS: Millis = 10_000;
+/// Of a unit's check: an answer from this very host.
+const CHECK_MS: Millis = 5_000;
 /// A loaded machine is not a broken one.
 const MONITOR_FAILURES: u64 = 3;
 const RESTARTS: u64 = 2;
@@ -78,6 +80,7 @@ impl Resources {
         };
         // A wrong one keeps its place, so that those after it are not reported for it.
         let class = class.unwrap_or(Class::Replica { resource: String::new() });
+        let monitor_ms = if matches!(class, Class::Systemd { .. }) { CHECK_MS } else { MONITOR_MS };
         let resource = Resource {
             name: name.unwrap_or_default(),
             restart_dependents: fields.bool("restart_dependents").unwrap_or(carries_others(&class)),
@@ -91,7 +94,7 @@ impl Resources {
                 MONITOR_EVERY_MS,
                 0..=3_600_000,
             ),
-            monitor_timeout_ms: value::duration(&mut fields, "monitor_timeout", MONITOR_MS, 100..=600_000),
+            monitor_timeout_ms: value::duration(&mut fields, "monitor_timeout", monitor_ms, 100..=600_000),
             monitor_failures: count_of(&mut fields, "monitor_failures", 1, MONITOR_FAILURES),
             restarts: count_of(&mut fields, "restarts", 0, RESTARTS),
         };

@@ -51,8 +51,8 @@ pub(crate) fn manage(lab: &Lab, failover_target: &str) -> anyhow::Result<()> {
 fn manager(failover_target: &str) -> String {
     format!(
         "manager:\n  failover_target: {failover_target}\n  gateway: {CONTROLLER}\n  mount: {DATA}\n  group:\n    \
-         - {{name: mariadb, class: \"systemd:mariadb\"}}\n    \
-         - {{name: apache, class: \"systemd:apache2\"}}\n"
+         - {{name: mariadb, class: \"systemd:mariadb\", check: {{sql: /run/mysqld/mysqld.sock}}}}\n    \
+         - {{name: apache, class: \"systemd:apache2\", check: {{http: \"http://127.0.0.1/\"}}}}\n"
     )
 }
 

@@ -55,6 +55,8 @@ pub struct Manager {
     pub everywhere: Vec<Value>,
     /// Units among both, which nobody else may start at boot.
     pub units: Vec<String>,
+    /// Whether any of both is an OCF agent.
+    pub ocf: bool,
     /// The file system: `device`, `directory`, `fstype`.
     pub mount: Value,
     /// Segments on which metrics and health are served.
@@ -66,9 +68,9 @@ pub struct Manager {
 impl Manager {
     /// As expressions see it.
     pub(super) fn describe(&self) -> Value {
-        let Self { group, everywhere, units, mount, metrics, plain } = self;
+        let Self { group, everywhere, units, ocf, mount, metrics, plain } = self;
         json!({
-            "group": group, "everywhere": everywhere, "units": units, "mount": mount, "metrics": metrics,
+            "group": group, "everywhere": everywhere, "units": units, "ocf": ocf, "mount": mount, "metrics": metrics,
             "settings": plain,
         })
     }
@@ -119,9 +121,10 @@ pub(super) fn manager(
             units.push(unit.to_owned());
         }
     }
+    let ocf = group.iter().chain(&everywhere).any(Resource::is_ocf);
     let mount = group.iter().find(|r| r.is_mount_of(DEVICE)).map_or(mount, |r| r.value.clone());
     let values = |list: Vec<Resource>| list.into_iter().map(|r| r.value).collect();
-    Some(Manager { group: values(group), everywhere: values(everywhere), units, mount, metrics, plain })
+    Some(Manager { group: values(group), everywhere: values(everywhere), units, ocf, mount, metrics, plain })
 }
 
 /// The group with the device first, its file system next and the address last, unless they are written out.
@@ -229,8 +232,16 @@ fn fencing(fields: &mut Fields<'_, '_>, hosts: &[Member]) -> Option<Value> {
         let Some(mut inner) = Fields::of(node, "a fencing device", FENCING, fields.problems()) else {
             continue;
         };
-        inner.required("agent", "the fence agent, such as fence_ipmilan");
-        inner.text("agent");
+        let at = inner.required("agent", "the fence agent, such as fence_ipmilan");
+        let agent = inner.text("agent").filter(|agent| !agent.starts_with('/') && agent.contains('/'));
+        if let (Some(at), Some(agent)) = (at, agent) {
+            inner.report(
+                at,
+                format!(
+                    "\"agent\" must be a name, such as fence_ipmilan, or an absolute path, not {agent:?}"
+                ),
+            );
+        }
         inner.map("params");
         resource::duration(&mut inner, "timeout");
         let target =

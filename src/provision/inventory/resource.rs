@@ -62,6 +62,10 @@ impl Resource {
         self.class.strip_prefix("systemd:")
     }
 
+    pub(super) fn is_ocf(&self) -> bool {
+        self.class.starts_with("ocf:")
+    }
+
     pub(super) fn is_mount_of(&self, device: &str) -> bool {
         self.class == "futago:mount" && self.value.get("device").is_some_and(|d| d == device)
     }
