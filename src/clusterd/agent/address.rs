@@ -24,6 +24,8 @@ use super::{Report, done, outcome, sys};
 
 /// "Who has it?" is asked so often before the address is taken,
 const PROBES: u32 = 3;
+/// but only once more when all of that was done this shortly before, while other services were starting,
+const LOOKED_AHEAD: Duration = Duration::from_secs(10);
 /// and each time answered within this time, or not at all: hosts on one link answer within a millisecond.
 const PROBE_WAIT: Duration = Duration::from_millis(50);
 /// Announcements after taking it, and between them; as IPaddr2 does. The first is made at once.
@@ -63,7 +65,18 @@ impl Address {
         let (link, feed) = Link::open()?;
         let (commands, orders) = mpsc::channel(COMMANDS);
         let interface = interface.to_owned();
-        let owner = Owner { address, prefix, interface, timing, until, report, link, held: None };
+        let owner = Owner {
+            address,
+            prefix,
+            interface,
+            timing,
+            until,
+            report,
+            link,
+            held: None,
+            acts: false,
+            free_at: None,
+        };
         Ok(Self { commands, task: tokio::spawn(owner.run(orders, feed)) })
     }
 
@@ -98,6 +111,10 @@ struct Owner {
     report: Report,
     link: Link,
     held: Option<Held>,
+    /// This host might act when the right to act was looked at last.
+    acts: bool,
+    /// When nobody on the link had the address.
+    free_at: Option<Instant>,
 }
 
 /// The address is on the interface.
@@ -200,9 +217,11 @@ impl Owner {
         anyhow::ensure!(interface.is_up, "add {}: interface {} is down", self.address, self.interface);
         let found = within(self.link.find(interface.index, self.address, self.prefix)).await?;
         let neighbours = self.neighbours(&interface)?;
+        let looked_ahead = self.free_at.take().is_some_and(|at| at.elapsed() < LOOKED_AHEAD);
+        let probes = if looked_ahead { 1 } else { PROBES };
         if !found.is_present
             && let (IpAddr::V4(address), Some(neighbours)) = (self.address, &neighbours)
-            && let Some(owner) = probe(neighbours, address).await?
+            && let Some(owner) = probe(neighbours, address, probes).await?
         {
             anyhow::bail!(
                 "add {address}: another host on {} has it already, with the hardware address {owner}",
@@ -278,10 +297,15 @@ impl Owner {
 
     /// The right to act has been prolonged, or is over.
     async fn refresh(&mut self) {
+        let until = *self.until.borrow();
+        let acts = until.is_some_and(|until| until > now());
+        let begins = acts && !std::mem::replace(&mut self.acts, acts);
         if self.held.is_none() {
+            if begins {
+                self.free_at = self.is_free().await.then(Instant::now);
+            }
             return;
         }
-        let until = *self.until.borrow();
         if until.is_none_or(|until| until <= now()) {
             return self.end().await;
         }
@@ -292,6 +316,17 @@ impl Owner {
         if let Err(error) = self.set().await {
             self.report.send(Running::Failed, format!("{error:#}"));
         }
+    }
+
+    /// Asked when this host has just got the right to act: other services start meanwhile. What cannot be found out
+    /// now is found out by the start.
+    async fn is_free(&mut self) -> bool {
+        let IpAddr::V4(address) = self.address else { return false };
+        let Ok(interface) = within(self.link.interface(&self.interface)).await else { return false };
+        let found = within(self.link.find(interface.index, self.address, self.prefix)).await;
+        let absent = found.is_ok_and(|found| !found.is_present);
+        let Ok(Some(neighbours)) = self.neighbours(&interface) else { return false };
+        absent && interface.is_up && matches!(probe(&neighbours, address, PROBES).await, Ok(None))
     }
 
     /// The right to act is over.
@@ -454,8 +489,12 @@ impl Owner {
 }
 
 /// Who answers for the address, if anybody does.
-async fn probe((own, socket): &(Mac, AsyncFd<OwnedFd>), address: Ipv4Addr) -> anyhow::Result<Option<Mac>> {
-    for _ in 0..PROBES {
+async fn probe(
+    (own, socket): &(Mac, AsyncFd<OwnedFd>),
+    address: Ipv4Addr,
+    probes: u32,
+) -> anyhow::Result<Option<Mac>> {
+    for _ in 0..probes {
         let sent = rustix::io::write(socket.get_ref(), &arp::probe(*own, address));
         sent.with_context(|| format!("ask on the link who has {address}"))?;
         if let Ok(owner) = timeout(PROBE_WAIT, claim(*own, socket, address)).await {
