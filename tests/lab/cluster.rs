@@ -78,6 +78,8 @@ fn restarts_of_the_managers(pair: &Managed) {
         pair.until_protected();
     }
     assert_eq!((pair.active(), started(pair, active)), (active, before), "a restart moves nothing");
+    // Longer than the address lives without the new manager.
+    client.until_rows(200);
     assert_survived("both managers restarted", &client.stop());
 }
 
