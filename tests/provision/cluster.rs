@@ -74,6 +74,43 @@ fn a_new_pair_gets_its_file_system_on_the_primary_only_and_starts_last() {
     assert_eq!(disabled, ["mariadb", "apache2", "cron"]);
 }
 
+/// The packages that a host is given with this section `manager`.
+fn packages(group_and_more: &str) -> Vec<String> {
+    let text = managed();
+    let (before, _) = text.split_once("manager:\n").expect("a manager");
+    let text = format!("{before}manager:\n{group_and_more}\n");
+    let project = Project::new([("ha.yml", text.as_str())]);
+    let ran = pair("ha-a", true, changed).run(&project, apply(), &only_cluster());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+    let of_b = ran.steps.iter().filter(|(host, s)| host == "ha-b" && s.module == "package" && !s.check);
+    of_b.map(|(_, step)| step.args["name"][0].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn agents_are_installed_where_the_manager_calls_them() {
+    let unit = "  group: [{name: db, class: \"systemd:mariadb\"}]";
+    assert_eq!(packages(unit), ["e2fsprogs"]);
+    let ocf = "  group: [{name: db, class: \"ocf:heartbeat:mysql\"}]";
+    assert_eq!(packages(ocf), ["resource-agents", "e2fsprogs"]);
+    let named = format!("{unit}\n  fencing: [{{target: ha-a, agent: fence_ipmilan}}]");
+    assert_eq!(packages(&named), ["fence-agents", "e2fsprogs"]);
+    let own = format!("{unit}\n  fencing: [{{target: ha-a, agent: /opt/fence_own}}]");
+    assert_eq!(packages(&own), ["e2fsprogs"]);
+}
+
+#[test]
+fn what_the_set_up_has_written_is_put_on_the_disks_once_where_it_was_written() {
+    let synced = |first_start: bool| {
+        let (_, ran) = run(&pair("ha-a", first_start, changed));
+        let syncs = ran
+            .steps
+            .iter()
+            .filter(|(_, s)| s.args.get("argv").is_some_and(|argv| argv[0] == "sync") && !s.check);
+        syncs.map(|(host, _)| host.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((synced(true), synced(false)), (vec!["ha-a".to_owned()], vec![]));
+}
+
 #[test]
 fn on_a_running_pair_the_standby_comes_first_and_no_data_is_touched() {
     let (_, ran) = run(&pair("ha-b", false, Outcome::default));

@@ -144,9 +144,10 @@ impl Engine {
             return;
         }
         self.turn();
-        // Of two voters the peer must have answered to the question itself: only then it can be fenced for its vote.
-        let voters = matches!(self.config.quorum, Quorum::Witness | Quorum::Etcd);
-        self.ledger.read |= voters;
+        // With two voters it does not count as read before the peer's vote has answered to the question: only after
+        // that a fencing stands for its vote.
+        let hearsay_will_do = matches!(self.config.quorum, Quorum::Witness | Quorum::Etcd);
+        self.ledger.read |= hearsay_will_do;
         // One version has one content: whatever was proposed for an older one happened before this, or never will.
         if self.ledger.doubt.is_some_and(|expect| record.version > expect) {
             self.ledger.doubt = None;

@@ -126,14 +126,17 @@ impl Engine {
         self.config.resource(id).map_or(1, |r| r.monitor_failures.max(1)).saturating_mul(BROKEN)
     }
 
-    /// What is not well here, and what looks as if it were not.
+    /// What is not well here, and what of that which is to run looks as if it were not.
     pub(super) fn problems(&self) -> Vec<String> {
-        let doubtful = self.units.iter().enumerate().filter(|(_, unit)| unit.bad > 0).map(|(index, unit)| {
+        let doubtful = self.units.iter().enumerate().filter(|(index, unit)| {
+            unit.bad > 0 && self.want(ResourceId(*index)) == Want::Up && !self.maintenance()
+        });
+        let told = doubtful.map(|(index, unit)| {
             let reason = unit.reason.as_deref().unwrap_or("the look has failed");
             let most = self.bad_looks(ResourceId(index));
             format!("{}: {reason}; {} % of what counts as a failure", unit.name, unit.bad * 100 / most)
         });
-        self.health.problems.iter().cloned().chain(doubtful).collect()
+        self.health.problems.iter().cloned().chain(told).collect()
     }
 
     /// Not ours to keep running just now: only its state is noted.

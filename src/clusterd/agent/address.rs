@@ -324,9 +324,11 @@ impl Owner {
         let IpAddr::V4(address) = self.address else { return false };
         let Ok(interface) = within(self.link.interface(&self.interface)).await else { return false };
         let found = within(self.link.find(interface.index, self.address, self.prefix)).await;
-        let absent = found.is_ok_and(|found| !found.is_present);
+        if !interface.is_up || found.map_or(true, |found| found.is_present) {
+            return false;
+        }
         let Ok(Some(neighbours)) = self.neighbours(&interface) else { return false };
-        absent && interface.is_up && matches!(probe(&neighbours, address, PROBES).await, Ok(None))
+        matches!(probe(&neighbours, address, PROBES).await, Ok(None))
     }
 
     /// The right to act is over.

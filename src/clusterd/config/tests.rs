@@ -74,6 +74,23 @@ fn votes_are_counted_by_what_is_there() {
 }
 
 #[test]
+fn a_fence_agent_is_a_name_or_an_absolute_path() {
+    let with = |agent: &str| read(&WHOLE.replace("agent: fence_ipmilan", &format!("agent: {agent}")));
+    assert_eq!(with("/opt/bin/fence_own").unwrap().fencing(Node::A).unwrap().agent, "/opt/bin/fence_own");
+    assert!(with("bin/fence_own").is_err());
+}
+
+#[test]
+fn a_unit_has_less_time_for_its_check_than_an_agent() {
+    let settings = read(WHOLE).unwrap();
+    let ms = |is: fn(&Class) -> bool| {
+        settings.core.group.iter().find(|r| is(&r.class)).unwrap().monitor_timeout_ms
+    };
+    assert_eq!(ms(|class| matches!(class, Class::Systemd { .. })), 5_000);
+    assert_eq!(ms(|class| matches!(class, Class::Ocf { .. })), 10_000);
+}
+
+#[test]
 fn a_target_may_be_a_word_or_seconds() {
     for (text, ms) in [("fast", 2_400), ("calm", 10_000), ("2.4", 2_400), ("12", 12_000), ("3500ms", 3_500)] {
         let text = WHOLE.replace("failover_target: default", &format!("failover_target: {text}"));
