@@ -67,6 +67,15 @@ fn what_a_silent_host_said_last_is_not_told_as_if_it_were_so_now() {
 }
 
 #[test]
+fn why_tells_each_problem_once() {
+    let mut sample = sample::held();
+    // The core has it among its own reasons, without the host's name.
+    sample.why.extend(sample.local.health.problems.clone());
+    let text = page(|page| why::write(page, &sample));
+    assert_eq!(text.matches("203.0.113.1 does not answer").count(), 1, "{text}");
+}
+
+#[test]
 fn the_json_keeps_its_keys() {
     let text = serde_json::to_string_pretty(&sample::resync()).unwrap() + "\n";
     golden("status-resync-json", &text);

@@ -13,7 +13,9 @@ pub(crate) fn write(page: &mut Page, status: &Status) {
     let tone = Tone::verdict(status.verdict);
     page.sentence(&[(0, tone, words::verdict(status.verdict)), (2, tone, ":")], Tone::Plain, &status.because);
     list(page, Tone::Plain, status.doing.iter().map(|doing| format!("now: {doing}")));
-    list(page, Tone::Plain, status.why.iter().cloned());
+    // Problems of this host follow with its name.
+    let problems = &status.local.health.problems;
+    list(page, Tone::Plain, status.why.iter().filter(|why| !problems.contains(why)).cloned());
     let no = status.can.iter().filter(|ability| !ability.yes);
     list(page, Tone::Warn, no.map(|ability| format!("cannot {}: {}", ability.what, ability.because)));
     list(page, Tone::Warn, facts::intents(status, &names).into_iter().map(|(_, text)| text));
