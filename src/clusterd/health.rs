@@ -48,7 +48,7 @@ impl Watched {
 
 /// Reports the health at once and at each change, for ever.
 pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
-    let mut told = None;
+    let mut told: Option<Health> = None;
     let (asked, mut misses) = channel::channel(0);
     if let Some(gateway) = watched.gateway {
         tokio::spawn(ask(gateway, asked));
@@ -73,8 +73,12 @@ pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
         }
         let health = watched.now(*misses.borrow_and_update(), &disk);
         if told.as_ref() != Some(&health) {
-            for problem in &health.problems {
+            let before = told.map(|health| health.problems).unwrap_or_default();
+            for problem in health.problems.iter().filter(|problem| !before.contains(problem)) {
                 tracing::warn!("{problem}");
+            }
+            for problem in before.iter().filter(|problem| !health.problems.contains(problem)) {
+                tracing::info!("no longer: {problem}");
             }
             mailbox.put(Input::Event(Event::Health(health.clone()))).await;
             told = Some(health);

@@ -185,10 +185,10 @@ impl Lab {
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The link-layer address of a host on a segment: locally administered, and the same after every power cut,
-    /// so that neighbours need not forget an old one first.
-    pub(crate) fn link_address(&self, host: &Host, segment: Segment) -> String {
-        let digest = Sha256::digest(format!("futago lab {} {}", self.name, host.port(segment)));
+    /// The link-layer address of what is at a port, or of a bridge: locally administered, and the same after every
+    /// power cut, so that neighbours need not forget an old one first.
+    pub(crate) fn link_address(&self, port: &str) -> String {
+        let digest = Sha256::digest(format!("futago lab {} {port}", self.name));
         let tail: String = digest.iter().take(5).map(|byte| format!(":{byte:02x}")).collect();
         format!("02{tail}")
     }

@@ -20,7 +20,10 @@ pub(crate) fn ensure(lab: &Lab) -> anyhow::Result<()> {
     for segment in [Segment::Public, Segment::Local] {
         let bridge = segment.as_str();
         if ip(lab, &["link", "show", "dev", bridge]).is_err() {
-            ip(lab, &["link", "add", "name", bridge, "type", "bridge"])?;
+            // Without an address of its own it takes the lowest of its ports', and changes it with them: for
+            // seconds after a power cut, the hosts that are left would answer to an address that is gone.
+            let address = lab.link_address(bridge);
+            ip(lab, &["link", "add", "name", bridge, "address", &address, "type", "bridge"])?;
         }
         ip(lab, &["link", "set", "dev", bridge, "up"])?;
     }
@@ -35,7 +38,7 @@ pub(crate) fn plug(lab: &Lab, host: &Host, leader: i32) -> anyhow::Result<()> {
     for segment in host.segments() {
         let (port, bridge) = (host.port(segment), segment.as_str());
         if ip(lab, &["link", "show", "dev", &port]).is_err() {
-            let address = lab.link_address(host, segment);
+            let address = lab.link_address(&port);
             let peer = ["name", segment.interface(), "address", &address, "netns", &leader.to_string()];
             let words = [&["link", "add", "name", &port, "type", "veth", "peer"], peer.as_slice()].concat();
             ip(lab, &words).with_context(|| format!("give {} its {}", host.name, segment.interface()))?;

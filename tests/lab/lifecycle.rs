@@ -1,5 +1,9 @@
 //! The lab itself: real hosts, real power cuts, cut links, and nothing left behind whatever was killed.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::process::Command;
+
 use rustix::process::Signal;
 
 use crate::harness::{Lab, output, possible, signal, until};
@@ -72,6 +76,43 @@ fn links_are_cut_in_the_directions_asked_for_and_healed() {
     lab.run("heal", &[]);
     assert_eq!(ways(), [true; 3]);
     lab.run("ssh", &["ha-a", "--", "true"]);
+}
+
+/// The link-layer address of each interface in the lab's network namespace.
+fn link_addresses(lab: &Lab) -> BTreeMap<String, String> {
+    let namespace = lab.netns();
+    let name = namespace.file_name().and_then(OsStr::to_str).expect("a namespace's name");
+    let mut list = Command::new("ip");
+    list.args(["-netns", name, "-json", "link", "show"]);
+    let listed = output(list);
+    let links: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("read the links");
+    let text = |link: &serde_json::Value, key: &str| link[key].as_str().expect(key).to_owned();
+    links
+        .as_array()
+        .expect("links")
+        .iter()
+        .map(|link| (text(link, "ifname"), text(link, "address")))
+        .collect()
+}
+
+#[test]
+fn a_bridge_keeps_its_address_whichever_host_is_cut_off() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::up(&["--disk-size", "16M"]);
+    let addresses = link_addresses(&lab);
+    for bridge in ["public", "local"] {
+        let same: Vec<&String> = addresses
+            .iter()
+            .filter(|(_, address)| **address == addresses[bridge])
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(same, [bridge], "it would change its address with that port: {addresses:?}");
+    }
+    lab.run("power-off", &["ha-b"]);
+    let after = link_addresses(&lab);
+    assert_eq!((&after["public"], &after["local"]), (&addresses["public"], &addresses["local"]));
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn watch(
 ) -> anyhow::Result<AuditReport> {
     let asker = Asker::enter(lab)?;
     let names: BTreeMap<String, &str> =
-        PAIR.iter().map(|host| (lab.link_address(host, Segment::Public), host.name)).collect();
+        PAIR.iter().map(|host| (lab.link_address(&host.port(Segment::Public)), host.name)).collect();
     let (mut report, mut asked) = (AuditReport::default(), Asked::default());
     let started = Instant::now();
     let at_ms = |moment: Instant| client::ms(moment.duration_since(started));
