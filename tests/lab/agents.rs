@@ -11,7 +11,8 @@ use std::fs;
 
 use crate::harness::{Lab, possible, until};
 
-const PACKAGES: &str = "e2fsprogs mariadb-server apache2 nginx-light curl resource-agents iputils-arping";
+const PACKAGES: &str =
+    "nftables e2fsprogs mariadb-server apache2 nginx-light curl resource-agents iputils-arping";
 
 #[test]
 fn agents_keep_their_contract_on_a_real_host() {

@@ -299,7 +299,7 @@ impl Owner {
     async fn refresh(&mut self) {
         let until = *self.until.borrow();
         let acts = until.is_some_and(|until| until > now());
-        let begins = acts && !std::mem::replace(&mut self.acts, acts);
+        let begins = !std::mem::replace(&mut self.acts, acts) && acts;
         if self.held.is_none() {
             if begins {
                 self.free_at = self.is_free().await.then(Instant::now);

@@ -13,6 +13,7 @@ use cluster::event::{AgentOutcome, AgentResult, Running, Verb};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use zbus::Connection;
+use zbus::names::OwnedUniqueName;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
 use super::bus::{self, Line, MANAGER, MANAGER_PATH};
@@ -31,6 +32,8 @@ pub(super) struct Unit {
     report: Report,
     line: OnceLock<Line>,
     path: Mutex<Option<String>>,
+    /// The connection that holds the unit in systemd's memory, by its unique name.
+    held_by: Mutex<Option<OwnedUniqueName>>,
     known: Mutex<Known>,
     moved: watch::Sender<u64>,
 }
@@ -64,6 +67,7 @@ impl Unit {
             report,
             line: OnceLock::new(),
             path: Mutex::default(),
+            held_by: Mutex::default(),
             known: Mutex::default(),
             moved: watch::Sender::new(0),
         }
@@ -101,6 +105,7 @@ impl Unit {
 
     /// Reads everything anew, as often as signals come between.
     pub(super) async fn refresh(&self, connection: &Connection) -> zbus::Result<()> {
+        self.hold(connection).await;
         let path = self.find(connection).await?;
         *lock(&self.path) = Some(path.clone());
         loop {
@@ -112,6 +117,19 @@ impl Unit {
                 self.settle(&mut known);
                 return Ok(());
             }
+        }
+    }
+
+    /// Asks systemd to keep the unit in memory for as long as the connection lasts. A unit that is inactive and that
+    /// nothing needs is otherwise read from its files, and dropped again, at each of our questions: some 10 ms each.
+    async fn hold(&self, connection: &Connection) {
+        let name = connection.unique_name();
+        if lock(&self.held_by).as_ref() == name {
+            return;
+        }
+        // One that is not there yet is asked for again; without it everything works, and takes longer.
+        if bus::call(connection, MANAGER_PATH, MANAGER, "RefUnit", &(&self.name,)).await.is_ok() {
+            *lock(&self.held_by) = name.cloned();
         }
     }
 

@@ -38,6 +38,21 @@ fn renew(rig: &Rig) {
     rig.agents.may_act_until(Some(now() + lease()));
 }
 
+/// Starts the address under a lease that is renewed meanwhile.
+async fn start_renewed(rig: &Rig) {
+    let start = rig.perform(Verb::Start);
+    tokio::pin!(start);
+    loop {
+        tokio::select! {
+            outcome = &mut start => {
+                assert_eq!(outcome.result, AgentResult::Ok, "{}", outcome.reason);
+                return;
+            }
+            () = tokio::time::sleep(Duration::from_millis(300)) => renew(rig),
+        }
+    }
+}
+
 fn is_there(address: &str) -> bool {
     sh("ip -o addr show dev near").contains(&format!(" {address}/"))
 }
@@ -56,17 +71,7 @@ async fn the_address_is_there_only_while_this_host_may_act() {
 
         // Too little is left of the right for a lifetime of whole seconds; the next renewal is waited for.
         rig.agents.may_act_until(Some(now() + 800));
-        let started = {
-            let start = rig.perform(Verb::Start);
-            tokio::pin!(start);
-            loop {
-                tokio::select! {
-                    outcome = &mut start => break outcome,
-                    () = tokio::time::sleep(Duration::from_millis(300)) => renew(&rig),
-                }
-            }
-        };
-        assert_eq!(started.result, AgentResult::Ok, "{}", started.reason);
+        start_renewed(&rig).await;
         // Ten lifetimes, kept up by renewals.
         for _ in 0..20 {
             renew(&rig);
@@ -87,12 +92,12 @@ async fn the_address_is_there_only_while_this_host_may_act() {
         // Without renewal it goes when the right ends,
         if address == V4 {
             renew(&rig);
-            rig.expect(Verb::Start, AgentResult::Ok).await;
+            start_renewed(&rig).await;
             rig.expect_change(Running::Stopped).await;
             assert!(!is_there(address));
             // and the kernel sees to it when the manager is gone.
             renew(&rig);
-            rig.expect(Verb::Start, AgentResult::Ok).await;
+            start_renewed(&rig).await;
             let started = now();
             drop(rig);
             assert!(is_there(address));
@@ -129,6 +134,35 @@ async fn an_address_that_another_host_has_is_not_taken() {
     let reason = rig.expect_change(Running::Started).await;
     assert!(reason.contains("also used by") && reason.contains(&owner), "{reason}");
     rig.expect(Verb::Stop, AgentResult::Ok).await;
+}
+
+#[tokio::test]
+async fn who_has_the_address_is_asked_as_soon_as_the_right_to_act_begins() {
+    if !inside() {
+        return;
+    }
+    link();
+    sh("ip netns exec far nft 'add table arp heard; add chain arp heard probes { type filter hook input priority 0; };
+        add rule arp heard probes arp saddr ip 0.0.0.0 counter'");
+    let heard = || {
+        let rule = sh("ip netns exec far nft list chain arp heard probes");
+        let count =
+            rule.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::parse::<u32>);
+        count.expect("a counter").expect("a number of packets")
+    };
+    let rig = Rig::of(vec![class(V4, 24)]).await;
+    // Not only in the first turn of a manager's life.
+    for turn in 0..3_u32 {
+        assert_eq!(heard(), 4 * turn, "only who may act asks");
+        rig.agents.may_act_until(Some(now() + 60_000));
+        until("three questions", || heard() >= 4 * turn + 3).await;
+        rig.expect(Verb::Start, AgentResult::Ok).await;
+        assert_eq!(heard(), 4 * turn + 4, "asked once more before it is taken");
+        rig.expect(Verb::Stop, AgentResult::Ok).await;
+        rig.agents.may_act_until(None);
+        // The end of the right has been seen.
+        rig.expect(Verb::Monitor, AgentResult::NotRunning).await;
+    }
 }
 
 #[tokio::test]
