@@ -69,7 +69,7 @@ pub enum Command {
     Heal(HealArgs),
     /// Show it all: boot a pair, provision it, fail over, cut power, resync, every step verified.
     #[command(
-        after_help = "Examples:\n  futago lab demo\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
+        after_help = "Examples:\n  futago lab demo                a mirrored disk, moved by hand\n  futago lab demo --stack lamp   a service that moves by itself, under load\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
     )]
     Demo(DemoArgs),
     /// Measure on a pair of its own and take it down again: figures side by side, in one run.
@@ -183,6 +183,9 @@ pub struct DemoArgs {
     /// The lab to make for it.
     #[arg(long, value_name = "NAME", default_value = demo::OWN_LAB)]
     name: Lab,
+    /// What runs on the pair, looked after by the cluster manager; without it the pair only replicates.
+    #[arg(long, value_enum)]
+    stack: Option<demo::Stack>,
     /// End with one JSON object on stdout instead of a table.
     #[arg(long)]
     json: bool,
@@ -361,7 +364,7 @@ fn run_heal(args: &HealArgs) -> anyhow::Result<u8> {
 
 fn run_demo(args: &DemoArgs) -> anyhow::Result<u8> {
     let keep = if args.keep { Keep::Disks } else { Keep::Nothing };
-    let report = demo::run(&args.name, keep, &Interrupt::watch()?)?;
+    let report = demo::run(&args.name, args.stack, keep, &Interrupt::watch()?)?;
     eprintln!();
     if args.json {
         eprint!("{report}");

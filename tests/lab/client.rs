@@ -29,7 +29,7 @@ fn an_outage_and_every_broken_promise_are_seen_from_outside() {
         lab.run_in(host, "mkdir -p /srv/data && mount -t tmpfs none /srv/data; sleep 0.2");
     }
     client.until_rows(20);
-    lab.run_in("ha-a", "mariadb --execute 'DELETE FROM lab.row ORDER BY id DESC LIMIT 1'");
+    lab.run_in("ha-a", "mariadb --execute 'DELETE FROM app.row ORDER BY id DESC LIMIT 1'");
     let report = client.stop();
     let said = report.broken().join("\n");
     for promise in ["was answered by", "both hosts can write", "acknowledged rows are missing"] {

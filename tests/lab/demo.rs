@@ -6,23 +6,38 @@ use rustix::process::Signal;
 
 use crate::harness::{Lab, output, possible, signal, until};
 
+/// Tells a story to its end and returns its steps.
+fn story(lab: &Lab, words: &[&str]) -> Vec<Value> {
+    let output = output(lab.command("demo", &[words, &["--json"]].concat()));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let story = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{story}\n{stdout}", output.status);
+    let last: Value = serde_json::from_str(stdout.lines().next_back().expect("a line")).expect("an object");
+    assert_eq!(last["result"], "pass");
+    let steps = last["steps"].as_array().expect("steps").clone();
+    assert!(steps.iter().all(|step| step["ok"] == true && step["seconds"].is_f64()), "{last}");
+    steps
+}
+
 #[test]
 fn the_demonstration_passes_and_leaves_nothing() {
     if !possible() {
         return;
     }
     let lab = Lab::named();
-    let output = output(lab.command("demo", &["--json"]));
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let story = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{story}\n{stdout}", output.status);
-    let last: Value = serde_json::from_str(stdout.lines().next_back().expect("a line")).expect("an object");
-    assert_eq!(last["result"], "pass");
-    let steps = last["steps"].as_array().expect("steps");
-    assert!(
-        steps.len() > 10 && steps.iter().all(|step| step["ok"] == true && step["seconds"].is_f64()),
-        "{last}"
-    );
+    assert!(story(&lab, &[]).len() > 10);
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn the_demonstration_of_a_service_loses_no_row_and_leaves_nothing() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::named();
+    let steps = story(&lab, &["--stack", "lamp"]);
+    let shown = |step: &&Value| step["shown"].as_str().is_some_and(|shown| shown.ends_with("none lost"));
+    assert_eq!(steps.iter().filter(shown).count(), 4, "{steps:?}");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }
 

@@ -111,6 +111,37 @@ fn what_the_set_up_has_written_is_put_on_the_disks_once_where_it_was_written() {
     assert_eq!((synced(true), synced(false)), (vec!["ha-a".to_owned()], vec![]));
 }
 
+/// Where the stack's playbook does what touches data, and where it installs something.
+fn lamp(first_start: bool) -> (Vec<String>, Vec<String>) {
+    let text = managed() + "stack: lamp\nvars: {database: shop, packages: [php-gd]}\n";
+    let project = Project::new([("ha.yml", text.as_str())]);
+    let ran = pair("ha-a", first_start, changed).run(&project, apply(), &only_cluster());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+    let done: Vec<(&str, String)> = ran
+        .steps
+        .iter()
+        .filter(|(_, step)| !step.check)
+        .map(|(host, step)| (host.as_str(), Value::from(step.args.clone()).to_string()))
+        .collect();
+    let hosts = |words: &[&str]| {
+        let those = done.iter().filter(|(_, args)| words.iter().any(|word| args.contains(word)));
+        those.map(|(host, _)| (*host).to_owned()).collect::<Vec<_>>()
+    };
+    let mut everywhere = hosts(&["php-gd"]);
+    everywhere.sort();
+    (
+        hosts(&["mariadb-install-db", "CREATE DATABASE IF NOT EXISTS `shop`", "/srv/data/www/index.php"]),
+        everywhere,
+    )
+}
+
+#[test]
+fn a_stack_makes_its_data_once_and_only_where_they_are() {
+    let both = vec!["ha-a".to_owned(), "ha-b".to_owned()];
+    assert_eq!(lamp(true), (vec!["ha-a".to_owned(); 3], both.clone()));
+    assert_eq!(lamp(false), (vec![], both));
+}
+
 #[test]
 fn on_a_running_pair_the_standby_comes_first_and_no_data_is_touched() {
     let (_, ran) = run(&pair("ha-b", false, Outcome::default));

@@ -13,13 +13,13 @@ mod report;
 
 use clap::{Args, ValueEnum};
 
+use crate::drill::{Case, System};
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::Lab;
 use crate::own;
 use crate::stage::Stage;
 use crate::up::{self, Wish};
 
-use failover::{Case, System};
 use machine::Machine;
 pub(crate) use report::Report;
 

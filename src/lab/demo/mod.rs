@@ -1,15 +1,19 @@
-//! The demonstration: the article's story on two real hosts, every step of it verified.
+//! The demonstration: a story on real hosts, every step of it verified.
 //!
 //! The story is told on stderr as it happens, the way a person at two terminals would see it; stdout gets the
 //! outcome. A step that cannot show what it claims ends the story.
 
+mod replication;
 mod report;
-mod steps;
+mod service;
+mod story;
 
 use std::time::Instant;
 
+use clap::ValueEnum;
+
 pub(crate) use report::Report;
-use steps::{STEPS, Story};
+use story::{Step, Story};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::Lab;
@@ -20,18 +24,41 @@ use crate::stage::Stage;
 /// The name of the demonstration's own lab, which it may make anew at any time.
 pub(crate) const OWN_LAB: &str = "demo";
 
+/// The last step, done whatever came before.
+const TAKE_DOWN: &str = "take the lab down; nothing is left";
+
+/// What runs on the pair of the story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stack {
+    /// Apache, PHP and MariaDB, looked after by the cluster manager.
+    Lamp,
+}
+
+/// The article's story without a stack, else that of a service.
+fn steps(stack: Option<Stack>) -> &'static [Step] {
+    match stack {
+        None => &replication::STEPS,
+        Some(Stack::Lamp) => &service::STEPS,
+    }
+}
+
 /// Tells the whole story and returns how it went. With `Keep::Nothing` the lab is gone afterwards.
-pub(crate) fn run(lab: &Lab, keep: Keep, interrupt: &Interrupt) -> anyhow::Result<Report> {
+pub(crate) fn run(
+    lab: &Lab,
+    stack: Option<Stack>,
+    keep: Keep,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Report> {
     own::clear(lab, OWN_LAB, interrupt)?;
     let mut report = Report::default();
     let mut story = Story::on(Stage::new(lab, interrupt)?);
-    for step in &STEPS {
+    for step in steps(stack) {
         eprintln!("\n=== {}", step.name);
         let started = Instant::now();
-        let outcome = (step.perform)(&mut story);
-        let failure = outcome.as_ref().err().map(|error| format!("{error:#}"));
-        report.add(step.name, started.elapsed(), failure.clone());
-        if let Some(failure) = failure {
+        let outcome = (step.perform)(&mut story).map_err(|error| format!("{error:#}"));
+        let outcome = outcome.map(|()| story.shown.take());
+        report.add(step.name, started.elapsed(), outcome.clone());
+        if let Err(failure) = outcome {
             eprintln!("--- failed: {failure}");
             if interrupt.check().is_ok() {
                 story.stage.explain();
@@ -42,10 +69,10 @@ pub(crate) fn run(lab: &Lab, keep: Keep, interrupt: &Interrupt) -> anyhow::Resul
     if keep == Keep::Disks {
         eprintln!("\nlab `{lab}` stays up, as asked; remove it: futago lab down --purge --name {lab}");
     } else {
-        eprintln!("\n=== {}", steps::TAKE_DOWN);
+        eprintln!("\n=== {TAKE_DOWN}");
         let started = Instant::now();
-        let gone = own::take_down(lab);
-        report.add(steps::TAKE_DOWN, started.elapsed(), gone.err().map(|error| format!("{error:#}")));
+        let gone = own::take_down(lab).map_err(|error| format!("{error:#}"));
+        report.add(TAKE_DOWN, started.elapsed(), gone.map(|()| None));
     }
     if interrupt.check().is_err() { Err(Interrupted.into()) } else { Ok(report) }
 }

@@ -17,14 +17,26 @@ struct Row {
     ok: bool,
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    shown: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, name: &'static str, took: Duration, error: Option<String>) {
+    /// `outcome` is what the step has shown, or why it failed.
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        took: Duration,
+        outcome: Result<Option<String>, String>,
+    ) {
         // Milliseconds are all that is worth reading.
         let seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
-        self.steps.push(Row { name, ok: error.is_none(), seconds, error });
+        let (shown, error) = match outcome {
+            Ok(shown) => (shown, None),
+            Err(error) => (None, Some(error)),
+        };
+        self.steps.push(Row { name, ok: error.is_none(), seconds, shown, error });
     }
 
     /// Whether every step was verified. A story of no steps proves nothing.
@@ -32,7 +44,7 @@ impl Report {
         !self.steps.is_empty() && self.steps.iter().all(|step| step.ok)
     }
 
-    /// `{"result":"pass"|"fail","steps":[{"name","ok","seconds"[,"error"]}]}`
+    /// `{"result":"pass"|"fail","steps":[{"name","ok","seconds"[,"shown"|,"error"]}]}`
     pub(crate) fn json(&self) -> String {
         let result = if self.passed() { "pass" } else { "fail" };
         serde_json::json!({"result": result, "steps": self.steps}).to_string()
@@ -45,7 +57,8 @@ impl fmt::Display for Report {
         writeln!(f, "{:<width$}  SECONDS  RESULT", "STEP")?;
         for step in &self.steps {
             let result = if step.ok { "ok" } else { "FAILED" };
-            writeln!(f, "{:<width$}  {:>7.1}  {result}", step.name, step.seconds)?;
+            let shown = step.shown.as_ref().map(|shown| format!(": {shown}")).unwrap_or_default();
+            writeln!(f, "{:<width$}  {:>7.1}  {result}{shown}", step.name, step.seconds)?;
         }
         let total: f64 = self.steps.iter().map(|step| step.seconds).sum();
         let result = if self.passed() { "every step was verified" } else { "not every step was verified" };
@@ -63,9 +76,11 @@ mod tests {
     fn one_failed_step_fails_the_whole_and_no_step_is_no_pass() {
         let mut report = Report::default();
         assert!(!report.passed());
-        report.add("boot", Duration::from_millis(1234), None);
+        report.add("boot", Duration::from_millis(1234), Ok(None));
         assert_eq!(report.json(), r#"{"result":"pass","steps":[{"name":"boot","ok":true,"seconds":1.234}]}"#);
-        report.add("mount", Duration::ZERO, Some("no device".to_owned()));
+        report.add("move", Duration::ZERO, Ok(Some("1 s without service".to_owned())));
+        assert!(report.to_string().contains("ok: 1 s without service\n"), "{report}");
+        report.add("mount", Duration::ZERO, Err("no device".to_owned()));
         assert!(!report.passed());
         assert!(report.json().starts_with(r#"{"result":"fail""#), "{}", report.json());
         assert!(report.to_string().contains("mount: no device"));

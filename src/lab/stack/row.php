@@ -8,7 +8,7 @@ if (!$id) {
 }
 mysqli_report(MYSQLI_REPORT_ERROR | MYSQLI_REPORT_STRICT);
 try {
-    $database = new mysqli('localhost', 'www-data', '', 'lab');
+    $database = new mysqli('localhost', 'www-data', '', 'app');
     $insert = $database->prepare('INSERT INTO `row` (id, at) VALUES (?, NOW(6))');
     $insert->bind_param('i', $id);
     // One statement with autocommit: it returns when the row is on the disk.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::resource::{self, Resource};
-use super::{Member, VirtualIp};
+use super::{Member, VirtualIp, stack};
 use base::fields::Fields;
 use base::problem::Problem;
 use base::yaml::{Content, Node};
@@ -81,6 +81,8 @@ pub(super) struct Around<'a> {
     pub(super) virtual_ip: Option<&'a VirtualIp>,
     pub(super) hosts: &'a [Member],
     pub(super) witness: bool,
+    /// What comes with the program and runs on the pair.
+    pub(super) stack: Option<&'a str>,
 }
 
 pub(super) fn manager(
@@ -113,7 +115,7 @@ pub(super) fn manager(
     let mount = mount(&mut fields);
     let own = resource::list(&mut fields, "group");
     let everywhere = resource::list(&mut fields, "everywhere");
-    let group = whole(own, &mount, around.virtual_ip);
+    let group = whole(with_stack(around.stack, own), &mount, around.virtual_ip);
     resource::check_names(&group, &everywhere, fields.problems());
     let mut units: Vec<String> = Vec::new();
     for unit in group.iter().chain(&everywhere).filter_map(Resource::unit) {
@@ -125,6 +127,18 @@ pub(super) fn manager(
     let mount = group.iter().find(|r| r.is_mount_of(DEVICE)).map_or(mount, |r| r.value.clone());
     let values = |list: Vec<Resource>| list.into_iter().map(|r| r.value).collect();
     Some(Manager { group: values(group), everywhere: values(everywhere), units, ocf, mount, metrics, plain })
+}
+
+/// What belongs to the stack, then what is written; with the name of a resource of the stack it takes its place.
+fn with_stack(stack: Option<&str>, written: Vec<Resource>) -> Vec<Resource> {
+    let mut group = stack.map(stack::group).unwrap_or_default();
+    for resource in written {
+        match group.iter_mut().find(|own| own.name == resource.name && !own.is_written()) {
+            Some(own) => *own = resource,
+            None => group.push(resource),
+        }
+    }
+    group
 }
 
 /// The group with the device first, its file system next and the address last, unless they are written out.

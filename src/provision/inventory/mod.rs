@@ -7,6 +7,7 @@ mod manager;
 mod read;
 mod resource;
 mod schema;
+mod stack;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

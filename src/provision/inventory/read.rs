@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager};
+use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager, stack};
 use base::fields::{Fields, is_identifier};
 use base::problem::{Place, Problem, Problems};
 use base::yaml::{Content, Entry, Node};
@@ -19,7 +19,6 @@ pub(super) const HOST: &[&str] = &["address", "local_address", "disk", "interfac
 pub(super) const INTERFACES: &[&str] = &["public", "local"];
 pub(super) const WITNESS: &[&str] = &["address", "fqdn", "port", "vars"];
 pub(super) const SSH: &[&str] = &["user", "port", "identity", "known_hosts", "netns"];
-pub(super) const STACKS: &[&str] = &["lamp", "zabbix", "wordpress"];
 
 /// A secret shorter than this would mask ordinary words.
 const MIN_SECRET_CHARS: usize = 6;
@@ -49,14 +48,19 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         cluster.as_deref().and_then(|c| c.split_once('.')).map_or("", |(_, domain)| domain).to_owned();
     let mut hosts = hosts(&mut top, &domain);
     let witness = top.get("witness").and_then(|node| witness(node, &domain, top.problems()));
+    let stack = choice(&mut top, "stack", stack::STACKS);
     let around = manager::Around {
         virtual_ip: virtual_ip.as_ref(),
         hosts: &hosts,
         witness: top.get("witness").is_some(),
+        stack: stack.as_deref(),
     };
-    let manager = top.get("manager").and_then(|node| manager::manager(node, &around, top.problems()));
+    // A stack is run by the manager: where nothing is said about it, with its defaults.
+    let of_stack =
+        top.get("stack").map(|node| Node { place: node.place.clone(), content: Content::Map(Vec::new()) });
+    let manager = top.get("manager").or(of_stack.as_ref());
+    let manager = manager.and_then(|node| manager::manager(node, &around, top.problems()));
     let ssh = ssh(file, top.get("ssh"), top.problems());
-    let stack = choice(&mut top, "stack", STACKS);
     let vars = variables(top.map("vars"), top.problems());
     wipe(&mut top, &mut hosts);
     let secrets = secrets(file, &mut top);

@@ -57,6 +57,11 @@ impl Resource {
         Self { name: text("name"), class: text("class"), place: None, after: Vec::new(), value }
     }
 
+    /// Whether a person has written it.
+    pub(super) fn is_written(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// The unit of a `systemd:` resource.
     pub(super) fn unit(&self) -> Option<&str> {
         self.class.strip_prefix("systemd:")

@@ -8,7 +8,7 @@ pub fn json_schema() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{manager, read, resource};
+    use super::super::{manager, read, resource, stack};
     use serde_json::Value;
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -48,6 +48,6 @@ mod tests {
         let resource = &of("group")["items"];
         assert_eq!(keys(resource), sorted(&resource::all_keys()));
         assert_eq!(keys(&resource["properties"]["check"]), sorted(resource::CHECK));
-        assert_eq!(schema["properties"]["stack"]["enum"], serde_json::json!(read::STACKS));
+        assert_eq!(schema["properties"]["stack"]["enum"], serde_json::json!(stack::STACKS));
     }
 }

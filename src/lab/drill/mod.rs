@@ -1,30 +1,23 @@
-//! How long a client is without the service when something is planned, dies or is cut off.
-//!
-//! Each system manages a pair of its own, all pairs are up side by side, and runs alternate between them. In
-//! each run a client writes rows through the virtual address, the fault is made, and the longest time between
-//! two acknowledged rows counts. Then the pair is restored and must be healthy before its next run.
+//! Faults under load: a pair serves a client, something is planned, dies or is cut off, and the longest time between
+//! two acknowledged rows counts. Then the pair is restored and must be healthy again.
 
-mod fault;
+mod case;
 mod futago;
 mod pacemaker;
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 
-use super::report::{Better, Metric, Report};
-use super::{Choice, OWN_LAB, finish};
-use crate::interrupt::Interrupt;
-use crate::layout::{Host, Lab, PAIR, VIRTUAL_IP};
+use crate::layout::{Host, PAIR, VIRTUAL_IP};
 use crate::load::{Load, LoadReport};
-use crate::own;
 use crate::stage::Stage;
 use crate::wait;
 
-pub(crate) use fault::Case;
+pub(crate) use case::Case;
 
-const OUTAGE: Metric = Metric { name: "outage", unit: "s", better: Better::Less };
 /// So many acknowledged rows in a row, half a second of them, show that the service works.
 const ENOUGH: usize = 25;
 /// For rows to flow before a fault: the pair is healthy.
@@ -46,10 +39,10 @@ pub(crate) enum System {
 }
 
 impl System {
-    const ALL: [Self; 3] = [Self::Pacemaker, Self::Futago, Self::FutagoFast];
+    pub(crate) const ALL: [Self; 3] = [Self::Pacemaker, Self::Futago, Self::FutagoFast];
 
-    /// As the table has it.
-    fn name(self) -> &'static str {
+    /// As tables have it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pacemaker => "Pacemaker, nothing replicated",
             Self::Futago => "futago, default",
@@ -57,20 +50,12 @@ impl System {
         }
     }
 
-    /// The end of its lab's name.
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Pacemaker => "pacemaker",
-            Self::Futago => "default",
-            Self::FutagoFast => "fast",
-        }
+    /// Makes the pair and everything on it, and waits until it is healthy.
+    pub(crate) fn make(self, stage: &Stage) -> anyhow::Result<()> {
+        let ready = self.prepare(stage).and_then(|()| until_healthy(self, stage));
+        self.explained(stage, ready).with_context(|| format!("prepare {}", self.name()))
     }
 
-    fn lab(self, base: &str) -> anyhow::Result<Lab> {
-        format!("{base}-{}", self.suffix()).parse().context("name the lab of a system")
-    }
-
-    /// Makes the pair and everything on it.
     fn prepare(self, stage: &Stage) -> anyhow::Result<()> {
         match self {
             Self::Pacemaker => pacemaker::prepare(stage),
@@ -112,6 +97,13 @@ impl System {
         }
     }
 
+    fn explained<T>(self, stage: &Stage, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        if outcome.is_err() && stage.interrupt.check().is_ok() {
+            self.explain(stage);
+        }
+        outcome
+    }
+
     /// Shows what may explain a failure.
     fn explain(self, stage: &Stage) {
         let lines: &[&str] = match self {
@@ -125,80 +117,40 @@ impl System {
     }
 }
 
-/// Boots the pairs, measures, and takes them down again, whatever came of it.
-pub(super) fn run(
-    lab: &Lab,
-    runs: u32,
-    choice: &Choice,
-    interrupt: &Interrupt,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let systems: Vec<System> = System::ALL
-        .into_iter()
-        .filter(|one| choice.systems.is_empty() || choice.systems.contains(one))
-        .collect();
-    let mut stages = Vec::new();
-    for system in systems {
-        let name = system.lab(&lab.to_string())?;
-        own::clear(&name, &system.lab(OWN_LAB)?.to_string(), interrupt)?;
-        stages.push((system, Stage::new(&name, interrupt)?));
-    }
-    let measured = measure(&stages, runs, choice, report);
-    let mut failures = Vec::new();
-    for (_, stage) in &stages {
-        eprintln!("taking lab `{}` down", stage.lab);
-        failures.extend(own::take_down(&stage.lab).err().map(|error| format!("{error:#}")));
-    }
-    let gone = if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; "))) };
-    finish(measured, gone, interrupt)
+/// What a client has seen of a fault. Every row it was told of is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// The longest time between two acknowledged rows, in seconds.
+    pub(crate) outage_s: f64,
+    /// Acknowledged rows.
+    pub(crate) rows: u64,
+    /// Requests that were not acknowledged.
+    pub(crate) errors: u64,
 }
 
-fn measure(
-    stages: &[(System, Stage)],
-    runs: u32,
-    choice: &Choice,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    for (system, stage) in stages {
-        eprintln!("\n=== {}: lab `{}`", system.name(), stage.lab);
-        let ready = system.prepare(stage).and_then(|()| until_healthy(*system, stage));
-        explained(*system, stage, ready).with_context(|| format!("prepare {}", system.name()))?;
+impl Seen {
+    fn of(report: &LoadReport) -> anyhow::Result<Self> {
+        let longest = report.client.longest.context("the client has seen no time pass")?;
+        ensure!(!longest.open, "the service was not back when the client ended");
+        let (rows, errors) = (report.client.acknowledged, report.client.errors);
+        Ok(Self { outage_s: longest.length_ms() / 1000.0, rows, errors })
     }
-    for case in Case::ALL.into_iter().filter(|one| choice.cases.is_empty() || choice.cases.contains(one)) {
-        for run in 1..=runs {
-            // Neither is always the one that comes first.
-            let mut order: Vec<&(System, Stage)> =
-                stages.iter().filter(|(one, _)| case.concerns(*one)).collect();
-            if run % 2 == 0 {
-                order.reverse();
-            }
-            for (system, stage) in order {
-                let seen = one_run(case, *system, stage);
-                let seen = explained(*system, stage, seen)
-                    .with_context(|| format!("{}: {}", system.name(), case.name()))?;
-                let outage_s = outage_s(&seen)?;
-                let (rows, errors) = (seen.client.acknowledged, seen.client.errors);
-                eprintln!(
-                    "{}: run {run} of {runs}: {}: out of service for {outage_s:.2} s ({rows} rows, {errors} errors)",
-                    case.name(),
-                    system.name()
-                );
-                report.add(case.name(), system.name(), OUTAGE, outage_s);
-            }
-        }
-    }
-    Ok(())
 }
 
-fn explained<T>(system: System, stage: &Stage, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
-    if outcome.is_err() && stage.interrupt.check().is_ok() {
-        system.explain(stage);
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outage_s, rows, errors } = self;
+        write!(f, "out of service for {outage_s:.2} s ({rows} rows, {errors} errors)")
     }
-    outcome
 }
 
-/// One fault under load, and everything made good again.
-fn one_run(case: Case, system: System, stage: &Stage) -> anyhow::Result<LoadReport> {
+/// Makes one fault under load and everything good again. A broken promise is an error.
+pub(crate) fn run(case: Case, system: System, stage: &Stage) -> anyhow::Result<Seen> {
+    let seen = one_run(case, system, stage);
+    system.explained(stage, seen).with_context(|| format!("{}: {}", system.name(), case.name()))
+}
+
+fn one_run(case: Case, system: System, stage: &Stage) -> anyhow::Result<Seen> {
     let active = active(stage)?.context("find the active host: no host has the virtual address")?;
     let load = Load::start(&stage.lab, stage.lab.folder().join("rows.jsonl"))?;
     let started = Instant::now();
@@ -215,7 +167,7 @@ fn one_run(case: Case, system: System, stage: &Stage) -> anyhow::Result<LoadRepo
     case.undo(stage, active)?;
     system.forget(stage)?;
     until_healthy(system, stage)?;
-    Ok(report)
+    Seen::of(&report)
 }
 
 /// Waits until enough rows were acknowledged that were sent after a moment.
@@ -244,10 +196,4 @@ fn active(stage: &Stage) -> anyhow::Result<Option<&'static Host>> {
         }
     }
     Ok(None)
-}
-
-fn outage_s(report: &LoadReport) -> anyhow::Result<f64> {
-    let longest = report.client.longest.context("the client has seen no time pass")?;
-    ensure!(!longest.open, "the service was not back when the client ended");
-    Ok(longest.length_ms() / 1000.0)
 }

@@ -38,7 +38,7 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    pub(super) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Switchover,
         Self::PowerLoss,
         Self::DatabaseKilled,
@@ -49,7 +49,7 @@ impl Case {
     ];
 
     /// As the table has it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Switchover => "planned switchover",
             Self::PowerLoss => "power loss of the active host",
@@ -63,7 +63,7 @@ impl Case {
 
     /// Whether there is something to measure. As it is set up here, Pacemaker replicates nothing and does not
     /// watch the public segment: its service would stay away for ever.
-    pub(super) fn concerns(self, system: System) -> bool {
+    pub(crate) fn concerns(self, system: System) -> bool {
         match self {
             Self::Switchover | Self::PowerLoss | Self::DatabaseKilled | Self::LocalCut => true,
             Self::ManagerKilled | Self::ReplicationKilled | Self::PublicCut => system != System::Pacemaker,

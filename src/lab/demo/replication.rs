@@ -1,44 +1,19 @@
-//! The steps of the story, in order. Each shows something and proves it, or fails.
+//! The article's story: a file on a mirrored disk, moved by hand, through a power cut and back.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::story::{Step, Story, step};
 use crate::layout::{Host, PAIR};
 use crate::power;
 use crate::stage::{self, Stage, Status};
 use crate::up::{self, Wish};
 use crate::wait;
 
-/// What the steps hand on to each other.
-#[derive(Debug)]
-pub(crate) struct Story {
-    pub(crate) stage: Stage,
-    /// The time stamp that must have reached the other host.
-    stamp: String,
-    /// The checksum of what must have reached the other host.
-    checksum: String,
-}
-
-impl Story {
-    pub(crate) fn on(stage: Stage) -> Self {
-        Self { stage, stamp: String::new(), checksum: String::new() }
-    }
-}
-
-/// A step: what it shows, and how.
-pub(crate) struct Step {
-    pub(crate) name: &'static str,
-    pub(crate) perform: fn(&mut Story) -> anyhow::Result<()>,
-}
-
-const fn step(name: &'static str, perform: fn(&mut Story) -> anyhow::Result<()>) -> Step {
-    Step { name, perform }
-}
-
 /// The whole story.
-pub(crate) const STEPS: [Step; 16] = [
+pub(super) const STEPS: [Step; 16] = [
     step("boot two bare hosts", boot),
     step("make them a replicating pair: futago apply", apply),
     step("apply again: nothing changes", apply_again),
@@ -57,9 +32,6 @@ pub(crate) const STEPS: [Step; 16] = [
     step("ha-b: become Primary; what ha-a wrote is there", read_what_was_written_alone),
 ];
 
-/// The last step, done whatever came before.
-pub(crate) const TAKE_DOWN: &str = "take the lab down; nothing is left";
-
 const A: &Host = &PAIR[0];
 const B: &Host = &PAIR[1];
 const FILE: &str = "/mnt/file";
@@ -71,11 +43,16 @@ const SOON: Duration = Duration::from_secs(30);
 const SYNC: Duration = Duration::from_secs(300);
 
 fn boot(story: &mut Story) -> anyhow::Result<()> {
-    up::up(&story.stage.lab, &Wish::default(), &story.stage.interrupt)?;
+    boot_bare(&story.stage, &Wish::default())
+}
+
+/// Boots the hosts and makes sure that nothing of ours is on them.
+pub(super) fn boot_bare(stage: &Stage, wish: &Wish) -> anyhow::Result<()> {
+    up::up(&stage.lab, wish, &stage.interrupt)?;
     for host in [A, B] {
-        let name = story.stage.shell(host, "uname -n")?;
+        let name = stage.shell(host, "uname -n")?;
         ensure!(name == host.fqdn, "{} calls itself {name}", host.name);
-        let bare = story.stage.quietly(host, "! test -e /dev/vdb1 && ! test -e /usr/local/sbin/futago")?;
+        let bare = stage.quietly(host, "! test -e /dev/vdb1 && ! test -e /usr/local/sbin/futago")?;
         ensure!(bare.ok, "{} is not bare", host.name);
     }
     Ok(())
@@ -89,7 +66,7 @@ fn apply(story: &mut Story) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn apply_again(story: &mut Story) -> anyhow::Result<()> {
+pub(super) fn apply_again(story: &mut Story) -> anyhow::Result<()> {
     stage::nothing_changed(&story.stage.provision("apply", &[])?)
 }
 

@@ -1,0 +1,81 @@
+//! How long a client is without the service when something is planned, dies or is cut off.
+//!
+//! Each system manages a pair of its own, all pairs are up side by side, and runs alternate between them.
+
+use anyhow::{Context as _, anyhow};
+
+use super::report::{Better, Metric, Report};
+use super::{Choice, OWN_LAB, finish};
+use crate::drill::{self, Case, System};
+use crate::interrupt::Interrupt;
+use crate::layout::Lab;
+use crate::own;
+use crate::stage::Stage;
+
+const OUTAGE: Metric = Metric { name: "outage", unit: "s", better: Better::Less };
+
+/// Boots the pairs, measures, and takes them down again, whatever came of it.
+pub(super) fn run(
+    lab: &Lab,
+    runs: u32,
+    choice: &Choice,
+    interrupt: &Interrupt,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let systems: Vec<System> = System::ALL
+        .into_iter()
+        .filter(|one| choice.systems.is_empty() || choice.systems.contains(one))
+        .collect();
+    let mut stages = Vec::new();
+    for system in systems {
+        let name = lab_of(system, &lab.to_string())?;
+        own::clear(&name, &lab_of(system, OWN_LAB)?.to_string(), interrupt)?;
+        stages.push((system, Stage::new(&name, interrupt)?));
+    }
+    let measured = measure(&stages, runs, choice, report);
+    let mut failures = Vec::new();
+    for (_, stage) in &stages {
+        eprintln!("taking lab `{}` down", stage.lab);
+        failures.extend(own::take_down(&stage.lab).err().map(|error| format!("{error:#}")));
+    }
+    let gone = if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; "))) };
+    finish(measured, gone, interrupt)
+}
+
+fn measure(
+    stages: &[(System, Stage)],
+    runs: u32,
+    choice: &Choice,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    for (system, stage) in stages {
+        eprintln!("\n=== {}: lab `{}`", system.name(), stage.lab);
+        system.make(stage)?;
+    }
+    for case in Case::ALL.into_iter().filter(|one| choice.cases.is_empty() || choice.cases.contains(one)) {
+        for run in 1..=runs {
+            // Neither is always the one that comes first.
+            let mut order: Vec<&(System, Stage)> =
+                stages.iter().filter(|(one, _)| case.concerns(*one)).collect();
+            if run % 2 == 0 {
+                order.reverse();
+            }
+            for (system, stage) in order {
+                let seen = drill::run(case, *system, stage)?;
+                eprintln!("{}: run {run} of {runs}: {}: {seen}", case.name(), system.name());
+                report.add(case.name(), system.name(), OUTAGE, seen.outage_s);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The lab that a system's pair lives in.
+fn lab_of(system: System, base: &str) -> anyhow::Result<Lab> {
+    let end = match system {
+        System::Pacemaker => "pacemaker",
+        System::Futago => "default",
+        System::FutagoFast => "fast",
+    };
+    format!("{base}-{end}").parse().context("name the lab of a system")
+}

@@ -1,0 +1,31 @@
+//! What a story is made of. Each step shows something and proves it, or fails.
+
+use crate::stage::Stage;
+
+/// What the steps hand on to each other.
+#[derive(Debug)]
+pub(super) struct Story {
+    pub(super) stage: Stage,
+    /// The time stamp that must have reached the other host.
+    pub(super) stamp: String,
+    /// The checksum of what must have reached the other host.
+    pub(super) checksum: String,
+    /// What the step that is told has shown, for the report.
+    pub(super) shown: Option<String>,
+}
+
+impl Story {
+    pub(super) fn on(stage: Stage) -> Self {
+        Self { stage, stamp: String::new(), checksum: String::new(), shown: None }
+    }
+}
+
+/// A step: what it shows, and how.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) perform: fn(&mut Story) -> anyhow::Result<()>,
+}
+
+pub(super) const fn step(name: &'static str, perform: fn(&mut Story) -> anyhow::Result<()>) -> Step {
+    Step { name, perform }
+}

@@ -1,0 +1,68 @@
+//! What the manager runs for a stack that comes with the program. Its playbook installs it: `playbooks/lamp.yml`.
+
+use serde_json::json;
+
+use super::resource::Resource;
+
+/// The stacks there are.
+pub(super) const STACKS: &[&str] = &["lamp"];
+
+/// What lies between file system and virtual address, in order.
+pub(super) fn group(stack: &str) -> Vec<Resource> {
+    match stack {
+        "lamp" => vec![
+            Resource::new(json!({
+                "name": "mariadb", "class": "systemd:mariadb", "check": {"sql": "/run/mysqld/mysqld.sock"},
+            })),
+            Resource::new(json!({
+                "name": "apache", "class": "systemd:apache2", "check": {"http": "http://127.0.0.1/"},
+            })),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::super::Inventory;
+    use super::super::manager::Manager;
+
+    /// The example, and what is said besides.
+    fn manager(more: &str) -> Option<Manager> {
+        let text = format!("{}{more}", include_str!("../../../inventory/example.yml"));
+        Inventory::parse(Path::new("ha.yml"), &text).unwrap().manager
+    }
+
+    fn names(manager: &Manager) -> Vec<&str> {
+        manager.group.iter().filter_map(|resource| resource["name"].as_str()).collect()
+    }
+
+    #[test]
+    fn a_stack_is_run_by_the_manager_without_another_word() {
+        assert_eq!(manager(""), None);
+        let lamp = manager("stack: lamp\n").unwrap();
+        assert_eq!(names(&lamp), ["r0", "data", "mariadb", "apache", "address"]);
+        assert_eq!(lamp.units, ["mariadb", "apache2"]);
+        assert_eq!(lamp.mount["directory"], "/srv/data");
+    }
+
+    #[test]
+    fn what_is_written_comes_after_the_stack_or_takes_the_place_of_its_namesake() {
+        let group = "{name: worker, class: \"systemd:worker\"}, {name: apache, class: \"systemd:apache2\", restarts: 5}";
+        let more = manager(&format!("stack: lamp\nmanager: {{group: [{group}]}}\n")).unwrap();
+        assert_eq!(names(&more), ["r0", "data", "mariadb", "apache", "worker", "address"]);
+        let apache: Vec<&Value> = more.group.iter().filter(|resource| resource["name"] == "apache").collect();
+        assert_eq!(apache[0]["restarts"], 5);
+        let group = "{name: worker, class: \"systemd:a\"}, {name: worker, class: \"systemd:b\"}";
+        let text = format!(
+            "{}stack: lamp\nmanager: {{group: [{group}]}}\n",
+            include_str!("../../../inventory/example.yml")
+        );
+        let problems = Inventory::parse(Path::new("ha.yml"), &text).unwrap_err().to_string();
+        assert!(problems.contains("worker"), "{problems}");
+    }
+}
