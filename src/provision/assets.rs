@@ -29,6 +29,7 @@ static TABLE: &[(&str, &str)] = built_in![
     "templates/lamp/mariadb.cnf.j2",
     "templates/lamp/site.conf.j2",
     "templates/lamp/index.php.j2",
+    "templates/lamp/alive.php.j2",
     "templates/units/futago-replicad.service.j2",
     "templates/units/futago-clusterd.service.j2",
     "templates/units/futago-witnessd.service.j2",

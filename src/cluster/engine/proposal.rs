@@ -185,7 +185,7 @@ impl Engine {
             _ => {
                 self.ledger.doubt = Some(swap.expect);
                 self.ledger.pause_until = now + self.config.timing.renew_ms;
-                self.bid_lost_the_vote(swap, now);
+                self.bid_in_doubt(swap, now);
                 if swap.purpose == Purpose::Bootstrap {
                     self.read_again(now);
                 }

@@ -391,6 +391,18 @@ impl Engine {
         }
     }
 
+    /// The votes that were heard do not tell whether the record names this host now: the next answers will. Who has
+    /// ordered it must not think that nothing happened.
+    pub(super) fn bid_in_doubt(&mut self, swap: &Swap, now: Millis) {
+        if matches!(swap.purpose, Purpose::TakeOver | Purpose::Force) {
+            let (me, heard) = (self.name(self.me()), self.heard_sentence());
+            let why = format!(
+                "it is not known whether {me} has become the primary ({heard}): that can still come true as soon as more voters answer; `futago cluster status` tells"
+            );
+            self.bid_refused(why, now + self.config.timing.renew_ms);
+        }
+    }
+
     /// The incumbent's lease still runs: the very moment of its end is worth the next try.
     pub(super) fn bid_leased(&mut self, by: Voter, left_ms: Millis, now: Millis) {
         let peer = self.name(self.other());

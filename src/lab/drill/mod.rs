@@ -117,7 +117,7 @@ impl System {
     }
 }
 
-/// What a client has seen of a fault. Every row it was told of is there.
+/// What a client has seen of a fault; the promises that its system makes were kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     /// The longest time between two acknowledged rows, in seconds.

@@ -15,7 +15,7 @@ pub(super) fn group(stack: &str) -> Vec<Resource> {
                 "name": "mariadb", "class": "systemd:mariadb", "check": {"sql": "/run/mysqld/mysqld.sock"},
             })),
             Resource::new(json!({
-                "name": "apache", "class": "systemd:apache2", "check": {"http": "http://127.0.0.1/"},
+                "name": "apache", "class": "systemd:apache2", "check": {"http": "http://127.0.0.1/futago-alive", "contains": "alive"},
             })),
         ],
         _ => Vec::new(),

@@ -95,7 +95,8 @@ impl Cluster {
                     self.at_moment(at, Happening::Persisted { voter: node.into(), life });
                 }
                 register::Effect::Done { id, outcome } => {
-                    if let Outcome::Committed(record) = &outcome {
+                    // A change whose proposer heard too little is seen first by whoever meets it.
+                    if let Outcome::Committed(record) | Outcome::Conflict(record) = &outcome {
                         self.is_committed(record);
                     }
                     self.later(node, 0, Event::StoreDone { id, outcome });

@@ -146,6 +146,28 @@ fn a_host_that_may_lack_writes_waits_and_says_so() {
 }
 
 #[test]
+fn an_order_that_may_still_come_true_is_not_called_lost() {
+    for done in [false, true] {
+        let mut world = World::settled(Quorum::Witness);
+        world.power_off(Node::B);
+        world.run(2_000);
+        world.power_off(Node::A);
+        world.boot(Node::B);
+        world.run(30_000);
+        world.unknown = vec![done];
+        world.command(Node::B, Command::ForcePrimary { node: Node::B, accept_loss: true }, 1);
+        world.run(1_000);
+        let answer = world.hosts[1].replies[&1].clone().unwrap_err();
+        assert!(answer.text.contains("not known whether ha-b has become the primary"), "{answer}");
+        world.run(5_000);
+        assert_eq!(world.record.primary == Some(Node::B), done, "a committed no-op has told");
+        if done {
+            world.assert_runs_on(Node::B);
+        }
+    }
+}
+
+#[test]
 fn a_clean_goodbye_hands_over_at_once() {
     let mut world = World::settled(Quorum::Witness);
     world.shutdown(Node::A, Shutdown::HandOver);
