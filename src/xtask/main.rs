@@ -11,7 +11,7 @@ usage: cargo xtask TASK
 
   verify   read only: formatting, lints, rules of the tree, documentation, licences of dependencies
   soak     what takes too long for every run: thousands of simulated histories, the pair of daemons and the
-           scenarios on real hosts again; needs root, 16 GiB of memory and an hour or two
+           scenarios on real hosts again; needs root, 16 GiB of memory and hours
   sim --seed N
            replay the histories of one seed, of the replication alone and of the managed pair, and tell their
            stories if they fail

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cluster::config::Class;
 use cluster::event::{AgentResult, Running, Verb};
 use cluster::timing::Timing;
+use tokio::time::{Instant, interval_at};
 
 use super::rig::{Rig, inside, sh, until};
 
@@ -30,25 +31,27 @@ fn now() -> u64 {
     u64::try_from(time.tv_sec).expect("time") * 1000 + u64::try_from(time.tv_nsec).expect("time") / 1_000_000
 }
 
-fn lease() -> u64 {
-    Timing::derive(Timing::FAST_MS, 0).expect("timing").holder_lease_ms
+fn timing() -> Timing {
+    Timing::derive(Timing::FAST_MS, 0).expect("timing")
 }
 
 fn renew(rig: &Rig) {
-    rig.agents.may_act_until(Some(now() + lease()));
+    rig.agents.may_act_until(Some(now() + timing().holder_lease_ms));
 }
 
-/// Starts the address under a lease that is renewed meanwhile.
+/// Starts the address under a lease that is renewed at the manager's pace meanwhile.
 async fn start_renewed(rig: &Rig) {
     let start = rig.perform(Verb::Start);
     tokio::pin!(start);
+    let pace = Duration::from_millis(timing().renew_ms);
+    let mut renewals = interval_at(Instant::now() + pace, pace);
     loop {
         tokio::select! {
             outcome = &mut start => {
                 assert_eq!(outcome.result, AgentResult::Ok, "{}", outcome.reason);
                 return;
             }
-            () = tokio::time::sleep(Duration::from_millis(300)) => renew(rig),
+            _ = renewals.tick() => renew(rig),
         }
     }
 }

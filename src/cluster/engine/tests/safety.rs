@@ -122,14 +122,20 @@ fn after_a_power_cut_each_host_that_has_everything_starts_alone() {
     }
 }
 
-#[test]
-fn a_host_that_may_lack_writes_waits_and_says_so() {
+/// A has gone on alone and lost power; only B has come back.
+fn b_back_alone() -> World {
     let mut world = World::settled(Quorum::Witness);
     world.power_off(Node::B);
     world.run(2_000);
     world.power_off(Node::A);
     world.boot(Node::B);
     world.run(30_000);
+    world
+}
+
+#[test]
+fn a_host_that_may_lack_writes_waits_and_says_so() {
+    let mut world = b_back_alone();
     assert_eq!(world.record.primary, Some(Node::A));
     let status = world.status(Node::B);
     assert_eq!(status.verdict, Verdict::Down);
@@ -148,12 +154,7 @@ fn a_host_that_may_lack_writes_waits_and_says_so() {
 #[test]
 fn an_order_that_may_still_come_true_is_not_called_lost() {
     for done in [false, true] {
-        let mut world = World::settled(Quorum::Witness);
-        world.power_off(Node::B);
-        world.run(2_000);
-        world.power_off(Node::A);
-        world.boot(Node::B);
-        world.run(30_000);
+        let mut world = b_back_alone();
         world.unknown = vec![done];
         world.command(Node::B, Command::ForcePrimary { node: Node::B, accept_loss: true }, 1);
         world.run(1_000);
