@@ -55,10 +55,10 @@ fn a_new_pair_gets_its_file_system_on_the_primary_only_and_starts_last() {
             "ha-a cluster bootstrapped",
             "ha-a cluster joined",
             "ha-b cluster joined",
-            "ha-b cluster current",
-            "ha-a cluster current",
             "ha-a filesystem ",
             "ha-a mount ",
+            "ha-b cluster current",
+            "ha-a cluster current",
             "ha-a cluster running",
         ]
     );
@@ -140,6 +140,22 @@ fn a_stack_makes_its_data_once_and_only_where_they_are() {
     let both = vec!["ha-a".to_owned(), "ha-b".to_owned()];
     assert_eq!(lamp(true), (vec!["ha-a".to_owned(); 3], both.clone()));
     assert_eq!(lamp(false), (vec![], both));
+}
+
+#[test]
+fn what_a_manager_shall_run_is_installed_before_it_hears_of_it() {
+    let text = managed() + "stack: lamp\n";
+    let project = Project::new([("ha.yml", text.as_str())]);
+    let ran = pair("ha-b", false, changed).run(&project, apply(), &only_cluster());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+    let first = |what: &str| {
+        let found = ran
+            .steps
+            .iter()
+            .position(|(_, step)| !step.check && Value::from(step.args.clone()).to_string().contains(what));
+        found.unwrap_or_else(|| panic!("{what}: {}", ran.text))
+    };
+    assert!(first("libapache2-mod-php") < first("\"current\""));
 }
 
 #[test]

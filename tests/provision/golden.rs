@@ -101,6 +101,7 @@ fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
             ("Cluster manager", 2),
             ("Record", 1),
             ("Stack", 2),
+            ("Managers", 2),
             ("Hand-over", 2),
             ("Service", 1)
         ]
