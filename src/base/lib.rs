@@ -1,5 +1,5 @@
 //! Support for the shells: durable files, framed messages, child processes, service notification,
-//! log lines, YAML in which every value knows its place.
+//! log lines, randomness, YAML in which every value knows its place.
 //!
 //! No domain words here: this crate knows nothing of replication, playbooks or laboratories.
 
@@ -11,5 +11,6 @@ pub mod nearest;
 pub mod notify;
 pub mod problem;
 pub mod process;
+pub mod random;
 pub mod time;
 pub mod yaml;

@@ -40,7 +40,6 @@ use crate::keep::{self, Keeper};
 use crate::links::Links;
 use crate::mailbox::{self, Input, Mailbox};
 use crate::metrics;
-use crate::random::random;
 use crate::replica::Replica;
 use crate::sys;
 use crate::tls::{self, Identity};
@@ -132,7 +131,7 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
 /// Where the record is kept: among A, B and the witness, with this member's vote on disk, or in etcd.
 fn book(site: &Site, settings: &Settings, mailbox: &Mailbox) -> anyhow::Result<Book> {
     let core = &settings.core;
-    let fresh = random().context("get a random number")?;
+    let fresh = base::random::number().context("get a random number")?;
     if let (Quorum::Etcd, Some(endpoints)) = (core.quorum, &settings.etcd) {
         let timeout_ms = core.timing.store_timeout_ms;
         let members = Members::new(endpoints, &core.cluster, timeout_ms, mailbox.clone())?;

@@ -23,7 +23,6 @@ use crate::clock;
 use crate::fence::{self, Device};
 use crate::links::Links;
 use crate::mailbox::{Input, Mailbox};
-use crate::random::random;
 use crate::replica::Replica;
 use crate::tell::log;
 use crate::timer::Alarm;
@@ -71,7 +70,7 @@ impl Driver {
         let names = config.names.clone();
         let mut actions = Vec::new();
         // Half the range: numbers are counted up from it.
-        let engine = Engine::new(config, random()? >> 1, now, &mut actions);
+        let engine = Engine::new(config, base::random::number()? >> 1, now, &mut actions);
         let mut driver = Self {
             engine,
             hands,

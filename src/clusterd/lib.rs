@@ -31,7 +31,6 @@ mod metrics;
 mod outbox;
 mod progress;
 mod question;
-mod random;
 mod replica;
 mod report;
 mod sys;

@@ -25,7 +25,6 @@ use crate::keep::{self, Keeper};
 use crate::link::{self, Link, LinkError};
 use crate::links::listen_on;
 use crate::outbox::{Outbox, Parcel, Turn};
-use crate::random::random;
 use crate::tell::log;
 use crate::tls::{self, Identity};
 
@@ -149,7 +148,7 @@ impl Booth {
                 let _ = told.send(Event::Persisted { seq }).await;
             }
         });
-        let vote = Witness::new(saved, random()?, clock::now());
+        let vote = Witness::new(saved, base::random::number()?, clock::now());
         let ways = Arc::<Ways>::default();
         tokio::spawn(vote_on(cluster.to_owned(), vote, keeper, events, Arc::clone(&ways)));
         Ok(Self { inbox, ways })

@@ -23,7 +23,7 @@ use crate::sources::Sources;
 pub(crate) const INSIDE: &str = "/var/lib/futago-packages";
 
 /// What hosts can install; what these depend on comes along. Add a package here and the image is made anew.
-pub(crate) const INSTALLABLE: [&str; 15] = [
+pub(crate) const INSTALLABLE: [&str; 19] = [
     "apache2",
     "curl",
     "e2fsprogs",
@@ -33,6 +33,7 @@ pub(crate) const INSTALLABLE: [&str; 15] = [
     "iputils-ping",
     // In the web server's own processes: one service less to start than with a server of its own for PHP.
     "libapache2-mod-php",
+    "locales",
     "mariadb-server",
     "nftables",
     "nginx-light",
@@ -40,6 +41,9 @@ pub(crate) const INSTALLABLE: [&str; 15] = [
     "php-mysql",
     "resource-agents",
     "xfsprogs",
+    "zabbix-agent",
+    "zabbix-frontend-php",
+    "zabbix-server-mysql",
 ];
 
 /// What only comparisons install.

@@ -65,6 +65,9 @@ pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
+    if !mode.check {
+        provide_secrets(&mut inventory)?;
+    }
     if inventory.manager.is_some() {
         let now = std::time::SystemTime::now();
         inventory.identities = if mode.check {
@@ -75,6 +78,15 @@ pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
     }
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     Ok(runtime.block_on(execute(arguments, mode, &inventory, plan, assets)))
+}
+
+/// Keeps the secrets that this run has made, and says where.
+fn provide_secrets(inventory: &mut Inventory) -> anyhow::Result<()> {
+    let made = inventory.secrets.keep()?;
+    if !made.is_empty() {
+        eprintln!("made and kept in {}: {}", inventory.secrets.file().display(), made.join(", "));
+    }
+    Ok(())
 }
 
 /// Everything before contact; an error is the whole text that the user needs.
@@ -161,7 +173,7 @@ async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan:
     } else {
         sinks.push(Box::new(Human::standard()));
     }
-    let secrets = inventory.secrets.values().filter_map(|value| value.as_str().map(str::to_owned));
+    let secrets = inventory.secrets.values().values().filter_map(|value| value.as_str().map(str::to_owned));
     let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
     let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
     let connect = Arc::new(OverSsh { settings: inventory.ssh.clone(), accept_new: arguments.accept_new });

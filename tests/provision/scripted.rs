@@ -86,7 +86,7 @@ impl Pair {
             inventory.identities = Some(Identities::provide(&inventory, SystemTime::now()).unwrap());
         }
         let (events, text) = (Collected::default(), Shared::default());
-        let secrets = inventory.secrets.values().filter_map(|v| v.as_str().map(str::to_owned));
+        let secrets = inventory.secrets.values().values().filter_map(|v| v.as_str().map(str::to_owned));
         let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
         let sinks: Vec<Box<dyn Sink>> =
             vec![Box::new(events.clone()), Box::new(Human::to(Box::new(text.clone())))];

@@ -11,7 +11,6 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::time::timeout;
 
-use crate::random::random;
 use crate::sys::register;
 
 /// A gateway is on the same segment; longer than this is as good as never.
@@ -44,7 +43,7 @@ async fn ask(address: IpAddr) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = register(socket_with(family, SocketType::RAW, flags, Some(protocol))?, Interest::READABLE)?;
     connect(socket.get_ref(), &SocketAddr::new(address, 0))?;
-    let token = u32::try_from(random()? & 0xffff_ffff).unwrap_or(0).to_be_bytes();
+    let token = u32::try_from(base::random::number()? & 0xffff_ffff).unwrap_or(0).to_be_bytes();
     send(socket.get_ref(), &question(address, token), SendFlags::empty())?;
     loop {
         let mut ready = socket.readable().await?;

@@ -115,7 +115,7 @@ pub(super) fn manager(
     let mount = mount(&mut fields);
     let own = resource::list(&mut fields, "group");
     let everywhere = resource::list(&mut fields, "everywhere");
-    let group = whole(with_stack(around.stack, own), &mount, around.virtual_ip);
+    let group = whole(around, own, &mount);
     resource::check_names(&group, &everywhere, fields.problems());
     let mut units: Vec<String> = Vec::new();
     for unit in group.iter().chain(&everywhere).filter_map(Resource::unit) {
@@ -129,20 +129,17 @@ pub(super) fn manager(
     Some(Manager { group: values(group), everywhere: values(everywhere), units, ocf, mount, metrics, plain })
 }
 
-/// What belongs to the stack, then what is written; with the name of a resource of the stack it takes its place.
-fn with_stack(stack: Option<&str>, written: Vec<Resource>) -> Vec<Resource> {
-    let mut group = stack.map(stack::group).unwrap_or_default();
+/// The group: the device, its file system, what belongs to the stack, what is written, the address, and what of the stack
+/// comes after it. What is written with the name of a resource of the stack takes its place.
+fn whole(around: &Around<'_>, written: Vec<Resource>, mount: &Value) -> Vec<Resource> {
+    let mut own = around.stack.map(stack::group).unwrap_or_default();
+    let mut last = around.stack.map(stack::after_address).unwrap_or_default();
     for resource in written {
-        match group.iter_mut().find(|own| own.name == resource.name && !own.is_written()) {
+        match own.iter_mut().chain(&mut last).find(|own| own.name == resource.name && !own.is_written()) {
             Some(own) => *own = resource,
-            None => group.push(resource),
+            None => own.push(resource),
         }
     }
-    group
-}
-
-/// The group with the device first, its file system next and the address last, unless they are written out.
-fn whole(own: Vec<Resource>, mount: &Value, virtual_ip: Option<&VirtualIp>) -> Vec<Resource> {
     let mut group = Vec::new();
     if !own.iter().any(|r| r.class == "futago:replica") {
         group.push(Resource::new(json!({"name": "r0", "class": "futago:replica", "resource": "r0"})));
@@ -152,12 +149,13 @@ fn whole(own: Vec<Resource>, mount: &Value, virtual_ip: Option<&VirtualIp>) -> V
     }
     let has_address = own.iter().any(|r| r.class == "futago:address");
     group.extend(own);
-    if let Some(ip) = virtual_ip.filter(|_| !has_address) {
+    if let Some(ip) = around.virtual_ip.filter(|_| !has_address) {
         let cidr = format!("{}/{}", ip.address, ip.prefix);
         let value =
             json!({"name": "address", "class": "futago:address", "address": cidr, "interface": ip.interface});
         group.push(Resource::new(value));
     }
+    group.extend(last);
     group
 }
 

@@ -7,6 +7,7 @@ mod manager;
 mod read;
 mod resource;
 mod schema;
+mod secrets;
 mod stack;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ pub use example::write_example;
 pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
 pub use schema::json_schema;
+pub use secrets::{Secrets, SecretsError};
 
 use base::problem::{Place, Problem, Problems};
 
@@ -46,7 +48,7 @@ pub struct Inventory {
     /// Variables of all hosts.
     pub vars: Map<String, Value>,
     /// Variables that are never shown.
-    pub secrets: Map<String, Value>,
+    pub secrets: Secrets,
     /// What members prove with who they are; none before the first apply.
     pub identities: Option<Identities>,
 }
@@ -128,20 +130,7 @@ impl Inventory {
     /// The folder that the inventory stands for: its own, or the one above when it is called `inventory`.
     #[must_use]
     pub fn project(&self) -> PathBuf {
-        let folder = self.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if folder.file_name().is_some_and(|name| name == "inventory") {
-            return folder
-                .parent()
-                .filter(|p| !p.as_os_str().is_empty())
-                .unwrap_or(Path::new("."))
-                .to_owned();
-        }
-        if folder == Path::new(".")
-            && std::env::current_dir().is_ok_and(|d| d.file_name().is_some_and(|n| n == "inventory"))
-        {
-            return PathBuf::from("..");
-        }
-        folder.to_owned()
+        project(&self.file)
     }
 
     /// What expressions see on one host; facts and registered results come on top of it.
@@ -149,7 +138,7 @@ impl Inventory {
     pub fn variables(&self, member: &Member) -> Map<String, Value> {
         let mut all = self.vars.clone();
         all.extend(member.vars.clone());
-        all.extend(self.secrets.clone());
+        all.extend(self.secrets.values().clone());
         let peer = self.hosts.iter().find(|h| h.name != member.name).filter(|_| member.disk.is_some());
         let own = [
             ("inventory_hostname", json!(member.name)),
@@ -203,6 +192,20 @@ impl VirtualIp {
         let Self { address, prefix, interface } = self;
         json!({"address": address, "prefix": prefix, "interface": interface, "cidr": format!("{address}/{prefix}")})
     }
+}
+
+/// The folder that an inventory stands for.
+fn project(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.file_name().is_some_and(|name| name == "inventory") {
+        return folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    }
+    if folder == Path::new(".")
+        && std::env::current_dir().is_ok_and(|d| d.file_name().is_some_and(|n| n == "inventory"))
+    {
+        return PathBuf::from("..");
+    }
+    folder.to_owned()
 }
 
 /// `/dev/vdb1` of `/dev/vdb`, `/dev/nvme0n1p1` of `/dev/nvme0n1`.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager, stack};
+use super::secrets::Secrets;
+use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager, project, stack};
 use base::fields::{Fields, is_identifier};
-use base::problem::{Place, Problem, Problems};
+use base::problem::{Problem, Problems};
 use base::yaml::{Content, Entry, Node};
 
 pub(super) const TOP: &[&str] =
@@ -20,8 +20,6 @@ pub(super) const INTERFACES: &[&str] = &["public", "local"];
 pub(super) const WITNESS: &[&str] = &["address", "fqdn", "port", "vars"];
 pub(super) const SSH: &[&str] = &["user", "port", "identity", "known_hosts", "netns"];
 
-/// A secret shorter than this would mask ordinary words.
-const MIN_SECRET_CHARS: usize = 6;
 const MAX_PREFIX_V4: u8 = 32;
 const MAX_PREFIX_V6: u8 = 128;
 
@@ -63,7 +61,9 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
     let ssh = ssh(file, top.get("ssh"), top.problems());
     let vars = variables(top.map("vars"), top.problems());
     wipe(&mut top, &mut hosts);
-    let secrets = secrets(file, &mut top);
+    let passwords = stack.as_deref().map_or(&[][..], stack::passwords);
+    let named = top.text("secrets").map(|name| file.parent().unwrap_or(Path::new("")).join(name));
+    let secrets = Secrets::read(named, &project(file), file, passwords, top.problems());
     let (cluster, virtual_ip, ssh) = (cluster?, virtual_ip?, ssh?);
     let inventory = Inventory {
         file: file.to_owned(),
@@ -299,49 +299,6 @@ fn wipe(top: &mut Fields<'_, '_>, hosts: &mut [Member]) {
         }
         host.wipe.push(disk.to_owned());
     }
-}
-
-fn secrets(file: &Path, top: &mut Fields<'_, '_>) -> Map<String, Value> {
-    let Some(name) = top.text("secrets") else { return Map::new() };
-    let path = file.parent().unwrap_or(Path::new("")).join(name);
-    match read_secrets(&path) {
-        Ok(secrets) => secrets,
-        Err(found) => {
-            top.problems().extend(found);
-            Map::new()
-        }
-    }
-}
-
-/// A file of its own that only its owner can read: `name: value` in YAML.
-fn read_secrets(path: &Path) -> Result<Map<String, Value>, Problems> {
-    let shown = path.display().to_string();
-    let start = Place::start(&shown);
-    let fail = |message: String, hint: String| Problems::from(Problem::new(&start, message).hint(hint));
-    let read = std::fs::metadata(path).and_then(|meta| Ok((meta, std::fs::read(path)?)));
-    let (meta, bytes) =
-        read.map_err(|e| fail(format!("read the secrets: {e}"), "write it, or drop \"secrets\"".into()))?;
-    if meta.permissions().mode() & 0o077 != 0 {
-        return Err(fail("others can read the secrets".into(), format!("chmod 600 {shown}")));
-    }
-    if bytes.starts_with(b"age-encryption.org/") || bytes.starts_with(b"-----BEGIN AGE") {
-        let hint = "decrypt it to a file that only you can read, and name that one".into();
-        return Err(fail("this file is encrypted; this version reads plain YAML".into(), hint));
-    }
-    let text =
-        String::from_utf8(bytes).map_err(|_| fail("the file is not text".into(), "write YAML".into()))?;
-    let root = Node::parse(&shown, &text)?;
-    let mut problems = Problems::default();
-    for entry in root.entries() {
-        let long = matches!(&entry.value.content, Content::Text(t) if t.chars().count() >= MIN_SECRET_CHARS);
-        if !long {
-            let message =
-                format!("the secret {:?} must be text of {MIN_SECRET_CHARS} characters or more", entry.key);
-            problems.push(Problem::new(&entry.place, message));
-        }
-    }
-    let secrets = variables(root.entries(), &mut problems);
-    problems.or(secrets)
 }
 
 /// No address and no name may be there twice.

@@ -1,16 +1,17 @@
-//! What the manager runs for a stack that comes with the program. Its playbook installs it: `playbooks/lamp.yml`.
+//! What the manager runs for a stack that comes with the program, and the passwords that it needs. Its playbook installs it:
+//! `playbooks/lamp.yml`, `playbooks/zabbix.yml`.
 
 use serde_json::json;
 
 use super::resource::Resource;
 
 /// The stacks there are.
-pub(super) const STACKS: &[&str] = &["lamp"];
+pub(super) const STACKS: &[&str] = &["lamp", "zabbix"];
 
 /// What lies between file system and virtual address, in order.
 pub(super) fn group(stack: &str) -> Vec<Resource> {
     match stack {
-        "lamp" => vec![
+        "lamp" | "zabbix" => vec![
             Resource::new(json!({
                 "name": "mariadb", "class": "systemd:mariadb", "check": {"sql": "/run/mysqld/mysqld.sock"},
             })),
@@ -19,6 +20,22 @@ pub(super) fn group(stack: &str) -> Vec<Resource> {
             })),
         ],
         _ => Vec::new(),
+    }
+}
+
+/// What comes after the virtual address: it needs the address, and nobody who asks for a page needs it.
+pub(super) fn after_address(stack: &str) -> Vec<Resource> {
+    match stack {
+        "zabbix" => vec![Resource::new(json!({"name": "zabbix", "class": "systemd:zabbix-server"}))],
+        _ => Vec::new(),
+    }
+}
+
+/// Secrets that are made when nobody has written them.
+pub(super) fn passwords(stack: &str) -> &'static [&'static str] {
+    match stack {
+        "zabbix" => &["zabbix_admin_password"],
+        _ => &[],
     }
 }
 
@@ -48,6 +65,9 @@ mod tests {
         assert_eq!(names(&lamp), ["r0", "data", "mariadb", "apache", "address"]);
         assert_eq!(lamp.units, ["mariadb", "apache2"]);
         assert_eq!(lamp.mount["directory"], "/srv/data");
+        let zabbix = manager("stack: zabbix\n").unwrap();
+        assert_eq!(names(&zabbix), ["r0", "data", "mariadb", "apache", "address", "zabbix"]);
+        assert_eq!(zabbix.units, ["mariadb", "apache2", "zabbix-server"]);
     }
 
     #[test]
@@ -57,6 +77,11 @@ mod tests {
         assert_eq!(names(&more), ["r0", "data", "mariadb", "apache", "worker", "address"]);
         let apache: Vec<&Value> = more.group.iter().filter(|resource| resource["name"] == "apache").collect();
         assert_eq!(apache[0]["restarts"], 5);
+        let group = "{name: worker, class: \"systemd:worker\"}, {name: zabbix, class: \"systemd:zabbix-server\", restarts: 5}";
+        let more = manager(&format!("stack: zabbix\nmanager: {{group: [{group}]}}\n")).unwrap();
+        assert_eq!(names(&more), ["r0", "data", "mariadb", "apache", "worker", "address", "zabbix"]);
+        let own = more.group.iter().find(|resource| resource["name"] == "zabbix").unwrap();
+        assert_eq!(own["restarts"], 5);
         let group = "{name: worker, class: \"systemd:a\"}, {name: worker, class: \"systemd:b\"}";
         let text = format!(
             "{}stack: lamp\nmanager: {{group: [{group}]}}\n",
