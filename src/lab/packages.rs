@@ -23,7 +23,7 @@ use crate::sources::Sources;
 pub(crate) const INSIDE: &str = "/var/lib/futago-packages";
 
 /// What hosts can install; what these depend on comes along. Add a package here and the image is made anew.
-pub(crate) const INSTALLABLE: [&str; 19] = [
+pub(crate) const INSTALLABLE: [&str; 24] = [
     "apache2",
     "curl",
     "e2fsprogs",
@@ -38,8 +38,13 @@ pub(crate) const INSTALLABLE: [&str; 19] = [
     "nftables",
     "nginx-light",
     "parted",
+    "php-curl",
     "php-mysql",
+    "php-zip",
     "resource-agents",
+    "wordpress",
+    "wordpress-l10n",
+    "wordpress-theme-twentytwentythree",
     "xfsprogs",
     "zabbix-agent",
     "zabbix-frontend-php",

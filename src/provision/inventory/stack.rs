@@ -1,17 +1,17 @@
 //! What the manager runs for a stack that comes with the program, and the passwords that it needs. Its playbook installs it:
-//! `playbooks/lamp.yml`, `playbooks/zabbix.yml`.
+//! `playbooks/lamp.yml`, and what stands on it.
 
 use serde_json::json;
 
 use super::resource::Resource;
 
 /// The stacks there are.
-pub(super) const STACKS: &[&str] = &["lamp", "zabbix"];
+pub(super) const STACKS: &[&str] = &["lamp", "zabbix", "wordpress"];
 
 /// What lies between file system and virtual address, in order.
 pub(super) fn group(stack: &str) -> Vec<Resource> {
     match stack {
-        "lamp" | "zabbix" => vec![
+        "lamp" | "zabbix" | "wordpress" => vec![
             Resource::new(json!({
                 "name": "mariadb", "class": "systemd:mariadb", "check": {"sql": "/run/mysqld/mysqld.sock"},
             })),
@@ -35,6 +35,17 @@ pub(super) fn after_address(stack: &str) -> Vec<Resource> {
 pub(super) fn passwords(stack: &str) -> &'static [&'static str] {
     match stack {
         "zabbix" => &["zabbix_admin_password"],
+        "wordpress" => &[
+            "wordpress_admin_password",
+            "wordpress_auth_key",
+            "wordpress_secure_auth_key",
+            "wordpress_logged_in_key",
+            "wordpress_nonce_key",
+            "wordpress_auth_salt",
+            "wordpress_secure_auth_salt",
+            "wordpress_logged_in_salt",
+            "wordpress_nonce_salt",
+        ],
         _ => &[],
     }
 }
