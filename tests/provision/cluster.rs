@@ -111,9 +111,9 @@ fn what_the_set_up_has_written_is_put_on_the_disks_once_where_it_was_written() {
     assert_eq!((synced(true), synced(false)), (vec!["ha-a".to_owned()], vec![]));
 }
 
-/// Where the stack's playbook does what touches data, and where it installs something.
-fn lamp(first_start: bool) -> (Vec<String>, Vec<String>) {
-    let text = managed() + "stack: lamp\nvars: {database: shop, packages: [php-gd]}\n";
+/// On which hosts a stack does what: for each word, those with a step whose arguments contain it.
+fn hosts_of(stack: &str, first_start: bool, words: &[&str]) -> Vec<String> {
+    let text = format!("{}stack: {stack}\nvars: {{database: shop, packages: [php-gd]}}\n", managed());
     let project = Project::new([("ha.yml", text.as_str())]);
     let ran = pair("ha-a", first_start, changed).run(&project, apply(), &only_cluster());
     assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
@@ -123,23 +123,47 @@ fn lamp(first_start: bool) -> (Vec<String>, Vec<String>) {
         .filter(|(_, step)| !step.check)
         .map(|(host, step)| (host.as_str(), Value::from(step.args.clone()).to_string()))
         .collect();
-    let hosts = |words: &[&str]| {
-        let those = done.iter().filter(|(_, args)| words.iter().any(|word| args.contains(word)));
-        those.map(|(host, _)| (*host).to_owned()).collect::<Vec<_>>()
+    let of = |word: &&str| {
+        let those = done.iter().filter(|(_, args)| args.contains(word)).map(|(host, _)| *host);
+        let mut those: Vec<&str> = those.collect();
+        those.sort_unstable();
+        format!("{word}: {}", those.join(" "))
     };
-    let mut everywhere = hosts(&["php-gd"]);
-    everywhere.sort();
-    (
-        hosts(&["mariadb-install-db", "CREATE DATABASE IF NOT EXISTS `shop`", "/srv/data/www/index.php"]),
-        everywhere,
-    )
+    words.iter().map(of).collect()
 }
 
 #[test]
 fn a_stack_makes_its_data_once_and_only_where_they_are() {
-    let both = vec!["ha-a".to_owned(), "ha-b".to_owned()];
-    assert_eq!(lamp(true), (vec!["ha-a".to_owned(); 3], both.clone()));
-    assert_eq!(lamp(false), (vec![], both));
+    let data = ["mariadb-install-db", "CREATE DATABASE IF NOT EXISTS `shop`", "/srv/data/www/index.php"];
+    let zabbix = ["first-content.sh\",\"zabbix"];
+    let wordpress = ["first-content.sh\",\"wordpress", "cp -a"];
+    for (stack, words) in [("lamp", [].as_slice()), ("zabbix", &zabbix), ("wordpress", &wordpress)] {
+        let words: Vec<&str> = data.iter().chain(words).copied().collect();
+        let first: Vec<String> = words.iter().map(|word| format!("{word}: ha-a")).collect();
+        assert_eq!(hosts_of(stack, true, &words), first);
+        let later: Vec<String> = words.iter().map(|word| format!("{word}: ")).collect();
+        assert_eq!(hosts_of(stack, false, &words), later);
+    }
+}
+
+#[test]
+fn what_serves_is_the_same_on_both_hosts_at_any_time() {
+    let lamp = ["php-gd", "sites-available/futago.conf"];
+    let zabbix = ["90-futago.conf\",\"mode", "zabbix.conf.php", "\"zabbix-agent\",\"state\":\"started"];
+    let wordpress = ["wordpress-l10n", "config-default.php"];
+    for (stack, words) in [("lamp", lamp.as_slice()), ("zabbix", &zabbix), ("wordpress", &wordpress)] {
+        for first_start in [true, false] {
+            for line in hosts_of(stack, first_start, words) {
+                assert!(line.contains("ha-a") && line.contains("ha-b"), "{stack}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zabbix_watches_the_pair_by_the_host_where_it_runs() {
+    assert_eq!(hosts_of("zabbix", false, &["zabbix-pair.php\"]"]), ["zabbix-pair.php\"]: ha-a"]);
+    assert_eq!(hosts_of("wordpress", false, &["zabbix"]), ["zabbix: "]);
 }
 
 #[test]
