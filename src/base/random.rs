@@ -21,7 +21,8 @@ pub fn text(chars: usize) -> io::Result<String> {
         let mut bytes = [0; 64];
         fill(&mut bytes)?;
         // A byte beyond the last whole round of the letters would make the first ones likelier.
-        let fair = bytes.iter().map(|byte| usize::from(*byte)).filter(|n| n / LETTERS.len() < 256 / LETTERS.len());
+        let fair =
+            bytes.iter().map(|byte| usize::from(*byte)).filter(|n| n / LETTERS.len() < 256 / LETTERS.len());
         let letters = fair.filter_map(|n| LETTERS.get(n % LETTERS.len()).copied().map(char::from));
         text.extend(letters.take(chars - text.len()));
     }

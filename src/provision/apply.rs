@@ -175,6 +175,7 @@ async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan:
     }
     let secrets = inventory.secrets.values().values().filter_map(|value| value.as_str().map(str::to_owned));
     let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
+    let secrets = secrets.chain(inventory.https.secrets());
     let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
     let connect = Arc::new(OverSsh { settings: inventory.ssh.clone(), accept_new: arguments.accept_new });
     let stop = Stop::default();

@@ -18,7 +18,7 @@ use rcgen::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::inventory::Inventory;
+use crate::inventory::{Https, Inventory};
 
 /// Folder and file below the project.
 const FOLDER: &str = ".futago";
@@ -76,6 +76,9 @@ pub struct Identities {
     authority: Identity,
     /// By host name.
     members: BTreeMap<String, Identity>,
+    /// What sites show to browsers, by the name of the cluster; signed by themselves.
+    #[serde(default)]
+    sites: BTreeMap<String, Identity>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,8 +98,12 @@ impl Identities {
     /// Those that [`Self::provide`] would give, as long as it would make none; `None` otherwise.
     pub fn present(inventory: &Inventory, now: SystemTime) -> Result<Option<Self>, IdentityError> {
         let now_s = seconds(now);
-        let serves =
-            |all: &Self| wanted(inventory).iter().all(|(host, names)| all.serves(host, names, now_s));
+        let serves = |all: &Self| {
+            wanted(inventory).iter().all(|(host, names)| serves(&all.members, host, names, now_s))
+                && wanted_site(inventory)
+                    .iter()
+                    .all(|names| serves(&all.sites, &inventory.cluster, names, now_s))
+        };
         Ok(Self::load(&inventory.project())?.filter(serves))
     }
 
@@ -129,10 +136,17 @@ impl Identities {
         let found = Self::load(&project)?;
         let mut all = match found.clone() {
             Some(all) => all,
-            None => Self { authority: authority(inventory, now_s)?, members: BTreeMap::new() },
+            None => Self {
+                authority: authority(inventory, now_s)?,
+                members: BTreeMap::new(),
+                sites: BTreeMap::new(),
+            },
         };
         for (host, names) in wanted(inventory) {
             all.vouch(&host, names, now_s)?;
+        }
+        if let Some(names) = wanted_site(inventory) {
+            all.make_site(&inventory.cluster, names, now_s)?;
         }
         if found.as_ref() != Some(&all) {
             let path = folder.join(FILE);
@@ -149,20 +163,40 @@ impl Identities {
         Some(json!({"ca": self.authority.certificate, "certificate": member.certificate, "key": member.key}))
     }
 
+    /// Certificate and key of a cluster's site, each PEM.
+    #[must_use]
+    pub fn site(&self, cluster: &str) -> Option<(String, String)> {
+        self.sites.get(cluster).map(|site| (site.certificate.clone(), site.key.clone()))
+    }
+
     /// Texts that must never be shown.
     pub fn secrets(&self) -> impl Iterator<Item = String> {
-        let all = self.members.values().chain([&self.authority]);
+        let all = self.members.values().chain(self.sites.values()).chain([&self.authority]);
         // The frame of a key is no secret, and it is everywhere.
         all.flat_map(|i| i.key.lines()).filter(|line| !line.starts_with("-----")).map(str::to_owned)
     }
 
-    fn serves(&self, host: &str, names: &BTreeSet<String>, now_s: u64) -> bool {
-        self.members.get(host).is_some_and(|m| m.names.is_superset(names) && m.expires > now_s + RENEW_S)
+    /// A certificate with these names for the site, signed by itself.
+    fn make_site(&mut self, cluster: &str, names: BTreeSet<String>, now_s: u64) -> Result<(), IdentityError> {
+        if serves(&self.sites, cluster, &names, now_s) {
+            return Ok(());
+        }
+        let failed = |source| IdentityError::Make { name: cluster.to_owned(), source };
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+        let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>()).map_err(failed)?;
+        params.distinguished_name.push(DnType::CommonName, cluster);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let expires = now_s + MEMBER_S;
+        validity(&mut params, now_s.saturating_sub(BEHIND_S), expires);
+        let certificate = params.self_signed(&key).map_err(failed)?.pem();
+        self.sites
+            .insert(cluster.to_owned(), Identity { names, expires, certificate, key: key.serialize_pem() });
+        Ok(())
     }
 
     /// A certificate with at least these names that is valid for a while.
     fn vouch(&mut self, host: &str, mut names: BTreeSet<String>, now_s: u64) -> Result<(), IdentityError> {
-        if self.serves(host, &names, now_s) {
+        if serves(&self.members, host, &names, now_s) {
             return Ok(());
         }
         // Names of other clusters that it serves.
@@ -185,6 +219,18 @@ impl Identities {
             .insert(host.to_owned(), Identity { names, expires, certificate, key: key.serialize_pem() });
         Ok(())
     }
+}
+
+/// Whether one of them has these names and is valid for a while.
+fn serves(all: &BTreeMap<String, Identity>, who: &str, names: &BTreeSet<String>, now_s: u64) -> bool {
+    all.get(who).is_some_and(|one| one.names.is_superset(names) && one.expires > now_s + RENEW_S)
+}
+
+/// The names that a browser may know the site by, when it shows a certificate that nobody has given.
+fn wanted_site(inventory: &Inventory) -> Option<BTreeSet<String>> {
+    let short = inventory.cluster.split('.').next().unwrap_or_default().to_owned();
+    let names = BTreeSet::from([inventory.cluster.clone(), short, inventory.virtual_ip.address.to_string()]);
+    (inventory.stack.is_some() && inventory.https == Https::SelfSigned).then_some(names)
 }
 
 /// Each member with the names that its certificate needs.

@@ -3,6 +3,7 @@
 //! This file owns the checked type and its paths. `read.rs` makes it from YAML and reports every mistake at once.
 
 mod example;
+mod https;
 mod manager;
 mod read;
 mod resource;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 pub use example::write_example;
+pub use https::Https;
 pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
 pub use schema::json_schema;
@@ -45,6 +47,8 @@ pub struct Inventory {
     pub ssh: Ssh,
     /// Which application is built on the pair.
     pub stack: Option<String>,
+    /// What the site of the stack shows to browsers.
+    pub https: Https,
     /// Variables of all hosts.
     pub vars: Map<String, Value>,
     /// Variables that are never shown.
@@ -163,7 +167,32 @@ impl Inventory {
             Some(identity) => scope.set("tls", &identity),
             None => scope.set_partial("tls", &Map::new()),
         }
+        self.describe_site(&mut scope);
         scope
+    }
+
+    /// The variable `site`: what a certificate of the program's own is, is not known before the first apply.
+    fn describe_site(&self, scope: &mut Scope) {
+        let https = self.stack.is_some() && self.https != Https::Off;
+        let redirect = https && matches!(self.https, Https::Given { .. });
+        let url = format!("{}://{}", if redirect { "https" } else { "http" }, self.cluster);
+        let mut site = Map::new();
+        for (key, value) in [("https", json!(https)), ("redirect", json!(redirect)), ("url", json!(url))] {
+            site.insert(key.to_owned(), value);
+        }
+        let shown = match &self.https {
+            Https::Off => None,
+            Https::Given { certificate, key } => Some((certificate.clone(), key.clone())),
+            Https::SelfSigned => self.identities.as_ref().and_then(|all| all.site(&self.cluster)),
+        };
+        match shown {
+            Some((certificate, key)) => {
+                site.insert("certificate".to_owned(), certificate.into());
+                site.insert("key".to_owned(), key.into());
+                scope.set("site", &Value::Object(site));
+            }
+            None => scope.set_partial("site", &site),
+        }
     }
 
     fn describe(&self, member: &Member) -> Value {
@@ -231,6 +260,7 @@ pub(crate) const RESERVED: &[&str] = &[
     "virtual_ip",
     "stack",
     "manager",
+    "site",
     "tls",
     "facts",
     "item",

@@ -6,14 +6,26 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::https::Https;
 use super::secrets::Secrets;
 use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager, project, stack};
 use base::fields::{Fields, is_identifier};
 use base::problem::{Problem, Problems};
 use base::yaml::{Content, Entry, Node};
 
-pub(super) const TOP: &[&str] =
-    &["cluster", "virtual_ip", "hosts", "witness", "manager", "ssh", "stack", "vars", "wipe", "secrets"];
+pub(super) const TOP: &[&str] = &[
+    "cluster",
+    "virtual_ip",
+    "hosts",
+    "witness",
+    "manager",
+    "ssh",
+    "stack",
+    "https",
+    "vars",
+    "wipe",
+    "secrets",
+];
 pub(super) const VIRTUAL_IP: &[&str] = &["address", "interface"];
 pub(super) const HOST: &[&str] = &["address", "local_address", "disk", "interfaces", "fqdn", "port", "vars"];
 pub(super) const INTERFACES: &[&str] = &["public", "local"];
@@ -58,6 +70,7 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         top.get("stack").map(|node| Node { place: node.place.clone(), content: Content::Map(Vec::new()) });
     let manager = top.get("manager").or(of_stack.as_ref());
     let manager = manager.and_then(|node| manager::manager(node, &around, top.problems()));
+    let https = Https::read(top.get("https"), file, cluster.as_deref(), top.problems());
     let ssh = ssh(file, top.get("ssh"), top.problems());
     let vars = variables(top.map("vars"), top.problems());
     wipe(&mut top, &mut hosts);
@@ -74,6 +87,7 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         manager,
         ssh,
         stack,
+        https,
         vars,
         secrets,
         identities: None,

@@ -8,7 +8,7 @@ pub fn json_schema() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{manager, read, resource, stack};
+    use super::super::{https, manager, read, resource, stack};
     use serde_json::Value;
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -31,6 +31,9 @@ mod tests {
         assert_eq!(keys(&schema["properties"]["virtual_ip"]), sorted(read::VIRTUAL_IP));
         assert_eq!(keys(&schema["properties"]["ssh"]), sorted(read::SSH));
         assert_eq!(keys(&schema["properties"]["witness"]), sorted(read::WITNESS));
+        let https = &schema["properties"]["https"]["anyOf"];
+        assert_eq!(https[0]["enum"], serde_json::json!(https::WORDS));
+        assert_eq!(keys(&https[1]), sorted(https::HTTPS));
         let host = &schema["properties"]["hosts"]["additionalProperties"];
         assert_eq!(keys(host), sorted(read::HOST));
         assert_eq!(keys(&host["properties"]["interfaces"]), sorted(read::INTERFACES));

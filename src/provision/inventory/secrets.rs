@@ -66,7 +66,8 @@ impl Secrets {
         if passwords.is_empty() && may_be_missing {
             return secrets;
         }
-        match load(&secrets.file, may_be_missing).and_then(|(values, _)| secrets.complete(values, passwords)) {
+        match load(&secrets.file, may_be_missing).and_then(|(values, _)| secrets.complete(values, passwords))
+        {
             Ok(()) => {}
             Err(found) => problems.extend(found),
         }
@@ -145,7 +146,9 @@ fn load(path: &Path, may_be_missing: bool) -> Result<(Map<String, Value>, String
     let read = std::fs::metadata(path).and_then(|meta| Ok((meta, std::fs::read(path)?)));
     let (meta, bytes) = match read {
         Ok(read) => read,
-        Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
+        Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Default::default());
+        }
         Err(e) => return Err(fail(format!("read the secrets: {e}"), "write it, or drop \"secrets\"".into())),
     };
     if meta.permissions().mode() & 0o077 != 0 {
@@ -165,7 +168,8 @@ fn load(path: &Path, may_be_missing: bool) -> Result<(Map<String, Value>, String
     for entry in root.entries() {
         let long = matches!(&entry.value.content, Content::Text(t) if t.chars().count() >= MIN_CHARS);
         if !long {
-            let message = format!("the secret {:?} must be text of {MIN_CHARS} characters or more", entry.key);
+            let message =
+                format!("the secret {:?} must be text of {MIN_CHARS} characters or more", entry.key);
             problems.push(Problem::new(&entry.place, message));
         }
     }
