@@ -59,6 +59,11 @@ pub enum Command {
     /// Boot a host whose power was cut.
     #[command(after_help = "Example:\n  futago lab power-on ha-b")]
     PowerOn(HostArgs),
+    /// Exchange a host for a bare one with a blank disk: nothing of the old one is left.
+    #[command(
+        after_help = "Example:\n  futago lab exchange ha-b && futago rebuild ha-b -i /var/lib/futago/lab/lab/inventory.yml"
+    )]
+    Exchange(HostArgs),
     /// Drop the packets of a link, in both directions or in one.
     #[command(
         after_help = "Examples:\n  futago lab cut local                        the pair no longer hears each other\n  futago lab cut local --from ha-a            ha-b no longer hears ha-a\n  futago lab cut public --loss 20 --delay 50  a bad line"
@@ -274,6 +279,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Status(args) => run_status(&args),
         Command::PowerOff(args) => run_power_off(&args),
         Command::PowerOn(args) => run_power_on(&args),
+        Command::Exchange(args) => run_exchange(&args),
         Command::Cut(args) => run_cut(&args),
         Command::Heal(args) => run_heal(&args),
         Command::Demo(args) => run_demo(&args),
@@ -337,6 +343,12 @@ fn run_power_off(args: &HostArgs) -> anyhow::Result<u8> {
 fn run_power_on(args: &HostArgs) -> anyhow::Result<u8> {
     let (lab, host) = (&args.lab.name, layout::host(&args.host)?);
     up::power_on(lab, host, &control_group::hierarchies()?, &Interrupt::watch()?)?;
+    Ok(0)
+}
+
+fn run_exchange(args: &HostArgs) -> anyhow::Result<u8> {
+    let (lab, host) = (&args.lab.name, layout::host(&args.host)?);
+    up::exchange(lab, host, &control_group::hierarchies()?, &Interrupt::watch()?)?;
     Ok(0)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -11,24 +12,34 @@ use crate::root;
 
 /// Makes the key that logs in as root and returns its public half.
 pub(crate) fn identity(lab: &Lab) -> anyhow::Result<String> {
-    let path = lab.identity();
-    root::key(&path, &format!("futago lab {lab}"))?;
-    let public = path.with_extension("pub");
+    root::key(&lab.identity(), &format!("futago lab {lab}"))?;
+    authorized(lab)
+}
+
+/// The public half of the key that logs in as root.
+pub(crate) fn authorized(lab: &Lab) -> anyhow::Result<String> {
+    let public = lab.identity().with_extension("pub");
     fs::read_to_string(&public).with_context(|| format!("read {}", public.display()))
 }
 
-/// Writes inventory and known_hosts.
-pub(crate) fn write(lab: &Lab, record: &Record) -> anyhow::Result<()> {
+/// Writes the inventory.
+pub(crate) fn write_inventory(lab: &Lab, record: &Record) -> anyhow::Result<()> {
+    replace(&lab.inventory(), &inventory(lab, record))
+}
+
+/// Writes the keys by which hosts are known.
+pub(crate) fn write_known_hosts(lab: &Lab, record: &Record) -> anyhow::Result<()> {
     let mut known = String::new();
     for host in record.hosts() {
         let key = root::public_host_key(&lab.root(host))?;
         writeln!(known, "{},{},{} {key}", host.public, host.name, host.fqdn)?;
     }
-    for (path, text) in [(lab.known_hosts(), known), (lab.inventory(), inventory(lab, record))] {
-        let written = base::file::replace(&path, text.as_bytes(), 0o644);
-        written.with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
+    replace(&lab.known_hosts(), &known)
+}
+
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let written = base::file::replace(path, text.as_bytes(), 0o644);
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 fn inventory(lab: &Lab, record: &Record) -> String {

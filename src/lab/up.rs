@@ -89,7 +89,8 @@ fn fresh(lab: &Lab, wish: &Wish, hierarchies: &Hierarchies, interrupt: &Interrup
     for host in &hosts {
         make(lab, host, &image, record.disk_bytes, &authorized, interrupt)?;
     }
-    files::write(lab, &record)?;
+    files::write_inventory(lab, &record)?;
+    files::write_known_hosts(lab, &record)?;
     boot(lab, &hosts, &image, hierarchies, interrupt)?;
     record.complete = true;
     record.save(lab)?;
@@ -168,6 +169,26 @@ pub(crate) fn power_on(
         // The error that matters is the one of the start.
         let _ = power::cut(lab, host, hierarchies);
     })
+}
+
+/// Exchanges a host for a bare one, as after a fire: nothing of it is left, neither its system nor its disk.
+pub(crate) fn exchange(
+    lab: &Lab,
+    host: &'static Host,
+    hierarchies: &Hierarchies,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let _lock = lock(lab, interrupt)?;
+    let record = existing(lab, host)?;
+    let image = image_of(lab, &record)?;
+    power::cut(lab, host, hierarchies)?;
+    let folder = lab.host_folder(host);
+    disk::detach_below(&folder)?;
+    image::remove(&folder)?;
+    let authorized = files::authorized(lab)?;
+    make(lab, host, &image, record.disk_bytes, &authorized, interrupt)?;
+    files::write_known_hosts(lab, &record)?;
+    boot(lab, &[host], &image, hierarchies, interrupt)
 }
 
 /// The record of a lab that exists and has this host.
