@@ -17,6 +17,9 @@ use crate::wait;
 
 /// For a planned move: the address must be answered for by the other host.
 const MOVED: Duration = Duration::from_secs(60);
+/// What a client may notice at most of something that happens to the standby alone: writes wait 1.5 s for a peer that
+/// says nothing, and for the record.
+const STANDBY_FELT: Duration = Duration::from_secs(5);
 /// What is written while the standby is away: enough that copying it can be seen, and room for it on any lab's disk.
 const WRITTEN_MIB: u32 = 64;
 
@@ -153,6 +156,20 @@ impl Case {
     /// Whether only the standby is concerned: the service has no reason to move.
     pub(super) fn must_stay(self) -> bool {
         matches!(self, Self::StandbyLoss | Self::Resync)
+    }
+
+    /// How long the service may be away; none where that is what the drill finds out.
+    pub(super) fn most(self) -> Option<Duration> {
+        self.must_stay().then_some(STANDBY_FELT)
+    }
+
+    /// What is done once the fault is made, for who reads the report.
+    pub(super) fn afterwards(self) -> Option<&'static str> {
+        match self {
+            Self::Switchover => Some("the command has ended and the address answers from the other host"),
+            Self::Resync => Some("64 MiB have been written beside the client's rows"),
+            _ => None,
+        }
     }
 
     /// Whether something is done to take it back; everything else mends by itself.
@@ -295,6 +312,8 @@ mod tests {
 
     #[test]
     fn the_text_names_what_is_written() {
-        assert!(Case::Resync.deed().contains(&format!("{WRITTEN_MIB} MiB")));
+        let written = format!("{WRITTEN_MIB} MiB");
+        assert!(Case::Resync.deed().contains(&written));
+        assert!(Case::Resync.afterwards().is_some_and(|text| text.starts_with(&written)));
     }
 }

@@ -36,6 +36,8 @@ pub(crate) enum Span {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks {
     pub(super) struck_us: Option<u64>,
+    /// All that belongs to the fault is done.
+    pub(super) done_us: Option<u64>,
     pub(super) undone_us: Option<u64>,
     pub(super) in_sync_us: Option<u64>,
     pub(super) healthy_us: Option<u64>,
@@ -87,6 +89,13 @@ fn kept(case: Case, system: System, load: &LoadReport) -> anyhow::Result<()> {
     if case.must_stay() && load.audit.moves.len() > 1 {
         broken.push("the service moved although only the standby was struck".to_owned());
     }
+    let away = load.client.longest.map(|gap| gap.length_ms() / 1000.0);
+    if let (Some(most), Some(away)) = (case.most(), away)
+        && away > most.as_secs_f64()
+    {
+        let most = most.as_secs();
+        broken.push(format!("the service was away for {away:.1} s, at most {most} s are promised"));
+    }
     ensure!(broken.is_empty(), "promises were broken: {}", broken.join("; "));
     Ok(())
 }
@@ -113,6 +122,7 @@ impl Way<'_> {
         self.marks.struck_us = Some(calendar_us()?);
         case.strike(self.system, stage, self.active, load)
             .with_context(|| format!("make the fault: {}", case.place(self.active)))?;
+        self.marks.done_us = Some(calendar_us()?);
         flowing(load, Instant::now(), BACK, stage).context("wait for the service to come back")?;
         watch(case.aftermath(), stage)?;
         flowing(load, Instant::now(), BACK, stage).context("wait for the service to stay")

@@ -19,6 +19,10 @@ const UNITS: [&str; 4] = ["futago-clusterd", "futago-replicad", "mariadb", "apac
 /// Events of one host that are kept: a drill has some thirty, a service that flaps must not fill the report.
 const MAX_EVENTS: usize = 200;
 
+/// How the database begins and ends to make good what a crash has left.
+pub(super) const RECOVERS: &str = "Starting crash recovery";
+pub(super) const RECOVERED: &str = "rollback segments are active";
+
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Voice {
@@ -61,7 +65,19 @@ pub(super) fn read(stage: &Stage, host: &'static Host, since_us: u64) -> anyhow:
     let text =
         stage.answer(host, &line, LOOK).with_context(|| format!("read the journal of {}", host.name))?;
     let lines = text.lines().filter_map(|line| parse(line, host.name));
-    Ok(lines.filter(|event| event.at_us >= since_us).take(MAX_EVENTS).collect())
+    let mut events: Vec<Event> = lines.filter(|event| event.at_us >= since_us).take(MAX_EVENTS).collect();
+    only_after_recovery(&mut events);
+    Ok(events)
+}
+
+/// The database says at every start that it has its rollback segments; that tells something only where it ends a
+/// recovery.
+fn only_after_recovery(events: &mut Vec<Event>) {
+    let mut recovering = false;
+    events.retain(|event| {
+        recovering |= event.text.contains(RECOVERS);
+        !event.text.contains(RECOVERED) || std::mem::take(&mut recovering)
+    });
 }
 
 /// One line of the journal; some messages are bytes and no text.
@@ -132,8 +148,7 @@ fn of_systemd(message: &str) -> Option<String> {
 }
 
 fn of_database(message: &str) -> Option<String> {
-    const TOLD: [&str; 3] =
-        ["Starting crash recovery", "rollback segments are active", "ready for connections"];
+    const TOLD: [&str; 3] = [RECOVERS, RECOVERED, "ready for connections"];
     let (_, text) = message.split_once("[Note] ")?;
     TOLD.iter().any(|told| text.contains(told)).then(|| text.trim_end_matches('.').to_owned())
 }
@@ -178,6 +193,16 @@ mod tests {
             ),
             kept(Voice::Database, "InnoDB: Starting crash recovery from checkpoint LSN=5")
         );
+    }
+
+    #[test]
+    fn rollback_segments_are_told_only_where_they_end_a_recovery() {
+        let event =
+            |text: &str| Event { at_us: 0, host: "ha-a", voice: Voice::Database, text: text.to_owned() };
+        let all = [RECOVERED, RECOVERS, RECOVERED, "ready for connections", RECOVERED].map(event);
+        let mut kept = all.to_vec();
+        only_after_recovery(&mut kept);
+        assert_eq!(kept, all[1..4]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::events::{Event, Voice};
+use super::events::{Event, RECOVERED, RECOVERS, Voice};
 
 /// The part of a database's start in which it makes good what a crash has left.
 pub(super) const RECOVERY: &str = "database: crash recovery";
@@ -113,11 +113,11 @@ impl Before {
     }
 
     fn of_database(&mut self, text: &str) -> Option<&'static str> {
-        if text.contains("Starting crash recovery") {
+        if text.contains(RECOVERS) {
             self.recovering = true;
             return Some("database: start of the process");
         }
-        if text.contains("rollback segments are active") && std::mem::take(&mut self.recovering) {
+        if text.contains(RECOVERED) && std::mem::take(&mut self.recovering) {
             self.recovered = true;
             return Some(RECOVERY);
         }

@@ -273,6 +273,7 @@ impl Source<'_> {
             outage
                 .filter(|o| !o.parts.is_empty() && !o.open)
                 .map(|o| own(o.to_ms, "service back: a row is answered")),
+            self.case.afterwards().and_then(|text| at(marks.done_us, text)),
             at(marks.undone_us.filter(|_| self.case.is_taken_back()), "fault taken back"),
             at(marks.in_sync_us, "both disks are UpToDate"),
             at(marks.healthy_us, "the pair is healthy: PROTECTED on both hosts"),
@@ -393,8 +394,13 @@ pub(super) mod tests {
         };
         let load = LoadReport { client, audit: AuditReport::default(), missing: Vec::new(), unchecked: None };
         let at = |ms: u64| Some(START_US + ms * 1000);
-        let marks =
-            Marks { struck_us: at(1000), undone_us: at(4000), in_sync_us: at(5000), healthy_us: at(6500) };
+        let marks = Marks {
+            struck_us: at(1000),
+            done_us: at(1001),
+            undone_us: at(4000),
+            in_sync_us: at(5000),
+            healthy_us: at(6500),
+        };
         Course { active: &PAIR[0], load, marks, copied: None, outcome: Ok(()) }
     }
 

@@ -74,7 +74,8 @@ pub(super) fn render(record: &Record) -> anyhow::Result<String> {
     // The name decides that every value is escaped.
     templates.add_template("page.html", TEMPLATE).context("read the template of the report")?;
     let template = templates.get_template("page.html").context("find the template of the report")?;
-    template.render(Serde(page(record))).context("render the report of the drills")
+    let page = template.render(Serde(page(record))).context("render the report of the drills")?;
+    Ok(page + "\n")
 }
 
 fn page(record: &Record) -> Page<'_> {
