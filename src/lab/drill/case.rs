@@ -180,13 +180,15 @@ impl Case {
         }
     }
 
-    /// Whether one disk is left behind, so that the pair is whole only after a resync.
+    /// Whether one disk is left behind until the fault is taken back, so that there is a resync to look at.
     pub(super) fn parts_the_disks(self) -> bool {
         match self {
-            Self::PowerLoss | Self::ReplicationKilled | Self::LocalCut | Self::StandbyLoss | Self::Resync => {
-                true
-            }
-            Self::Switchover | Self::DatabaseKilled | Self::ManagerKilled | Self::PublicCut => false,
+            Self::PowerLoss | Self::LocalCut | Self::StandbyLoss | Self::Resync => true,
+            Self::Switchover
+            | Self::DatabaseKilled
+            | Self::ManagerKilled
+            | Self::ReplicationKilled
+            | Self::PublicCut => false,
         }
     }
 

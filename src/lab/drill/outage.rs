@@ -60,6 +60,7 @@ fn extend(parts: &mut Vec<Part>, name: String, (from, to): (u64, u64), zero: u64
 /// What was said before and gives the next sentence its meaning.
 #[derive(Default)]
 struct Before {
+    leaving: bool,
     promoted: bool,
     recovering: bool,
     recovered: bool,
@@ -70,10 +71,35 @@ impl Before {
     fn ends(&mut self, event: &Event) -> Option<String> {
         let text = event.text.as_str();
         match event.voice {
-            Voice::Manager => of_manager(text).map(str::to_owned),
+            Voice::Manager => self.of_manager(text).map(str::to_owned),
             Voice::Replication => self.of_replication(text).map(str::to_owned),
             Voice::Systemd => self.of_systemd(text),
             Voice::Database => self.of_database(text).map(str::to_owned),
+        }
+    }
+
+    fn of_manager(&mut self, text: &str) -> Option<&'static str> {
+        let starts = |word: &str| text.starts_with(word);
+        if starts("switchover to ") {
+            self.leaving = true;
+            Some("the manager takes the order")
+        } else if starts("failover to ") {
+            self.leaving = true;
+            Some("the manager decides to move")
+        } else if text.contains(" failed on ") || text.contains(" is gone: ") {
+            Some("the manager notices the failure")
+        } else if starts("the gateway ") {
+            Some("the manager misses the gateway")
+        } else if text.contains(" becomes the primary, term ") {
+            Some("the lease of the lost host ends, vote")
+        } else if text.contains(" is lost to replication: ") {
+            Some("recorded: one disk has to do")
+        } else if text.contains(" is the primary of term ") {
+            Some("handed over by the record")
+        } else if starts("the stack runs on ") {
+            Some("address")
+        } else {
+            None
         }
     }
 
@@ -102,6 +128,8 @@ impl Before {
             other => other.trim_end_matches(".service"),
         };
         match verb {
+            // The address goes first and without a word.
+            "Stopped" if std::mem::take(&mut self.leaving) => Some(format!("address and {what}: stop")),
             "Stopped" => Some(format!("{what}: stop")),
             "Started" if what == "database" && std::mem::take(&mut self.recovered) => {
                 Some("database: open for clients".to_owned())
@@ -121,25 +149,6 @@ impl Before {
             self.recovered = true;
             return Some(RECOVERY);
         }
-        None
-    }
-}
-
-fn of_manager(text: &str) -> Option<&'static str> {
-    let starts = |word: &str| text.starts_with(word);
-    if starts("switchover to ") || starts("failover to ") {
-        Some("the manager takes the order")
-    } else if text.contains(" failed on ") {
-        Some("the manager notices the failure")
-    } else if text.contains(" becomes the primary, term ") {
-        Some("the lease of the lost host ends, vote")
-    } else if text.contains(" is lost to replication: ") {
-        Some("recorded: one disk has to do")
-    } else if text.contains(" is the primary of term ") {
-        Some("handed over by the record")
-    } else if starts("the stack runs on ") {
-        Some("address")
-    } else {
         None
     }
 }
@@ -213,6 +222,18 @@ mod tests {
                 assert!(parts.windows(2).all(|two| two[0].to_ms == two[1].from_ms), "{parts:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_address_leaves_together_with_what_is_stopped_first() {
+        let events = [
+            event(10_000, "ha-a", Voice::Manager, "switchover to ha-b: an operator has asked for it"),
+            event(20_000, "ha-a", Voice::Systemd, "Stopped apache2.service"),
+            event(30_000, "ha-a", Voice::Systemd, "Stopped mariadb.service"),
+        ];
+        let parts = split(0, 30_000, &events, None);
+        let expected = ["the manager takes the order", "address and web server: stop", "database: stop"];
+        assert_eq!(parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -264,23 +264,7 @@ impl Source<'_> {
 
     /// What the programs said and what the drill did, in the order of time.
     fn told(&self, zero_us: u64, outage: Option<&Outage>) -> Vec<Told> {
-        let marks = self.course.marks;
-        let own = |at_ms: f64, text: &str| Told { at_ms, host: None, by: "drill", text: text.to_owned() };
-        let at = |us: Option<u64>, text: &str| us.map(|us| own(ms_between(zero_us, us), text));
-        let mut told: Vec<Told> = [
-            at(marks.struck_us, &format!("fault made: {}", self.case.name())),
-            outage.filter(|o| !o.parts.is_empty()).map(|o| own(o.from_ms, "the last row before the outage")),
-            outage
-                .filter(|o| !o.parts.is_empty() && !o.open)
-                .map(|o| own(o.to_ms, "service back: a row is answered")),
-            self.case.afterwards().and_then(|text| at(marks.done_us, text)),
-            at(marks.undone_us.filter(|_| self.case.is_taken_back()), "fault taken back"),
-            at(marks.in_sync_us, "both disks are UpToDate"),
-            at(marks.healthy_us, "the pair is healthy: PROTECTED on both hosts"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let mut told = self.own(zero_us, outage);
         told.extend(self.events.iter().map(|event| Told {
             at_ms: ms_between(zero_us, event.at_us),
             host: Some(event.host),
@@ -289,6 +273,29 @@ impl Source<'_> {
         }));
         told.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
         told
+    }
+
+    /// What the drill did and saw.
+    fn own(&self, zero_us: u64, outage: Option<&Outage>) -> Vec<Told> {
+        let (case, marks) = (self.case, self.course.marks);
+        let own = |at_ms: f64, text: &str| Told { at_ms, host: None, by: "drill", text: text.to_owned() };
+        let at = |us: Option<u64>, text: &str| us.map(|us| own(ms_between(zero_us, us), text));
+        let split = outage.filter(|outage| !outage.parts.is_empty());
+        let closed = split.filter(|outage| !outage.open);
+        // Where nothing is taken back, the pair is asked only when everything is over.
+        let is = if case.is_taken_back() { "is" } else { "is found" };
+        [
+            at(marks.struck_us, &format!("fault made: {}", case.name())),
+            split.map(|outage| own(outage.from_ms, "the last row before the outage")),
+            closed.map(|outage| own(outage.to_ms, "service back: a row is answered")),
+            case.afterwards().and_then(|text| at(marks.done_us, text)),
+            at(marks.undone_us.filter(|_| case.is_taken_back()), "fault taken back"),
+            at(marks.in_sync_us, "both disks are UpToDate"),
+            at(marks.healthy_us, &format!("the pair {is} healthy: PROTECTED on both hosts")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 
