@@ -32,9 +32,12 @@ pub(super) fn split(from_us: u64, to_us: u64, events: &[Event], silent: Option<&
     let mut parts: Vec<Part> = Vec::new();
     let mut before = Before::default();
     let mut mark = from_us;
-    let during = events.iter().filter(|event| event.at_us > from_us && Some(event.host) != silent);
-    for event in during {
+    for event in events.iter().filter(|event| Some(event.host) != silent) {
         let Some(name) = before.ends(event) else { continue };
+        if event.at_us <= from_us {
+            // A row that was under way came after it; what follows has its meaning from it all the same.
+            continue;
+        }
         // The address answers a little before the manager says that everything runs.
         let end = event.at_us.min(to_us);
         extend(&mut parts, name, (mark, end), from_us);
@@ -231,9 +234,13 @@ mod tests {
             event(20_000, "ha-a", Voice::Systemd, "Stopped apache2.service"),
             event(30_000, "ha-a", Voice::Systemd, "Stopped mariadb.service"),
         ];
-        let parts = split(0, 30_000, &events, None);
+        let names = |from_us: u64| -> Vec<String> {
+            split(from_us, 30_000, &events, None).into_iter().map(|part| part.name).collect()
+        };
         let expected = ["the manager takes the order", "address and web server: stop", "database: stop"];
-        assert_eq!(parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), expected);
+        assert_eq!(names(0), expected);
+        // A row was answered after the order.
+        assert_eq!(names(11_000), expected[1..]);
     }
 
     #[test]
