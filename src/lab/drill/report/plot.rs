@@ -121,9 +121,9 @@ impl Scales {
         };
         let (first, last) = span(&mut times.into_iter());
         let (low, high) = span(&mut drill.requests.iter().filter_map(|request| request.answer.clone().ok()));
-        // The client's patience is the top: pictures of different drills compare at a glance.
+        // A little above the client's patience: pictures of different drills compare at a glance.
         let lowest = [3.0, 1.0, 0.3].into_iter().find(|mark| *mark <= low).unwrap_or(0.1);
-        let highest = [300.0, 1000.0, 3000.0].into_iter().find(|mark| *mark >= high).unwrap_or(10_000.0);
+        let highest = [400.0, 1000.0, 3000.0].into_iter().find(|mark| *mark >= high).unwrap_or(10_000.0);
         let time_ms = if first < last { first..last } else { 0.0..1.0 };
         Self { time_ms, latency_ms: lowest..highest }
     }
