@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use crate::bench::{self, Choice, Subject};
 use crate::control_group;
 use crate::demo;
+use crate::drill::{self, Case, Order};
 use crate::exec;
 use crate::fault::{self, Link};
 use crate::host;
@@ -77,6 +78,9 @@ pub enum Command {
         after_help = "Examples:\n  futago lab demo                a mirrored disk, moved by hand\n  futago lab demo --stack lamp   a service that moves by itself, under load\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
     )]
     Demo(DemoArgs),
+    /// Rehearse faults on a pair of its own while a client writes: what each cost, as a table, a record and a page.
+    #[command(after_help = DRILL_EXAMPLES)]
+    Drill(DrillArgs),
     /// Measure on a pair of its own and take it down again: figures side by side, in one run.
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
@@ -90,6 +94,15 @@ pub enum Command {
     #[command(hide = true)]
     Compared(ComparedArgs),
 }
+
+const DRILL_EXAMPLES: &str = "\
+Examples:
+  futago lab drill                             the usual six, a table on stdout
+  futago lab drill power-loss link-cut --report reports
+  futago lab drill switchover --json | jq '.drills[0].outage.length_s'
+
+Without a name: switchover, power-loss, mariadb-crash, link-cut, standby-loss, resync.
+Exit code 0 when every drill kept its promises, 1 when one did not or could not be done, 130 after Ctrl-C.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -199,6 +212,29 @@ pub struct DemoArgs {
     keep: bool,
 }
 
+/// Arguments of `lab drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// The drills, in this order; the usual six if none is named.
+    #[arg(value_enum, value_name = "DRILL")]
+    drills: Vec<Case>,
+    /// The lab to make for it.
+    #[arg(long, value_name = "NAME", default_value = drill::OWN_LAB)]
+    name: Lab,
+    /// What runs on the pair.
+    #[arg(long, value_enum, default_value_t = demo::Stack::Lamp)]
+    stack: demo::Stack,
+    /// Write drill-STACK.json, with every request, and drill-STACK.html, a page that needs nothing else.
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<std::path::PathBuf>,
+    /// End with one JSON object on stdout instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Leave the lab up afterwards.
+    #[arg(long)]
+    keep: bool,
+}
+
 /// Arguments of `lab bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -283,6 +319,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Cut(args) => run_cut(&args),
         Command::Heal(args) => run_heal(&args),
         Command::Demo(args) => run_demo(&args),
+        Command::Drill(args) => run_drill(args),
         Command::Bench(args) => run_bench(&args),
         Command::Client(args) => run_client(args),
         Command::Stack(args) => run_stack(&args),
@@ -385,6 +422,20 @@ fn run_demo(args: &DemoArgs) -> anyhow::Result<u8> {
         print!("{report}");
     }
     Ok(if report.passed() { 0 } else { 1 })
+}
+
+fn run_drill(args: DrillArgs) -> anyhow::Result<u8> {
+    let keep = if args.keep { Keep::Disks } else { Keep::Nothing };
+    let order = Order { cases: args.drills, stack: args.stack, keep, report: args.report };
+    let record = drill::rehearse(&args.name, &order, &Interrupt::watch()?)?;
+    eprintln!();
+    if args.json {
+        eprint!("{record}");
+        println!("{}", record.json()?);
+    } else {
+        print!("{record}");
+    }
+    Ok(if record.passed() { 0 } else { 1 })
 }
 
 fn run_bench(args: &BenchArgs) -> anyhow::Result<u8> {

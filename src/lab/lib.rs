@@ -21,6 +21,7 @@ mod interrupt;
 mod layout;
 pub mod load;
 mod lock;
+mod machine;
 mod network;
 mod own;
 mod packages;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail, ensure};
 
 use crate::control_group;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::Lab;
 use crate::power::{self, Keep};
 use crate::record::Record;
@@ -35,4 +35,21 @@ pub(crate) fn take_down(lab: &Lab) -> anyhow::Result<()> {
     ensure!(remains.is_empty(), "still there: {}", remains.join(", "));
     lock.retire();
     Ok(())
+}
+
+/// What came of work whose labs were taken down afterwards.
+pub(crate) fn outcome(
+    done: anyhow::Result<()>,
+    gone: anyhow::Result<()>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    if interrupt.check().is_err() {
+        gone?;
+        return Err(Interrupted.into());
+    }
+    match (done, gone) {
+        (Err(error), Err(left)) => Err(error.context(format!("taking the lab down failed too: {left:#}"))),
+        (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
+        (Ok(()), Ok(())) => Ok(()),
+    }
 }

@@ -202,6 +202,11 @@ impl Status {
         self.number("/0/connections/0/peer_devices/0/received")
     }
 
+    /// What went to the peer since the daemon was started.
+    pub(crate) fn sent_kib(&self) -> anyhow::Result<f64> {
+        self.number("/0/connections/0/peer_devices/0/sent")
+    }
+
     pub(crate) fn size_kib(&self) -> anyhow::Result<f64> {
         self.number("/0/devices/0/size")
     }

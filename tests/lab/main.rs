@@ -6,6 +6,7 @@ mod agents;
 mod client;
 mod cluster;
 mod demo;
+mod drill;
 mod etcd;
 mod faults;
 mod fencing;

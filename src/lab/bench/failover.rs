@@ -5,7 +5,7 @@
 use anyhow::{Context as _, anyhow};
 
 use super::report::{Better, Metric, Report};
-use super::{Choice, OWN_LAB, finish};
+use super::{Choice, OWN_LAB};
 use crate::drill::{self, Case, System};
 use crate::interrupt::Interrupt;
 use crate::layout::Lab;
@@ -39,7 +39,7 @@ pub(super) fn run(
         failures.extend(own::take_down(&stage.lab).err().map(|error| format!("{error:#}")));
     }
     let gone = if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; "))) };
-    finish(measured, gone, interrupt)
+    own::outcome(measured, gone, interrupt)
 }
 
 fn measure(
@@ -52,7 +52,8 @@ fn measure(
         eprintln!("\n=== {}: lab `{}`", system.name(), stage.lab);
         system.make(stage)?;
     }
-    for case in Case::ALL.into_iter().filter(|one| choice.cases.is_empty() || choice.cases.contains(one)) {
+    let usual = Case::OUTAGES.as_slice();
+    for case in if choice.cases.is_empty() { usual } else { &choice.cases }.iter().copied() {
         for run in 1..=runs {
             // Neither is always the one that comes first.
             let mut order: Vec<&(System, Stage)> =

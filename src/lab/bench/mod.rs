@@ -7,20 +7,19 @@
 mod apply;
 mod failover;
 mod fio;
-mod machine;
 mod replication;
 mod report;
 
 use clap::{Args, ValueEnum};
 
 use crate::drill::{Case, System};
-use crate::interrupt::{Interrupt, Interrupted};
+use crate::interrupt::Interrupt;
 use crate::layout::Lab;
+use crate::machine::Machine;
 use crate::own;
 use crate::stage::Stage;
 use crate::up::{self, Wish};
 
-use machine::Machine;
 pub(crate) use report::Report;
 
 /// The name of the measurements' own lab, which they may make anew at any time.
@@ -96,22 +95,5 @@ fn on_a_pair(
         stage.explain();
     }
     eprintln!("taking the lab down");
-    finish(measured, own::take_down(lab), interrupt)
-}
-
-/// What came of a measurement whose labs were taken down.
-fn finish(
-    measured: anyhow::Result<()>,
-    gone: anyhow::Result<()>,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    if interrupt.check().is_err() {
-        gone?;
-        return Err(Interrupted.into());
-    }
-    match (measured, gone) {
-        (Err(error), Err(left)) => Err(error.context(format!("taking the lab down failed too: {left:#}"))),
-        (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
-        (Ok(()), Ok(())) => Ok(()),
-    }
+    own::outcome(measured, own::take_down(lab), interrupt)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::machine::Machine;
+use crate::machine::Machine;
 
 /// Which end of a series is the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

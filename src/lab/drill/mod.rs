@@ -2,30 +2,27 @@
 //! two acknowledged rows counts. Then the pair is restored and must be healthy again.
 
 mod case;
+mod course;
+mod events;
 mod futago;
+mod outage;
 mod pacemaker;
+mod record;
+mod report;
+mod session;
 
 use std::fmt;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 
-use crate::layout::{Host, PAIR, VIRTUAL_IP};
-use crate::load::{Load, LoadReport};
+use crate::layout::{Host, PAIR};
+use crate::load::LoadReport;
 use crate::stage::Stage;
-use crate::wait;
 
 pub(crate) use case::Case;
-
-/// So many acknowledged rows in a row, half a second of them, show that the service works.
-const ENOUGH: usize = 25;
-/// For rows to flow before a fault: the pair is healthy.
-const FLOWING: Duration = Duration::from_secs(20);
-/// For the service to come back after a fault, far beyond what any system promises.
-const BACK: Duration = Duration::from_secs(120);
-/// For a pair to be healthy again once the fault was taken back: a boot, a resync, a restart.
-const HEALTHY: Duration = Duration::from_secs(180);
+use course::{Span, until_healthy};
+pub(crate) use session::{OWN_LAB, Order, run as rehearse};
 
 /// Who manages the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -146,54 +143,9 @@ impl fmt::Display for Seen {
 
 /// Makes one fault under load and everything good again. A broken promise is an error.
 pub(crate) fn run(case: Case, system: System, stage: &Stage) -> anyhow::Result<Seen> {
-    let seen = one_run(case, system, stage);
+    let seen = course::follow(case, system, stage, Span::Fault).and_then(|course| {
+        course.outcome?;
+        Seen::of(&course.load)
+    });
     system.explained(stage, seen).with_context(|| format!("{}: {}", system.name(), case.name()))
-}
-
-fn one_run(case: Case, system: System, stage: &Stage) -> anyhow::Result<Seen> {
-    let active = active(stage)?.context("find the active host: no host has the virtual address")?;
-    let load = Load::start(&stage.lab, stage.lab.folder().join("rows.jsonl"))?;
-    let started = Instant::now();
-    flowing(&load, started, FLOWING, stage).context("wait for rows before the fault")?;
-    case.strike(system, stage, active, &load)
-        .with_context(|| format!("make the fault on {}", active.name))?;
-    let struck = Instant::now();
-    flowing(&load, struck, BACK, stage).context("wait for the service to come back")?;
-    watch(case.aftermath(), stage)?;
-    flowing(&load, Instant::now(), BACK, stage).context("wait for the service to stay")?;
-    let report = load.stop(stage)?;
-    let broken = system.broken(&report);
-    ensure!(broken.is_empty(), "promises were broken: {}", broken.join("; "));
-    case.undo(stage, active)?;
-    system.forget(stage)?;
-    until_healthy(system, stage)?;
-    Seen::of(&report)
-}
-
-/// Waits until enough rows were acknowledged that were sent after a moment.
-fn flowing(load: &Load, since: Instant, limit: Duration, stage: &Stage) -> anyhow::Result<()> {
-    let enough = || Ok((load.client.acknowledged_since(since) >= ENOUGH).then_some(()));
-    wait::until(limit, &stage.interrupt, enough).map_err(Into::into)
-}
-
-/// Lets time pass in which a late effect of the fault would show.
-fn watch(time: Duration, stage: &Stage) -> anyhow::Result<()> {
-    let end = Instant::now() + time;
-    let over = || Ok((Instant::now() >= end).then_some(()));
-    wait::until(time + FLOWING, &stage.interrupt, over).map_err(Into::into)
-}
-
-fn until_healthy(system: System, stage: &Stage) -> anyhow::Result<()> {
-    let healthy = || Ok(system.is_healthy(stage)?.then_some(()));
-    wait::until(HEALTHY, &stage.interrupt, healthy).context("wait until the pair is healthy")
-}
-
-/// The host that has the virtual address.
-fn active(stage: &Stage) -> anyhow::Result<Option<&'static Host>> {
-    for host in &PAIR {
-        if !stage.quietly(host, &format!("ip -oneline address show to {}", VIRTUAL_IP.0))?.text.is_empty() {
-            return Ok(Some(host));
-        }
-    }
-    Ok(None)
 }

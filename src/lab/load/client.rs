@@ -54,9 +54,20 @@ pub struct Acknowledged {
     pub acked_ms: f64,
 }
 
+/// A request that was not acknowledged.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Failed {
+    /// When it was started, in milliseconds since the client was.
+    pub(crate) sent_ms: f64,
+    /// What it was, in the words of [`ClientReport::kinds`].
+    pub(crate) kind: String,
+}
+
 /// What a client has seen.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ClientReport {
+    /// When the client was started, in microseconds of the calendar since 1970: for comparing with the hosts' logs.
+    pub started_us: u64,
     /// Rows that were acknowledged.
     pub acknowledged: u64,
     /// Requests that were not.
@@ -70,6 +81,9 @@ pub struct ClientReport {
     /// The rows in the order in which they were acknowledged.
     #[serde(skip)]
     pub rows: Vec<Acknowledged>,
+    /// The requests that were not acknowledged, in the order in which they ended.
+    #[serde(skip)]
+    pub(crate) failed: Vec<Failed>,
 }
 
 /// What has happened so far.
@@ -77,6 +91,7 @@ pub struct ClientReport {
 struct Seen {
     rows: Vec<Acknowledged>,
     gaps: Gaps,
+    failed: Vec<Failed>,
     errors: u64,
     kinds: BTreeMap<String, u64>,
 }
@@ -87,6 +102,7 @@ pub(crate) struct Client {
     seen: Arc<Mutex<Seen>>,
     stop: Stop,
     started: Instant,
+    started_us: u64,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
@@ -95,9 +111,16 @@ impl Client {
     pub(crate) fn start(target: Target, log: PathBuf) -> anyhow::Result<Self> {
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         let (seen, stop, started) = (Arc::default(), Stop::default(), Instant::now());
+        let started_us = calendar_us()?;
         let work = Work { target, file, seen: Arc::clone(&seen), stop: stop.clone(), started };
         let thread = std::thread::Builder::new().name("client".to_owned()).spawn(move || work.run());
-        Ok(Self { seen, stop, started, thread: Some(thread.context("start the client's thread")?) })
+        Ok(Self {
+            seen,
+            stop,
+            started,
+            started_us,
+            thread: Some(thread.context("start the client's thread")?),
+        })
     }
 
     /// How many rows were acknowledged that were sent after a moment.
@@ -114,8 +137,9 @@ impl Client {
         let seen = std::mem::take(&mut *lock(&self.seen));
         let (longest, gaps) = seen.gaps.end(ms(self.started.elapsed()));
         let acknowledged = u64::try_from(seen.rows.len()).context("count the rows")?;
-        let Seen { rows, errors, kinds, .. } = Seen { gaps: Gaps::default(), ..seen };
-        Ok(ClientReport { acknowledged, errors, kinds, longest, gaps, rows })
+        let Seen { rows, failed, errors, kinds, .. } = Seen { gaps: Gaps::default(), ..seen };
+        let started_us = self.started_us;
+        Ok(ClientReport { started_us, acknowledged, errors, kinds, longest, gaps, rows, failed })
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
@@ -172,7 +196,7 @@ impl Work {
         Ok(())
     }
 
-    fn done(&mut self, done: Result<Acknowledged, String>) -> anyhow::Result<()> {
+    fn done(&mut self, done: Result<Acknowledged, Failed>) -> anyhow::Result<()> {
         let mut seen = lock(&self.seen);
         match done {
             Ok(row) => {
@@ -181,11 +205,12 @@ impl Work {
                 seen.gaps.acknowledged(row.acked_ms);
                 seen.rows.push(row);
             }
-            Err(kind) => {
+            Err(failed) => {
                 seen.errors += 1;
-                if seen.kinds.len() < MAX_KINDS || seen.kinds.contains_key(&kind) {
-                    *seen.kinds.entry(kind).or_default() += 1;
+                if seen.kinds.len() < MAX_KINDS || seen.kinds.contains_key(&failed.kind) {
+                    *seen.kinds.entry(failed.kind.clone()).or_default() += 1;
                 }
+                seen.failed.push(failed);
             }
         }
         Ok(())
@@ -195,8 +220,13 @@ impl Work {
 /// Rows are numbered from the milliseconds of the calendar on: later clients of a table start above all rows of
 /// earlier ones, which have used fewer numbers than they have lived milliseconds.
 fn first_row() -> anyhow::Result<u64> {
+    Ok(calendar_us()? / 1000)
+}
+
+/// Now, in microseconds since 1970.
+pub(crate) fn calendar_us() -> anyhow::Result<u64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).context("read the calendar")?;
-    u64::try_from(since.as_millis()).context("read the calendar")
+    u64::try_from(since.as_micros()).context("read the calendar")
 }
 
 /// Moves this thread, and only it, into a network namespace.
@@ -207,11 +237,12 @@ pub(super) fn enter(netns: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes one row. An error is said in few words, so that errors can be counted by them.
-async fn request(address: SocketAddr, id: u64, started: Instant) -> Result<Acknowledged, String> {
+async fn request(address: SocketAddr, id: u64, started: Instant) -> Result<Acknowledged, Failed> {
     let sent_ms = ms(started.elapsed());
+    let failed = |kind: String| Err(Failed { sent_ms, kind });
     let answer = match tokio::time::timeout(PATIENCE, get(address, id)).await {
-        Err(_) => return Err(format!("no answer within {} ms", PATIENCE.as_millis())),
-        Ok(Err(error)) => return Err(error.kind().to_string()),
+        Err(_) => return failed(format!("no answer within {} ms", PATIENCE.as_millis())),
+        Ok(Err(error)) => return failed(error.kind().to_string()),
         Ok(Ok(answer)) => answer,
     };
     let acked_ms = ms(started.elapsed());
@@ -219,7 +250,7 @@ async fn request(address: SocketAddr, id: u64, started: Instant) -> Result<Ackno
         return Ok(Acknowledged { id, sent_ms, acked_ms });
     }
     let first = answer.lines().next().unwrap_or("an empty answer");
-    Err(first.chars().take(80).collect())
+    failed(first.chars().take(80).collect())
 }
 
 /// HTTP/1.0: the answer ends with the connection and comes in one piece.
@@ -309,6 +340,8 @@ mod tests {
         assert_eq!(report.acknowledged, u64::try_from(logged.len()).unwrap());
         assert!(logged.iter().all(|row| row.id % 2 == 1 && row.sent_ms <= row.acked_ms), "{logged:?}");
         assert_eq!(report.kinds.get("HTTP/1.0 500 No"), Some(&report.errors));
+        assert_eq!(u64::try_from(report.failed.len()).unwrap(), report.errors);
+        assert!(report.failed.iter().all(|failed| failed.kind == "HTTP/1.0 500 No"), "{report:?}");
     }
 
     #[test]

@@ -24,8 +24,10 @@ use crate::stage::Stage;
 
 pub(crate) use audit::Auditor;
 pub use audit::{AuditReport, Violation};
-pub use client::ClientReport;
-pub(crate) use client::{Client, Target};
+#[cfg(test)]
+pub(crate) use client::Failed;
+pub use client::{Acknowledged, ClientReport};
+pub(crate) use client::{Client, Target, calendar_us};
 pub use gaps::Gap;
 pub(crate) use mounts::DATA;
 

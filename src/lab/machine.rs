@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// What matters of the machine.
 #[derive(Clone, Debug, Serialize, PartialEq)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     cpu: String,
     cores: usize,
     memory_mib: u64,
@@ -22,7 +22,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Looks at the machine as it is now.
-    pub(super) fn look() -> anyhow::Result<Self> {
+    pub(crate) fn look() -> anyhow::Result<Self> {
         let read = |path: &str| fs::read_to_string(path).with_context(|| format!("read {path}"));
         Ok(Self {
             cpu: field(&read("/proc/cpuinfo")?, "model name").unwrap_or("unknown").to_owned(),

@@ -1,0 +1,126 @@
+//! The verb `lab drill`: a pair of its own, one drill after the other, everything taken down again.
+//!
+//! A drill that breaks a promise is part of the record, not an error of the verb; the next one is begun only on a pair
+//! that is healthy.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::ValueEnum as _;
+
+use super::course::{self, Course, Span};
+use super::events::{self, Event};
+use super::record::{Drill, LeftOut, Record, Source};
+use super::report::Folder;
+use super::{Case, System, until_healthy};
+use crate::demo::Stack;
+use crate::interrupt::Interrupt;
+use crate::layout::{Lab, PAIR};
+use crate::machine::Machine;
+use crate::own;
+use crate::power::Keep;
+use crate::stage::Stage;
+
+/// The name of the drills' own lab, which they may make anew at any time.
+pub(crate) const OWN_LAB: &str = "drill";
+
+/// What is wanted.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// None stands for the usual ones.
+    pub(crate) cases: Vec<Case>,
+    pub(crate) stack: Stack,
+    pub(crate) keep: Keep,
+    /// Where the record and the page go.
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// Boots a pair, drills it, and takes it down again, whatever came of it.
+pub(crate) fn run(lab: &Lab, order: &Order, interrupt: &Interrupt) -> anyhow::Result<Record> {
+    let stack = order.stack.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    ensure!(order.stack == Stack::Lamp, "drills do not know the stack {stack}; take --stack lamp");
+    // Before minutes are spent on what cannot be kept.
+    let folder = order.report.as_deref().map(Folder::open).transpose()?;
+    let mut record = Record {
+        program: format!("futago {}", env!("CARGO_PKG_VERSION")),
+        at: base::time::rfc3339(std::time::SystemTime::now()),
+        machine: Machine::look()?,
+        stack,
+        system: System::Futago.name(),
+        drills: Vec::new(),
+        left_out: None,
+    };
+    own::clear(lab, OWN_LAB, interrupt)?;
+    let stage = Stage::new(lab, interrupt)?;
+    let drilled = System::Futago.make(&stage).and_then(|()| drill_all(order, &stage, &mut record));
+    let gone = leave(lab, order.keep);
+    // What was seen is kept, whatever else went wrong; of an interrupted run nothing is expected.
+    let kept = match &folder {
+        Some(folder) if interrupt.check().is_ok() && !record.drills.is_empty() => folder.keep(&record),
+        _ => Ok(()),
+    };
+    own::outcome(drilled, gone, interrupt)?;
+    kept.map(|()| record)
+}
+
+fn leave(lab: &Lab, keep: Keep) -> anyhow::Result<()> {
+    if keep == Keep::Disks {
+        eprintln!("\nlab `{lab}` stays up, as asked; remove it: futago lab down --purge --name {lab}");
+        return Ok(());
+    }
+    eprintln!("\ntaking lab `{lab}` down");
+    own::take_down(lab)
+}
+
+fn drill_all(order: &Order, stage: &Stage, record: &mut Record) -> anyhow::Result<()> {
+    let cases = if order.cases.is_empty() { Case::DRILLS.as_slice() } else { &order.cases };
+    for case in cases {
+        let because = match drill(*case, stage) {
+            Ok(drill) => {
+                eprintln!("--- {}", drill.sentence());
+                let passed = drill.passed;
+                record.drills.push(drill);
+                if passed { None } else { until_healthy(System::Futago, stage).err() }
+            }
+            // Nothing was seen of this one, not even its beginning.
+            Err(error) => Some(error.context(format!("begin the drill {}", case.word()))),
+        };
+        stage.interrupt.check()?;
+        if let Some(error) = because {
+            let because = format!("{error:#}");
+            eprintln!("--- the pair is not fit for another drill: {because}");
+            let drills: Vec<String> =
+                cases.iter().skip(record.drills.len()).map(|case| case.word()).collect();
+            record.left_out = (!drills.is_empty()).then_some(LeftOut { drills, because });
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One drill. A broken promise is in it; an error means that there is nothing to tell.
+fn drill(case: Case, stage: &Stage) -> anyhow::Result<Drill> {
+    eprintln!("\n=== {}: {}", case.word(), case.deed());
+    let system = System::Futago;
+    let course = course::follow(case, system, stage, Span::Whole)?;
+    stage.interrupt.check()?;
+    if let Err(error) = &course.outcome {
+        eprintln!("--- failed: {error:#}");
+        system.explain(stage);
+    }
+    let (events, unread) = listen(stage, &course);
+    Ok(Source { case, course: &course, events: &events, unread }.drill())
+}
+
+/// What was said on both hosts since the client was started, in the order of time; and why a host was not heard.
+fn listen(stage: &Stage, course: &Course) -> (Vec<Event>, Vec<String>) {
+    let (mut all, mut unread) = (Vec::new(), Vec::new());
+    for host in &PAIR {
+        match events::read(stage, host, course.load.client.started_us) {
+            Ok(events) => all.extend(events),
+            Err(error) => unread.push(format!("{error:#}")),
+        }
+    }
+    all.sort_by_key(|event| event.at_us);
+    (all, unread)
+}

@@ -1,0 +1,68 @@
+//! `futago lab drill` as a whole: a drill on real hosts, its record, its page, and nothing left.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{Lab, output, possible};
+
+#[test]
+fn a_drill_loses_no_row_and_its_report_says_where_the_time_went() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::named();
+    let folder = tempfile::tempdir().expect("make a folder");
+    let place = folder.path().join("reports");
+    let words = ["switchover", "--json", "--report", place.to_str().expect("a path of text")];
+    let output = output(lab.command("drill", &words));
+    let (stdout, talk) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{talk}\n{stdout}", output.status);
+    let record: Value = serde_json::from_str(stdout.trim_end()).expect("one object");
+    assert_unbroken(&record["drills"][0]);
+
+    let kept = fs::read_to_string(place.join("drill-lamp.json")).expect("read the record");
+    assert_eq!(serde_json::from_str::<Value>(&kept).expect("an object"), record);
+    let page = fs::read_to_string(place.join("drill-lamp.html")).expect("read the page");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{page}");
+    assert_eq!(page.matches("<svg ").count(), 2, "requests and parts of the outage");
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+fn assert_unbroken(drill: &Value) {
+    let number = |pointer: &str| drill.pointer(pointer).and_then(Value::as_f64).expect(pointer);
+    assert_eq!((&drill["name"], &drill["passed"]), (&Value::from("switchover"), &Value::from(true)));
+    assert!(number("/rows/acknowledged") > 100.0 && number("/rows/lost") == 0.0, "{}", drill["rows"]);
+    assert_eq!(drill["rows"]["checked"], drill["rows"]["acknowledged"]);
+    assert_eq!(drill["audit"]["moves"], 1, "{}", drill["audit"]);
+    // Every request is there, and the parts of the outage are all of it.
+    let requests = drill["requests"].as_array().expect("requests");
+    let answered = requests.iter().filter(|request| request[1].is_number()).count();
+    assert_eq!(Some(answered), number_of(&drill["rows"]["acknowledged"]));
+    assert_eq!(Some(requests.len() - answered), number_of(&drill["errors"]["total"]));
+    let parts = drill["outage"]["parts"].as_array().expect("parts");
+    let names: Vec<&str> = parts.iter().filter_map(|part| part["name"].as_str()).collect();
+    let expected = ["database: stop", "promote the replica", "mount the file system", "web server: start"];
+    let mut found = names.iter();
+    assert!(expected.iter().all(|part| found.any(|name| name == part)), "{names:?}");
+    assert!(drill["unread"].as_array().is_some_and(Vec::is_empty), "{}", drill["unread"]);
+}
+
+fn number_of(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok()
+}
+
+#[test]
+fn a_report_that_cannot_be_kept_is_refused_before_a_lab_is_made() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::named();
+    let file = tempfile::NamedTempFile::new().expect("make a file");
+    let path = file.path().to_str().expect("a path of text");
+    let output = output(lab.command("drill", &["switchover", "--report", path]));
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{talk}");
+    assert!(talk.contains(path) && talk.contains("--report") && !talk.contains("booted"), "{talk}");
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
