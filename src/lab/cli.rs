@@ -17,7 +17,7 @@ use crate::layout::{self, Lab};
 use crate::load::Load;
 use crate::power::{self, Keep};
 use crate::requirements;
-use crate::stack;
+use crate::stack::{self, Stack};
 use crate::stage::Stage;
 use crate::status;
 use crate::up::{self, Wish};
@@ -203,7 +203,7 @@ pub struct DemoArgs {
     name: Lab,
     /// What runs on the pair, looked after by the cluster manager; without it the pair only replicates.
     #[arg(long, value_enum)]
-    stack: Option<demo::Stack>,
+    stack: Option<Stack>,
     /// End with one JSON object on stdout instead of a table.
     #[arg(long)]
     json: bool,
@@ -222,8 +222,8 @@ pub struct DrillArgs {
     #[arg(long, value_name = "NAME", default_value = drill::OWN_LAB)]
     name: Lab,
     /// What runs on the pair.
-    #[arg(long, value_enum, default_value_t = demo::Stack::Lamp)]
-    stack: demo::Stack,
+    #[arg(long, value_enum, default_value_t = Stack::Lamp)]
+    stack: Stack,
     /// Write drill-STACK.json, with every request, and drill-STACK.html, a page that needs nothing else.
     #[arg(long, value_name = "FOLDER")]
     report: Option<std::path::PathBuf>,
@@ -273,6 +273,9 @@ pub struct StackArgs {
     /// with these times: fast, default, calm or seconds.
     #[arg(long, value_name = "TARGET")]
     managed: Option<String>,
+    /// What is looked after.
+    #[arg(long, value_enum, requires = "managed", default_value_t = Stack::Lamp)]
+    stack: Stack,
 }
 
 /// Arguments of `lab compared`.
@@ -465,7 +468,7 @@ fn run_client(args: ClientArgs) -> anyhow::Result<u8> {
 
 fn run_stack(args: &StackArgs) -> anyhow::Result<u8> {
     match &args.managed {
-        Some(target) => stack::manage(&args.lab.name, target)?,
+        Some(target) => stack::manage(&args.lab.name, args.stack, target)?,
         None => stack::install_local(&Stage::new(&args.lab.name, &Interrupt::watch()?)?)?,
     }
     Ok(0)

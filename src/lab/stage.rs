@@ -12,7 +12,7 @@ use crate::child;
 use crate::control_group::{self, Hierarchies};
 use crate::host;
 use crate::interrupt::Interrupt;
-use crate::layout::{Host, Lab, PAIR};
+use crate::layout::{Host, Lab, PAIR, VIRTUAL_IP};
 use crate::wait::{self, WaitError};
 
 /// For one command in a host.
@@ -65,17 +65,8 @@ impl Stage {
 
     /// The same, without showing anything.
     pub(crate) fn quietly(&self, host: &Host, line: &str) -> anyhow::Result<Said> {
-        let leader = host::running(&self.lab, host, &self.hierarchies)?;
-        let mut command = host::inside(leader);
         // One stream, in the order things were said.
-        command.args(["sh", "-c", &format!("exec 2>&1; {line}")]);
-        match child::run_for(&mut command, "", COMMAND, &self.interrupt) {
-            Ok(output) => Ok(Said { ok: true, text: text(&output.stdout) }),
-            Err(child::ChildError::Failed { output, .. }) => {
-                Ok(Said { ok: false, text: text(&output.stdout) })
-            }
-            Err(error) => Err(error).with_context(|| format!("run `{line}` on {}", host.name)),
-        }
+        self.feed(host, &["sh", "-c", &format!("exec 2>&1; {line}")], "", COMMAND)
     }
 
     /// Runs a shell command in a host without showing anything and returns what it said on stdout. It must
@@ -86,6 +77,39 @@ impl Stage {
         command.args(["sh", "-c", line]);
         let output = child::run_for(&mut command, "", limit, &self.interrupt);
         Ok(text(&output.with_context(|| format!("run `{line}` on {}", host.name))?.stdout))
+    }
+
+    /// Runs a program in a host with this input, without showing anything.
+    pub(crate) fn feed(
+        &self,
+        host: &Host,
+        words: &[&str],
+        input: &str,
+        limit: Duration,
+    ) -> anyhow::Result<Said> {
+        let leader = host::running(&self.lab, host, &self.hierarchies)?;
+        let mut command = host::inside(leader);
+        command.args(words);
+        match child::run_for(&mut command, input, limit, &self.interrupt) {
+            Ok(output) => Ok(Said { ok: true, text: text(&output.stdout) }),
+            Err(child::ChildError::Failed { output, .. }) => {
+                Ok(Said { ok: false, text: text(&output.stdout) })
+            }
+            Err(error) => Err(error).with_context(|| format!("run `{}` on {}", words.join(" "), host.name)),
+        }
+    }
+
+    /// The host that has the virtual address.
+    pub(crate) fn active(&self) -> anyhow::Result<Option<&'static Host>> {
+        for host in &PAIR {
+            let asked = format!("ip -oneline address show to {}", VIRTUAL_IP.0);
+            // One that is off has no address.
+            if self.quietly(host, &asked).is_ok_and(|said| !said.text.is_empty()) {
+                return Ok(Some(host));
+            }
+        }
+        self.interrupt.check()?;
+        Ok(None)
     }
 
     /// What the replication daemon of a host says of r0.

@@ -9,7 +9,7 @@ use super::ledger::Pending;
 use super::phase::Phase;
 use super::proposal::Purpose;
 use super::{Engine, log};
-use crate::event::{Action, LogLevel};
+use crate::event::{Action, LogLevel, Running};
 use crate::member::Nodes;
 use crate::store::{Op, Outcome};
 use crate::timing::Millis;
@@ -66,9 +66,16 @@ impl Engine {
     pub(super) fn may_act(&self, now: Millis) -> bool {
         let holds = match self.phase {
             Phase::Starting { term, .. } | Phase::Active { term } => self.reigns(term),
+            // What comes after an address stops before it: whoever asks for a page is answered meanwhile.
+            Phase::Leaving { term, .. } => self.reigns(term) && self.has_address(),
             _ => false,
         };
         holds && (self.is_lone() || self.lease.until.is_some_and(|until| until > now))
+    }
+
+    /// An address of the group is on this host, or may be.
+    fn has_address(&self) -> bool {
+        self.units.iter().any(|unit| unit.address && unit.state != Running::Stopped)
     }
 
     /// The record says that this node is primary of this very term.
@@ -107,8 +114,12 @@ impl Engine {
             }
             return;
         }
-        if !matches!(self.phase, Phase::Active { .. }) {
-            return;
+        match self.phase {
+            Phase::Active { .. } => {}
+            Phase::Leaving { .. } if self.has_address() => {}
+            // The addresses have stopped in their turn; whatever might bring one back ends here.
+            Phase::Leaving { .. } => return self.stop_acting(out),
+            _ => return,
         }
         match self.lease.acting {
             Acting::Until(_) => {
@@ -142,8 +153,10 @@ impl Engine {
 
     /// This node stops acting, whatever its lease says.
     pub(super) fn stop_acting(&mut self, out: &mut Vec<Action>) {
-        self.lease.acting = Acting::Over;
-        out.push(Action::MayNotAct);
+        if self.lease.acting != Acting::Over {
+            self.lease.acting = Acting::Over;
+            out.push(Action::MayNotAct);
+        }
     }
 
     pub(super) fn renew_done(&mut self, outcome: Outcome, now: Millis, out: &mut Vec<Action>) {

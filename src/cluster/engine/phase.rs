@@ -309,7 +309,6 @@ impl Engine {
         self.turn();
         if let Phase::Active { term } = self.phase {
             self.set_phase(Phase::Leaving { term, tries: 0, retry_at: now }, now);
-            self.stop_acting(out);
         }
     }
 

@@ -135,7 +135,7 @@ impl Engine {
 
     fn plan_stop(&self, node: Node) -> Vec<String> {
         let host = self.name(node);
-        let mut steps = vec![format!("{host}: take the addresses off")];
+        let mut steps = Vec::new();
         let names = self.config.group.iter().rev().map(|r| r.name.as_str());
         let replica = |n: &&str| !self.units.iter().any(|u| u.replica && u.name == **n);
         steps.extend(names.filter(replica).map(|n| format!("{host}: stop {n}")));

@@ -10,6 +10,7 @@ use crate::drill::{self, Case, System};
 use crate::interrupt::Interrupt;
 use crate::layout::Lab;
 use crate::own;
+use crate::stack::Stack;
 use crate::stage::Stage;
 
 const OUTAGE: Metric = Metric { name: "outage", unit: "s", better: Better::Less };
@@ -50,7 +51,7 @@ fn measure(
 ) -> anyhow::Result<()> {
     for (system, stage) in stages {
         eprintln!("\n=== {}: lab `{}`", system.name(), stage.lab);
-        system.make(stage)?;
+        system.make(Stack::Lamp, stage)?;
     }
     let usual = Case::OUTAGES.as_slice();
     for case in if choice.cases.is_empty() { usual } else { &choice.cases }.iter().copied() {

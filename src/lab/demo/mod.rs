@@ -10,8 +10,6 @@ mod story;
 
 use std::time::Instant;
 
-use clap::ValueEnum;
-
 pub(crate) use report::Report;
 use story::{Step, Story};
 
@@ -19,6 +17,7 @@ use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::Lab;
 use crate::own;
 use crate::power::Keep;
+use crate::stack::Stack;
 use crate::stage::Stage;
 
 /// The name of the demonstration's own lab, which it may make anew at any time.
@@ -27,18 +26,12 @@ pub(crate) const OWN_LAB: &str = "demo";
 /// The last step, done whatever came before.
 const TAKE_DOWN: &str = "take the lab down; nothing is left";
 
-/// What runs on the pair of the story.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Stack {
-    /// Apache, PHP and MariaDB, looked after by the cluster manager.
-    Lamp,
-}
-
 /// The article's story without a stack, else that of a service.
 fn steps(stack: Option<Stack>) -> &'static [Step] {
     match stack {
         None => &replication::STEPS,
         Some(Stack::Lamp) => &service::STEPS,
+        Some(Stack::Zabbix | Stack::Wordpress) => &service::STEPS_WITH_USERS,
     }
 }
 
@@ -51,7 +44,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Report> {
     own::clear(lab, OWN_LAB, interrupt)?;
     let mut report = Report::default();
-    let mut story = Story::on(Stage::new(lab, interrupt)?);
+    let mut story = Story::on(Stage::new(lab, interrupt)?, stack);
     for step in steps(stack) {
         eprintln!("\n=== {}", step.name);
         let started = Instant::now();

@@ -5,6 +5,7 @@ use super::replication::{apply_again, boot_bare};
 use super::story::{Step, Story, step};
 use crate::drill::{self, Case, System};
 use crate::layout::PAIR;
+use crate::stack::Stack;
 use crate::up::Wish;
 
 /// The whole story.
@@ -18,13 +19,31 @@ pub(super) const STEPS: [Step; 7] = [
     step("under load: cut the line between the hosts", cut_line),
 ];
 
+/// The same with somebody who logs in.
+pub(super) const STEPS_WITH_USERS: [Step; 8] = [
+    STEPS[0],
+    STEPS[1],
+    step("log in through the virtual address", look),
+    STEPS[2],
+    STEPS[3],
+    STEPS[4],
+    STEPS[5],
+    STEPS[6],
+];
+
 fn boot(story: &mut Story) -> anyhow::Result<()> {
     boot_bare(&story.stage, &Wish { witness: true, ..Wish::default() })
 }
 
 fn apply(story: &mut Story) -> anyhow::Result<()> {
-    System::Futago.make(&story.stage)?;
+    System::Futago.make(story.stack.unwrap_or(Stack::Lamp), &story.stage)?;
     status(story)
+}
+
+fn look(story: &mut Story) -> anyhow::Result<()> {
+    story.shown = story.stack.map(|stack| stack.look(&story.stage)).transpose()?.flatten();
+    story.shown.iter().for_each(|seen| eprintln!("{seen}"));
+    Ok(())
 }
 
 fn switchover(story: &mut Story) -> anyhow::Result<()> {
@@ -47,6 +66,7 @@ fn cut_line(story: &mut Story) -> anyhow::Result<()> {
 fn suffer(story: &mut Story, case: Case) -> anyhow::Result<()> {
     let seen = drill::run(case, System::Futago, &story.stage)?;
     eprintln!("{}: {seen}", case.name());
+    look(story)?;
     story.shown = Some(format!("{:.2} s without service; {} rows, none lost", seen.outage_s, seen.rows));
     status(story)
 }

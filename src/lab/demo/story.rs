@@ -1,11 +1,14 @@
 //! What a story is made of. Each step shows something and proves it, or fails.
 
+use crate::stack::Stack;
 use crate::stage::Stage;
 
 /// What the steps hand on to each other.
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) stage: Stage,
+    /// What runs on the pair.
+    pub(super) stack: Option<Stack>,
     /// The time stamp that must have reached the other host.
     pub(super) stamp: String,
     /// The checksum of what must have reached the other host.
@@ -15,12 +18,13 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn on(stage: Stage) -> Self {
-        Self { stage, stamp: String::new(), checksum: String::new(), shown: None }
+    pub(super) fn on(stage: Stage, stack: Option<Stack>) -> Self {
+        Self { stage, stack, stamp: String::new(), checksum: String::new(), shown: None }
     }
 }
 
 /// A step: what it shows, and how.
+#[derive(Clone, Copy)]
 pub(super) struct Step {
     pub(super) name: &'static str,
     pub(super) perform: fn(&mut Story) -> anyhow::Result<()>,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::{Case, System};
-use crate::layout::{Host, PAIR, VIRTUAL_IP};
+use crate::layout::Host;
 use crate::load::{Load, LoadReport, calendar_us};
 use crate::stage::{Stage, Status};
 use crate::wait;
@@ -64,7 +64,7 @@ pub(super) struct Course {
 
 /// Makes one fault under load and everything good again. An error means that nothing was seen at all.
 pub(super) fn follow(case: Case, system: System, stage: &Stage, span: Span) -> anyhow::Result<Course> {
-    let active = active(stage)?.context("find the active host: no host has the virtual address")?;
+    let active = stage.active()?.context("find the active host: no host has the virtual address")?;
     let load = Load::start(&stage.lab, stage.lab.folder().join("rows.jsonl"))?;
     let mut way = Way { case, system, stage, active, marks: Marks::default(), copied: None };
     // Where only the standby is struck, its return is what may be felt.
@@ -154,7 +154,7 @@ impl Way<'_> {
     /// The host that has the service now, and what its replication daemon says: for the figures only, so that nothing
     /// is taken back later because of them.
     fn look_at_disks(&self) -> Option<(&'static Host, Status)> {
-        let host = active(self.stage).ok().flatten()?;
+        let host = self.stage.active().ok().flatten()?;
         Some((host, self.stage.status(host).ok()?))
     }
 
@@ -185,19 +185,6 @@ fn watch(time: Duration, stage: &Stage) -> anyhow::Result<()> {
 pub(super) fn until_healthy(system: System, stage: &Stage) -> anyhow::Result<()> {
     let healthy = || Ok(system.is_healthy(stage)?.then_some(()));
     wait::until(HEALTHY, &stage.interrupt, healthy).context("wait until the pair is healthy")
-}
-
-/// The host that has the virtual address.
-fn active(stage: &Stage) -> anyhow::Result<Option<&'static Host>> {
-    for host in &PAIR {
-        let asked = format!("ip -oneline address show to {}", VIRTUAL_IP.0);
-        // One that is off has no address.
-        if stage.quietly(host, &asked).is_ok_and(|said| !said.text.is_empty()) {
-            return Ok(Some(host));
-        }
-    }
-    stage.interrupt.check()?;
-    Ok(None)
 }
 
 /// The host that is left when the struck one has nothing to say.

@@ -15,7 +15,7 @@ use crate::stage::Stage;
 /// For a host to look through its journal.
 const LOOK: Duration = Duration::from_secs(30);
 /// Whose words are read. A unit that a host does not have says nothing.
-const UNITS: [&str; 4] = ["futago-clusterd", "futago-replicad", "mariadb", "apache2"];
+const UNITS: [&str; 5] = ["futago-clusterd", "futago-replicad", "mariadb", "apache2", "zabbix-server"];
 /// Events of one host that are kept: a drill has some thirty, a service that flaps must not fill the report.
 const MAX_EVENTS: usize = 200;
 

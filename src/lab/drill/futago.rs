@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::layout::{Host, PAIR};
-use crate::stack;
+use crate::stack::{self, Stack};
 use crate::stage::Stage;
 use crate::up::{self, Wish};
 use crate::wait;
@@ -22,9 +22,9 @@ pub(super) const EXPLAIN: [&str; 4] = [
 ];
 
 /// `failover_target` is one of the manager's profiles.
-pub(super) fn prepare(stage: &Stage, failover_target: &str) -> anyhow::Result<()> {
+pub(super) fn prepare(stage: &Stage, stack: Stack, failover_target: &str) -> anyhow::Result<()> {
     up::up(&stage.lab, &Wish { witness: true, ..Wish::default() }, &stage.interrupt)?;
-    stack::manage(&stage.lab, failover_target)?;
+    stack::manage(&stage.lab, stack, failover_target)?;
     stage.provision("apply", &[]).map(drop)
 }
 

@@ -18,6 +18,7 @@ use clap::ValueEnum;
 
 use crate::layout::{Host, PAIR};
 use crate::load::LoadReport;
+use crate::stack::Stack;
 use crate::stage::Stage;
 
 pub(crate) use case::Case;
@@ -47,17 +48,17 @@ impl System {
         }
     }
 
-    /// Makes the pair and everything on it, and waits until it is healthy.
-    pub(crate) fn make(self, stage: &Stage) -> anyhow::Result<()> {
-        let ready = self.prepare(stage).and_then(|()| until_healthy(self, stage));
+    /// Makes the pair and everything on it, and waits until it is healthy. Pacemaker knows only the first stack.
+    pub(crate) fn make(self, stack: Stack, stage: &Stage) -> anyhow::Result<()> {
+        let ready = self.prepare(stack, stage).and_then(|()| until_healthy(self, stage));
         self.explained(stage, ready).with_context(|| format!("prepare {}", self.name()))
     }
 
-    fn prepare(self, stage: &Stage) -> anyhow::Result<()> {
+    fn prepare(self, stack: Stack, stage: &Stage) -> anyhow::Result<()> {
         match self {
             Self::Pacemaker => pacemaker::prepare(stage),
-            Self::Futago => futago::prepare(stage, "default"),
-            Self::FutagoFast => futago::prepare(stage, "fast"),
+            Self::Futago => futago::prepare(stage, stack, "default"),
+            Self::FutagoFast => futago::prepare(stage, stack, "fast"),
         }
     }
 

@@ -5,20 +5,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
-use clap::ValueEnum as _;
-
 use super::course::{self, Course, Span};
 use super::events::{self, Event};
 use super::record::{Drill, LeftOut, Record, Source};
 use super::report::Folder;
 use super::{Case, System, until_healthy};
-use crate::demo::Stack;
 use crate::interrupt::Interrupt;
 use crate::layout::{Lab, PAIR};
 use crate::machine::Machine;
 use crate::own;
 use crate::power::Keep;
+use crate::stack::Stack;
 use crate::stage::Stage;
 
 /// The name of the drills' own lab, which they may make anew at any time.
@@ -37,22 +34,21 @@ pub(crate) struct Order {
 
 /// Boots a pair, drills it, and takes it down again, whatever came of it.
 pub(crate) fn run(lab: &Lab, order: &Order, interrupt: &Interrupt) -> anyhow::Result<Record> {
-    let stack = order.stack.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    ensure!(order.stack == Stack::Lamp, "drills do not know the stack {stack}; take --stack lamp");
     // Before minutes are spent on what cannot be kept.
     let folder = order.report.as_deref().map(Folder::open).transpose()?;
     let mut record = Record {
         program: format!("futago {}", env!("CARGO_PKG_VERSION")),
         at: base::time::rfc3339(std::time::SystemTime::now()),
         machine: Machine::look()?,
-        stack,
+        stack: order.stack.word().to_owned(),
         system: System::Futago.name(),
         drills: Vec::new(),
         left_out: None,
     };
     own::clear(lab, OWN_LAB, interrupt)?;
     let stage = Stage::new(lab, interrupt)?;
-    let drilled = System::Futago.make(&stage).and_then(|()| drill_all(order, &stage, &mut record));
+    let drilled =
+        System::Futago.make(order.stack, &stage).and_then(|()| drill_all(order, &stage, &mut record));
     let gone = leave(lab, order.keep);
     // What was seen is kept, whatever else went wrong; of an interrupted run nothing is expected.
     let kept = match &folder {
@@ -75,7 +71,7 @@ fn leave(lab: &Lab, keep: Keep) -> anyhow::Result<()> {
 fn drill_all(order: &Order, stage: &Stage, record: &mut Record) -> anyhow::Result<()> {
     let cases = if order.cases.is_empty() { Case::DRILLS.as_slice() } else { &order.cases };
     for case in cases {
-        let because = match drill(*case, stage) {
+        let because = match drill(*case, order.stack, stage) {
             Ok(drill) => {
                 eprintln!("--- {}", drill.sentence());
                 let passed = drill.passed;
@@ -99,11 +95,14 @@ fn drill_all(order: &Order, stage: &Stage, record: &mut Record) -> anyhow::Resul
 }
 
 /// One drill. A broken promise is in it; an error means that there is nothing to tell.
-fn drill(case: Case, stage: &Stage) -> anyhow::Result<Drill> {
+fn drill(case: Case, stack: Stack, stage: &Stage) -> anyhow::Result<Drill> {
     eprintln!("\n=== {}: {}", case.word(), case.deed());
     let system = System::Futago;
-    let course = course::follow(case, system, stage, Span::Whole)?;
+    let mut course = course::follow(case, system, stage, Span::Whole)?;
     stage.interrupt.check()?;
+    if course.outcome.is_ok() {
+        course.outcome = stack.look(stage).map(|seen| seen.iter().for_each(|seen| eprintln!("{seen}")));
+    }
     if let Err(error) = &course.outcome {
         eprintln!("--- failed: {error:#}");
         system.explain(stage);

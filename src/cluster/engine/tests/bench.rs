@@ -119,6 +119,10 @@ pub(super) struct World {
     quorum: Quorum,
     fenced: bool,
     pub(super) fence_result: Result<(), String>,
+    /// What comes after the address.
+    last: Vec<Resource>,
+    /// Work that takes longer than usual.
+    pub(super) slow: BTreeMap<(usize, Verb), Millis>,
     queue: BTreeMap<(Millis, u64), (usize, u64, Due)>,
     seq: u64,
 }
@@ -168,6 +172,8 @@ impl World {
             quorum,
             fenced: false,
             fence_result: Ok(()),
+            last: Vec::new(),
+            slow: BTreeMap::new(),
             queue: BTreeMap::new(),
             seq: 0,
         }
@@ -175,7 +181,12 @@ impl World {
 
     /// Both hosts up, A bootstrapped as primary, everything synchronised.
     pub(super) fn settled(quorum: Quorum) -> Self {
-        let mut world = Self::new(quorum);
+        Self::settled_with(quorum, Vec::new())
+    }
+
+    /// The same with resources that come after the address.
+    pub(super) fn settled_with(quorum: Quorum, last: Vec<Resource>) -> Self {
+        let mut world = Self { last, ..Self::new(quorum) };
         world.boot(Node::A);
         world.boot(Node::B);
         world.run(1_000);
@@ -202,7 +213,9 @@ impl World {
         host.exited = false;
         let mut out = Vec::new();
         let life = host.lives * 1_000_000 + if node == Node::B { 500_000 } else { 0 };
-        host.engine = Some(Engine::new(config(node, quorum), life, now, &mut out));
+        let mut config = config(node, quorum);
+        config.group.extend(self.last.iter().cloned());
+        host.engine = Some(Engine::new(config, life, now, &mut out));
         self.perform(node, out);
         self.tell_replica(node);
     }
@@ -376,10 +389,12 @@ impl World {
             Action::Resource { op, resource, verb, .. } => {
                 let outcome = self.agent(i, resource.0, verb);
                 if verb != Verb::Monitor {
-                    let name = group().get(resource.0).map_or_else(String::new, |r| r.name.clone());
+                    let mut all = group().into_iter().chain(self.last.iter().cloned());
+                    let name = all.nth(resource.0).map_or_else(String::new, |r| r.name);
                     self.note(node, format!("{verb:?} {name}").to_lowercase());
                 }
-                self.later(node, WORK_MS, Due::Event(Event::ResourceDone { op, outcome }));
+                let took = self.slow.get(&(resource.0, verb)).copied().unwrap_or(WORK_MS);
+                self.later(node, took, Due::Event(Event::ResourceDone { op, outcome }));
             }
             Action::MayActUntil { until } => self.hosts[i].may_act_until = Some(until),
             Action::MayNotAct => {
@@ -504,7 +519,7 @@ impl World {
     }
 
     pub(super) fn assert_runs_on(&self, node: Node) {
-        let all: BTreeSet<usize> = (1..group().len()).collect();
+        let all: BTreeSet<usize> = (1..group().len() + self.last.len()).collect();
         let host = &self.hosts[index(node)];
         assert_eq!(host.running, all, "on {node:?}: {:#?}\n{:#?}", host.log, self.status(node).why);
         assert!(host.may_act_until.is_some_and(|u| u > self.now), "{:#?}", host.log);

@@ -1,6 +1,6 @@
 //! Operators, and what runs everywhere.
 
-use super::bench::{World, config, index};
+use super::bench::{World, config, group, index};
 use crate::config::{Class, Quorum, Resource, ResourceId};
 use crate::control::{Command, CommandErrorKind};
 use crate::engine::Engine;
@@ -76,12 +76,35 @@ fn a_move_is_remembered_with_the_time_of_each_step() {
 }
 
 #[test]
+fn the_address_answers_until_what_comes_after_it_has_stopped() {
+    let mut server = group().remove(2);
+    (server.name, server.after) = ("server".into(), vec![ResourceId(4)]);
+    let mut world = World::settled_with(Quorum::Witness, vec![server]);
+    world.run(1_000);
+    world.clear_logs();
+    // Longer than a lease, which is renewed meanwhile.
+    world.slow.insert((5, Verb::Stop), 3_000);
+    world.command(Node::A, Command::Switchover { to: None }, 1);
+    for _ in 0..29 {
+        world.run(100);
+        assert!(world.hosts[0].running.contains(&4), "{:?}", world.done(Node::A));
+        assert!(world.hosts[0].may_act_until.is_some_and(|until| until > world.now));
+    }
+    world.run(1_000);
+    let done = world.done(Node::A);
+    let at = |what: &str| done.iter().rposition(|d| d == what).unwrap_or_else(|| panic!("{what}: {done:?}"));
+    assert!(at("stop server") < at("stop ip") && at("stop ip") < at("stop db"), "{done:?}");
+    assert_eq!(world.hosts[0].may_act_until, None);
+    world.assert_runs_on(Node::B);
+}
+
+#[test]
 fn the_plan_of_a_switchover_names_every_step_and_does_nothing() {
     let world = World::settled(Quorum::Witness);
     let engine = world.hosts[0].engine.as_ref().unwrap();
     let plan = engine.plan(Some(&Command::Switchover { to: None }));
     assert_eq!(plan[0], "futago cluster switchover:");
-    assert_eq!(plan[1], "ha-a: take the addresses off");
+    assert_eq!(plan[1], "ha-a: stop ip");
     assert_eq!(plan.last().unwrap(), "ha-b: start ip");
     assert_eq!(engine.plan(None), ["nothing: everything is as it should be"]);
 }
