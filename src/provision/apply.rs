@@ -45,6 +45,22 @@ pub struct Arguments {
     json: bool,
 }
 
+impl Arguments {
+    /// The inventory that is meant; an error is the whole text that the user needs.
+    pub(crate) fn load_inventory(&self) -> Result<Inventory, String> {
+        let file = match &self.inventory {
+            Some(file) => file.clone(),
+            None => find_inventory()?,
+        };
+        Inventory::load(&file).map_err(shown)
+    }
+
+    /// Whether the key of a host that is not known yet is recorded.
+    pub(crate) fn accept_new(&self) -> bool {
+        self.accept_new
+    }
+}
+
 /// What may happen.
 #[derive(Clone, Copy, Debug)]
 pub struct Mode {
@@ -91,13 +107,9 @@ fn provide_secrets(inventory: &mut Inventory) -> anyhow::Result<()> {
 
 /// Everything before contact; an error is the whole text that the user needs.
 fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
-    let file = match &arguments.inventory {
-        Some(file) => file.clone(),
-        None => find_inventory()?,
-    };
-    let inventory = Inventory::load(&file).map_err(shown)?;
+    let inventory = arguments.load_inventory()?;
     check_ways(&inventory)?;
-    let beside = file.parent().unwrap_or(Path::new("")).to_owned();
+    let beside = inventory.file.parent().unwrap_or(Path::new("")).to_owned();
     let assets = Assets::new(vec![inventory.project(), beside, PathBuf::from(".")]);
     let playbook = playbook::load(&arguments.playbook, &assets).map_err(shown)?;
     let selection = Selection {

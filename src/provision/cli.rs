@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::agent;
 use crate::apply::{self, Mode};
 use crate::inventory;
+use crate::rebuild;
 
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
@@ -42,6 +43,21 @@ pub enum Command {
         #[arg(long)]
         diff: bool,
     },
+    /// Make a lost host anew on a bare machine, while the other one serves.
+    ///
+    /// The new machine has the old one's names and addresses, and a disk that is blank (or named in `wipe`). Its SSH key is
+    /// a new one: remove the old one from known_hosts. Exit codes as of apply; 1 when the other host does not serve, or the
+    /// host is in order.
+    #[command(
+        after_help = "Example, after ha-b was replaced by a new machine:\n  ssh-keygen -R 203.0.113.12 && futago rebuild ha-b -i inventory/ha.yml --accept-new"
+    )]
+    Rebuild {
+        /// The lost host
+        host: String,
+        #[command(flatten)]
+        /// How, as with apply.
+        arguments: apply::Arguments,
+    },
     /// Print the JSON Schema of the inventory, for editors.
     #[command(after_help = "Example:\n  futago schema > inventory/schema.json")]
     Schema,
@@ -70,6 +86,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Agent { holder, lock } => return agent::run(&holder, &lock),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
+        Command::Rebuild { host, arguments } => return rebuild::run(&host, &arguments),
         Command::Schema => print!("{}", inventory::json_schema()),
     }
     Ok(0)

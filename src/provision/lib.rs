@@ -11,6 +11,7 @@ pub mod module;
 pub mod plan;
 pub mod playbook;
 pub mod protocol;
+pub mod rebuild;
 pub mod remote;
 pub mod report;
 pub mod runner;

@@ -14,16 +14,18 @@ fn a_drill_loses_no_row_and_its_report_says_where_the_time_went() {
     let lab = Lab::named();
     let folder = tempfile::tempdir().expect("make a folder");
     let place = folder.path().join("reports");
-    let words = ["switchover", "--json", "--report", place.to_str().expect("a path of text")];
+    let words =
+        ["switchover", "--stack", "wordpress", "--json", "--report", place.to_str().expect("a path of text")];
     let output = output(lab.command("drill", &words));
     let (stdout, talk) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{talk}\n{stdout}", output.status);
+    assert!(talk.contains("WordPress: \"ha.example.com\", 1 post(s), admin can log in"), "{talk}");
     let record: Value = serde_json::from_str(stdout.trim_end()).expect("one object");
     assert_unbroken(&record["drills"][0]);
 
-    let kept = fs::read_to_string(place.join("drill-lamp.json")).expect("read the record");
+    let kept = fs::read_to_string(place.join("drill-wordpress.json")).expect("read the record");
     assert_eq!(serde_json::from_str::<Value>(&kept).expect("an object"), record);
-    let page = fs::read_to_string(place.join("drill-lamp.html")).expect("read the page");
+    let page = fs::read_to_string(place.join("drill-wordpress.html")).expect("read the page");
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{page}");
     assert_eq!(page.matches("<svg ").count(), 2, "requests and parts of the outage");
     assert_eq!(lab.leftovers(), Vec::<String>::new());

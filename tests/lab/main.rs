@@ -14,4 +14,5 @@ mod harness;
 mod lifecycle;
 mod managed;
 mod ocf_group;
+mod rebuild;
 mod replication;

@@ -33,22 +33,29 @@ impl Shell {
 
     /// Runs a program as root, silently; its exit code.
     pub(crate) async fn code(&self, words: &[&str]) -> Result<u32, HostError> {
-        self.run(words, false).await
+        self.run(words, To::Nobody).await
+    }
+
+    /// Runs a program as root, silently; what it says on stdout, whatever its exit code.
+    pub(crate) async fn answer(&self, words: &[&str]) -> Result<String, HostError> {
+        let mut said = Vec::new();
+        self.run(words, To::Kept(&mut said)).await?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
     /// Runs a program as root and shows what it says; its exit code.
     pub(crate) async fn show(self, words: &[&str]) -> Result<u32, HostError> {
-        let code = self.run(words, true).await?;
+        let code = self.run(words, To::Shown).await?;
         // The host notices a closed connection as well.
         let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
         Ok(code)
     }
 
-    async fn run(&self, words: &[&str], shown: bool) -> Result<u32, HostError> {
+    async fn run(&self, words: &[&str], mut to: To<'_>) -> Result<u32, HostError> {
         let failed = |reason: String| HostError::Agent { host: self.target.name.clone(), action: DO, reason };
         let line =
             line(&self.target.user, words).ok_or_else(|| failed("a word of it has a NUL byte".into()))?;
-        let terminal = shown && io::stdin().is_terminal() && io::stdout().is_terminal();
+        let terminal = matches!(to, To::Shown) && io::stdin().is_terminal() && io::stdout().is_terminal();
         let begun = async {
             let (reader, writer) = self.handle.channel_open_session().await?.split();
             if terminal {
@@ -72,10 +79,11 @@ impl Shell {
         let listening = async {
             let mut code = None;
             while let Some(message) = reader.wait().await {
-                match message {
-                    ChannelMsg::Data { data } if shown => say(&mut io::stdout(), &data),
-                    ChannelMsg::ExtendedData { data, .. } if shown => say(&mut io::stderr(), &data),
-                    ChannelMsg::ExitStatus { exit_status } => code = Some(exit_status),
+                match (message, &mut to) {
+                    (ChannelMsg::Data { data }, To::Shown) => say(&mut io::stdout(), &data),
+                    (ChannelMsg::ExtendedData { data, .. }, To::Shown) => say(&mut io::stderr(), &data),
+                    (ChannelMsg::Data { data }, To::Kept(said)) => said.extend_from_slice(&data),
+                    (ChannelMsg::ExitStatus { exit_status }, _) => code = Some(exit_status),
                     _ => {}
                 }
             }
@@ -88,6 +96,15 @@ impl Shell {
         drop(raw);
         code.ok_or_else(|| failed("the connection was lost; what was asked for may go on there".into()))
     }
+}
+
+/// Who hears what a program says.
+enum To<'a> {
+    Nobody,
+    /// The person who sits here.
+    Shown,
+    /// Its stdout.
+    Kept(&'a mut Vec<u8>),
 }
 
 /// The command line for the login shell of the host.
