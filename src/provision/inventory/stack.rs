@@ -26,7 +26,12 @@ pub(super) fn group(stack: &str) -> Vec<Resource> {
 /// What comes after the virtual address: it needs the address, and nobody who asks for a page needs it.
 pub(super) fn after_address(stack: &str) -> Vec<Resource> {
     match stack {
-        "zabbix" => vec![Resource::new(json!({"name": "zabbix", "class": "systemd:zabbix-server"}))],
+        // It stops within two seconds, but never while its database is away.
+        "zabbix" => {
+            vec![Resource::new(
+                json!({"name": "zabbix", "class": "systemd:zabbix-server", "stop_timeout": "10s"}),
+            )]
+        }
         _ => Vec::new(),
     }
 }

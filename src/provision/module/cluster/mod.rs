@@ -32,6 +32,8 @@ const DEFAULT_FOLDER: &str = "/var/lib/futago/cluster";
 const FIRST_START: &str = "first-start";
 const DEFAULT_TIMEOUT_SECONDS: u64 = 120;
 const POLL: Duration = Duration::from_millis(200);
+/// For a manager that has just started to look at everything again: then HELD stays so until somebody acts.
+const HELD: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,7 +187,7 @@ impl Args {
         if status.maintenance {
             self.verb(&["maintenance", "off"])?;
         }
-        let status = self.wait(context, "starting the stack", |s| s.is_protected() || s.maintenance)?;
+        let status = self.wait(context, "starting the stack", Status::is_as_wanted)?;
         if !first {
             return Ok(self.told(Context::same(status.to_string()), &status));
         }
@@ -240,8 +242,12 @@ impl Args {
                     eta_seconds: None,
                 });
                 last = status;
-            } else if moved.elapsed() >= bound {
-                return Err(self.stalled(word, last.as_ref(), bound));
+            } else {
+                let held = last.as_ref().is_some_and(|status| status.is_held() && !status.maintenance);
+                let bound = if held { bound.min(HELD) } else { bound };
+                if moved.elapsed() >= bound {
+                    return Err(self.stalled(word, last.as_ref(), bound));
+                }
             }
             thread::sleep(POLL);
         }

@@ -17,6 +17,8 @@ pub(super) struct Status {
     /// Host name of the primary by the record.
     pub(super) primary: Option<String>,
     pub(super) maintenance: bool,
+    /// An operator keeps the stack off a host.
+    pub(super) standby: bool,
     /// What this node does: `active`, `standby` …
     pub(super) role: String,
     /// The device on this node is Primary.
@@ -52,6 +54,9 @@ impl Status {
             version: answer.pointer("/record/version")?.as_u64()?,
             primary: name(&text("/record/primary")),
             maintenance: answer.pointer("/record/intent/maintenance")?.as_bool()?,
+            standby: ["a", "b"]
+                .iter()
+                .any(|node| answer.pointer(&format!("/record/intent/standby/{node}")) == Some(&true.into())),
             role: text("/local/role"),
             leads: answer.pointer("/local/replica/primary").and_then(Value::as_bool).unwrap_or(false),
             doing: Some(text("/doing")).filter(|doing| !doing.is_empty()),
@@ -78,6 +83,16 @@ impl Status {
 
     pub(super) fn is_protected(&self) -> bool {
         self.verdict == "PROTECTED"
+    }
+
+    /// It goes on only when somebody has repaired something or decided.
+    pub(super) fn is_held(&self) -> bool {
+        self.verdict == "HELD"
+    }
+
+    /// Everything runs, as well as an operator lets it.
+    pub(super) fn is_as_wanted(&self) -> bool {
+        self.is_protected() || self.maintenance || (self.standby && self.verdict == "DEGRADED")
     }
 }
 

@@ -112,6 +112,17 @@ fn a_running_cluster_is_left_as_it_is() {
 }
 
 #[test]
+fn a_host_that_an_operator_keeps_in_standby_is_left_there() {
+    let mut standby = status("a", 4, "DEGRADED", false);
+    standby["record"]["intent"]["standby"] = json!({"a": false, "b": true});
+    let outcome = applied("cluster", Stand::new(&[standby]).args(json!({"state": "running"})));
+    assert_eq!((outcome.changed, outcome.failure), (false, None));
+    let lacks = status("a", 4, "DEGRADED", false);
+    let outcome = applied("cluster", Stand::new(&[lacks]).args(json!({"state": "running", "timeout": 0})));
+    assert!(outcome.failure.is_some());
+}
+
+#[test]
 fn waiting_ends_when_nothing_moves_and_says_why() {
     let stand = Stand::new(&[status("a", 2, "HELD", false)]);
     let outcome = applied("cluster", stand.args(json!({"state": "running", "timeout": 0})));
