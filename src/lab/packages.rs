@@ -23,7 +23,7 @@ use crate::sources::Sources;
 pub(crate) const INSIDE: &str = "/var/lib/futago-packages";
 
 /// What hosts can install; what these depend on comes along. Add a package here and the image is made anew.
-pub(crate) const INSTALLABLE: [&str; 24] = [
+pub(crate) const INSTALLABLE: [&str; 26] = [
     "apache2",
     "curl",
     "e2fsprogs",
@@ -34,6 +34,7 @@ pub(crate) const INSTALLABLE: [&str; 24] = [
     // In the web server's own processes: one service less to start than with a server of its own for PHP.
     "libapache2-mod-php",
     "locales",
+    "mariadb-backup",
     "mariadb-server",
     "nftables",
     "nginx-light",
@@ -49,6 +50,7 @@ pub(crate) const INSTALLABLE: [&str; 24] = [
     "zabbix-agent",
     "zabbix-frontend-php",
     "zabbix-server-mysql",
+    "zstd",
 ];
 
 /// What only comparisons install.

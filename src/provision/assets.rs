@@ -25,6 +25,7 @@ static TABLE: &[(&str, &str)] = built_in![
     "playbooks/lamp.yml",
     "playbooks/zabbix.yml",
     "playbooks/wordpress.yml",
+    "playbooks/backup.yml",
     "playbooks/running.yml",
     "playbooks/zabbix-pair.yml",
     "templates/r0.res.j2",
@@ -35,6 +36,8 @@ static TABLE: &[(&str, &str)] = built_in![
     "templates/lamp/index.php.j2",
     "templates/lamp/alive.php.j2",
     "templates/lamp/first-content.sh.j2",
+    "templates/backup/backup.sh.j2",
+    "templates/backup/restore.sh.j2",
     "templates/wordpress/config.php.j2",
     "templates/wordpress/site.conf.j2",
     "templates/wordpress/install.php.j2",
@@ -48,6 +51,8 @@ static TABLE: &[(&str, &str)] = built_in![
     "templates/units/futago-replicad.service.j2",
     "templates/units/futago-clusterd.service.j2",
     "templates/units/futago-witnessd.service.j2",
+    "templates/units/futago-backup.service.j2",
+    "templates/units/futago-backup.timer.j2",
 ];
 
 /// A text with the name under which it is shown.

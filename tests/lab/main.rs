@@ -3,6 +3,7 @@
 //! They need root and a machine that can run containers. The first one to run builds the hosts' image.
 
 mod agents;
+mod backup;
 mod client;
 mod cluster;
 mod demo;

@@ -2,6 +2,7 @@
 //!
 //! This file owns the checked type and its paths. `read.rs` makes it from YAML and reports every mistake at once.
 
+mod backup;
 mod example;
 mod https;
 mod manager;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+pub use backup::Backup;
 pub use example::write_example;
 pub use https::Https;
 pub use manager::Manager;
@@ -49,6 +51,10 @@ pub struct Inventory {
     pub stack: Option<String>,
     /// What the site of the stack shows to browsers.
     pub https: Https,
+    /// When and where the data of the stack are saved.
+    pub backup: Option<Backup>,
+    /// The backup that a new pair begins with: a folder on the first host.
+    pub restore: Option<String>,
     /// Variables of all hosts.
     pub vars: Map<String, Value>,
     /// Variables that are never shown.
@@ -155,6 +161,8 @@ impl Inventory {
             ("virtual_ip", self.virtual_ip.describe()),
             ("stack", json!(self.stack)),
             ("manager", self.manager.as_ref().map_or(Value::Null, Manager::describe)),
+            ("backup", self.backup.as_ref().map_or(Value::Null, Backup::describe)),
+            ("restore", json!(self.restore)),
         ];
         all.extend(own.map(|(name, value)| (name.to_owned(), value)));
         all
@@ -260,6 +268,8 @@ pub(crate) const RESERVED: &[&str] = &[
     "virtual_ip",
     "stack",
     "manager",
+    "backup",
+    "restore",
     "site",
     "tls",
     "facts",

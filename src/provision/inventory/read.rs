@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::backup::{self, Backup};
 use super::https::Https;
 use super::secrets::Secrets;
 use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager, project, stack};
@@ -22,6 +23,8 @@ pub(super) const TOP: &[&str] = &[
     "ssh",
     "stack",
     "https",
+    "backup",
+    "restore",
     "vars",
     "wipe",
     "secrets",
@@ -71,6 +74,10 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
     let manager = top.get("manager").or(of_stack.as_ref());
     let manager = manager.and_then(|node| manager::manager(node, &around, top.problems()));
     let https = Https::read(top.get("https"), file, cluster.as_deref(), top.problems());
+    let mount = manager.as_ref().and_then(|manager| manager.mount["directory"].as_str());
+    let has_stack = top.get("stack").is_some();
+    let backup = Backup::read(top.get("backup"), mount, has_stack, top.problems());
+    let restore = backup::restore(&mut top, has_stack);
     let ssh = ssh(file, top.get("ssh"), top.problems());
     let vars = variables(top.map("vars"), top.problems());
     wipe(&mut top, &mut hosts);
@@ -88,6 +95,8 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         ssh,
         stack,
         https,
+        backup,
+        restore,
         vars,
         secrets,
         identities: None,

@@ -8,7 +8,7 @@ pub fn json_schema() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{https, manager, read, resource, stack};
+    use super::super::{backup, https, manager, read, resource, stack};
     use serde_json::Value;
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -34,6 +34,9 @@ mod tests {
         let https = &schema["properties"]["https"]["anyOf"];
         assert_eq!(https[0]["enum"], serde_json::json!(https::WORDS));
         assert_eq!(keys(&https[1]), sorted(https::HTTPS));
+        let backup = &schema["properties"]["backup"]["anyOf"];
+        assert_eq!(backup[0]["enum"], serde_json::json!(backup::WORDS));
+        assert_eq!(keys(&backup[1]), sorted(backup::BACKUP));
         let host = &schema["properties"]["hosts"]["additionalProperties"];
         assert_eq!(keys(host), sorted(read::HOST));
         assert_eq!(keys(&host["properties"]["interfaces"]), sorted(read::INTERFACES));
