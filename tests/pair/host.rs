@@ -152,9 +152,11 @@ impl Services {
         self.address_until.is_some_and(|until| now < until)
     }
 
-    /// Whether the file system is mounted and the service on it runs.
+    /// Whether the file system is mounted and the service on it runs; who asks needs nothing that comes after the address.
     pub(crate) fn serves(&self) -> bool {
-        self.config.group.iter().enumerate().all(|(i, r)| {
+        let needed = self.config.group.iter().enumerate();
+        let mut needed = needed.take_while(|(_, r)| !matches!(r.class, Class::Address { .. }));
+        needed.all(|(i, r)| {
             matches!(r.class, Class::Replica { .. }) || self.state(ResourceId(i)) == Running::Started
         })
     }

@@ -1,10 +1,11 @@
-//! The configuration of the simulated cluster: device, file system, database, web server, address.
+//! The configuration of the simulated cluster: device, file system, database, web server, address, worker.
 
 use cluster::config::{Class, Config, ForeignStart, Policy, Quorum, Resource, ResourceId};
 use cluster::member::Node;
 use cluster::timing::Timing;
 
-const GROUP: [&str; 5] = ["r0", "data", "mariadb", "apache", "address"];
+/// Something comes after the address, as with Zabbix' server.
+const GROUP: [&str; 6] = ["r0", "data", "mariadb", "apache", "address", "worker"];
 
 /// What one node's manager is told.
 pub(crate) fn config(node: Node, quorum: Quorum, failover_target_ms: u64) -> Config {
