@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// Playbook: a name, or the path of a file
-    #[arg(default_value = "site")]
+    #[arg(default_value = SITE)]
     playbook: String,
     /// Only tasks with one of these tags
     #[arg(short, long, value_delimiter = ',', value_name = "TAG")]
@@ -45,7 +45,24 @@ pub struct Arguments {
     json: bool,
 }
 
+/// The playbook that does everything.
+const SITE: &str = "site";
+
 impl Arguments {
+    /// All of the site, on all hosts.
+    pub(crate) fn whole_site(inventory: Option<PathBuf>, accept_new: bool, json: bool) -> Self {
+        Self {
+            inventory,
+            playbook: SITE.to_owned(),
+            tags: Vec::new(),
+            skip_tags: Vec::new(),
+            limit: Vec::new(),
+            start_at_task: None,
+            accept_new,
+            json,
+        }
+    }
+
     /// The inventory that is meant; an error is the whole text that the user needs.
     pub(crate) fn load_inventory(&self) -> Result<Inventory, String> {
         let file = match &self.inventory {
@@ -215,7 +232,7 @@ async fn interrupted_twice(stop: &Stop, report: &Report) {
 /// The command of this run without its start, to go on with after a failure.
 fn continuation(arguments: &Arguments, inventory: &Inventory) -> String {
     let mut words = vec!["futago apply -i".to_owned(), inventory.file.display().to_string()];
-    if arguments.playbook != "site" {
+    if arguments.playbook != SITE {
         words.push(arguments.playbook.clone());
     }
     let lists =

@@ -54,9 +54,15 @@ pub enum Command {
     Rebuild {
         /// The lost host
         host: String,
-        #[command(flatten)]
-        /// How, as with apply.
-        arguments: apply::Arguments,
+        /// Inventory [default: ha.yml, inventory.yml, or the only file in inventory/]
+        #[arg(short, long, value_name = "FILE")]
+        inventory: Option<PathBuf>,
+        /// Record the keys of hosts that are not known yet, instead of refusing them
+        #[arg(long)]
+        accept_new: bool,
+        /// One event a line, as JSON, on stdout
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON Schema of the inventory, for editors.
     #[command(after_help = "Example:\n  futago schema > inventory/schema.json")]
@@ -86,7 +92,9 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Agent { holder, lock } => return agent::run(&holder, &lock),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
-        Command::Rebuild { host, arguments } => return rebuild::run(&host, &arguments),
+        Command::Rebuild { host, inventory, accept_new, json } => {
+            return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, json));
+        }
         Command::Schema => print!("{}", inventory::json_schema()),
     }
     Ok(0)

@@ -172,8 +172,7 @@ impl Identities {
     /// Texts that must never be shown.
     pub fn secrets(&self) -> impl Iterator<Item = String> {
         let all = self.members.values().chain(self.sites.values()).chain([&self.authority]);
-        // The frame of a key is no secret, and it is everywhere.
-        all.flat_map(|i| i.key.lines()).filter(|line| !line.starts_with("-----")).map(str::to_owned)
+        all.flat_map(|i| secret_lines(&i.key))
     }
 
     /// A certificate with these names for the site, signed by itself.
@@ -219,6 +218,11 @@ impl Identities {
             .insert(host.to_owned(), Identity { names, expires, certificate, key: key.serialize_pem() });
         Ok(())
     }
+}
+
+/// What must never be shown of a key in PEM: its frame is no secret, and it is everywhere.
+pub(crate) fn secret_lines(key: &str) -> impl Iterator<Item = String> {
+    key.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned)
 }
 
 /// Whether one of them has these names and is valid for a while.

@@ -16,6 +16,8 @@ use base::fields::Fields;
 use base::problem::{Problem, Problems};
 use base::yaml::{Content, Node};
 
+use crate::identity::secret_lines;
+
 pub(super) const HTTPS: &[&str] = &["certificate", "key"];
 pub(super) const WORDS: &[&str] = &["off", "self-signed"];
 
@@ -38,16 +40,12 @@ pub enum Https {
 
 impl Https {
     /// Texts that must never be shown.
-    pub fn secrets(&self) -> impl Iterator<Item = String> {
+    pub fn secrets(&self) -> impl Iterator<Item = String> + '_ {
         let key = match self {
             Self::Given { key, .. } => key.as_str(),
             Self::Off | Self::SelfSigned => "",
         };
-        key.lines()
-            .filter(|line| !line.starts_with("-----"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-            .into_iter()
+        secret_lines(key)
     }
 
     /// What is written, or the default.
