@@ -88,8 +88,8 @@ fn fit(status: &str, lost: &Member, other: &Member) -> Result<(), String> {
     let connected = status.pointer("/local/replica/connected") == Some(&Value::Bool(true));
     if heard && connected && text("/peer/replica/disk") == "UpToDate" {
         return Err(format!(
-            "{} is there and has every acknowledged write: there is nothing to make anew; what differs from the playbooks is \
-             mended by futago apply",
+            "{} is there and has every acknowledged write: its disk needs no copy; what else is missing there is brought by \
+             futago apply",
             lost.name
         ));
     }
@@ -125,7 +125,7 @@ mod tests {
         for (status, words) in [
             (status("standby", "UpToDate", "null", "DUnknown"), "ha-a does not serve (standby"),
             (status("active", "Inconsistent", "null", "DUnknown"), "disk Inconsistent"),
-            (status("active", "UpToDate", "100", "UpToDate"), "nothing to make anew"),
+            (status("active", "UpToDate", "100", "UpToDate"), "its disk needs no copy"),
             ("{}".to_owned(), "does not serve (unknown"),
             ("connect to /run/futago/clusterd.sock: No such file".to_owned(), "it says: connect to"),
         ] {

@@ -21,7 +21,7 @@ fn a_host_that_was_lost_is_made_anew_while_the_other_one_serves() {
     }
     let pair = Managed::up("default");
     let (code, said) = rebuild(&pair, "ha-b");
-    assert!(code == Some(1) && said.contains("nothing to make anew"), "{said}");
+    assert!(code == Some(1) && said.contains("its disk needs no copy"), "{said}");
     let (code, said) = rebuild(&pair, "ha-c");
     assert!(code == Some(64) && said.contains("no such host; did you mean"), "{said}");
 
