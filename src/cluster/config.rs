@@ -3,6 +3,7 @@
 //! The shell reads the file; everything here is already known to be whole and free of contradictions.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,17 @@ impl Config {
             Node::A => a,
             Node::B => b,
         }
+    }
+
+    /// Digest of what both nodes must be told alike. Two versions of this program may have different ones for the
+    /// same configuration.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let Self { cluster, node: _, names, quorum, timing, group, everywhere, policy } = self;
+        let mut hasher = DefaultHasher::new();
+        format!("{cluster:?} {names:?} {quorum:?} {timing:?} {group:?} {everywhere:?} {policy:?}")
+            .hash(&mut hasher);
+        hasher.finish()
     }
 
     /// A resource by its number: the group's first, then those that run everywhere.

@@ -187,6 +187,9 @@ pub struct NodeView {
     pub running: Vec<ResourceId>,
     /// Resources that failed there.
     pub failed: Vec<ResourceId>,
+    /// Digest of what it is configured to run. Numbers of resources mean the same only where this is the same.
+    #[serde(default)]
+    pub setup: Option<u64>,
 }
 
 /// One resource, where this node sees it.

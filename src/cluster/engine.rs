@@ -69,6 +69,8 @@ const ROUNDS: usize = 16;
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
+    /// Digest of the configuration.
+    setup: u64,
     incarnation: u64,
     next_id: u64,
     started_at: Millis,
@@ -98,6 +100,7 @@ impl Engine {
     pub fn new(config: Config, incarnation: u64, now: Millis, out: &mut Vec<Action>) -> Self {
         let units = config.group.iter().chain(&config.everywhere).map(|r| Unit::new(r, now)).collect();
         let mut engine = Self {
+            setup: config.digest(),
             incarnation,
             next_id: incarnation,
             started_at: now,
@@ -113,7 +116,7 @@ impl Engine {
             following: None,
             bid: Bid::new(),
             tally: Tally::new(now),
-            health: Health { public: true, state_writable: true, problems: Vec::new() },
+            health: Health::good(),
             desk: Desk::default(),
             ending: None,
             story: Story::default(),

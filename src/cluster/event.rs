@@ -239,6 +239,17 @@ pub struct Health {
     pub state_writable: bool,
     /// Sentences about what is not as it should be.
     pub problems: Vec<String>,
+    /// What the group needs and this host does not have, a sentence each: a unit that is not installed, an agent.
+    #[serde(default)]
+    pub lacking: Vec<String>,
+}
+
+impl Health {
+    /// Nothing is wrong.
+    #[must_use]
+    pub const fn good() -> Self {
+        Self { public: true, state_writable: true, problems: Vec::new(), lacking: Vec::new() }
+    }
 }
 
 /// What the shell shall do. Performed in the order given.

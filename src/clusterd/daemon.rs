@@ -96,7 +96,7 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
         settings.core.group.iter().chain(&settings.core.everywhere).cloned().collect();
     let agents = agents(&settings, &resources, &mailbox).await?;
     tokio::spawn(health::watch(
-        health::Watched::of(&settings, &site.state_dir, book.problem()),
+        health::Watched::of(&settings, Arc::clone(&agents), &site.state_dir, book.problem()),
         mailbox.clone(),
     ));
     let (alerts, told) = mpsc::channel(ALERTS);

@@ -8,6 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::event::{Event, Health};
@@ -16,6 +17,7 @@ use tokio::sync::watch as channel;
 use tokio::time::{MissedTickBehavior, interval};
 use zbus::export::futures_core::Stream;
 
+use crate::agent::Agents;
 use crate::config::Settings;
 use crate::mailbox::{Input, Mailbox};
 
@@ -28,6 +30,9 @@ const WRITE_EVERY: u32 = 10;
 
 /// What is watched.
 pub(crate) struct Watched {
+    agents: Arc<Agents>,
+    /// How many resources the group has: the first ones.
+    group: usize,
     interface: Option<String>,
     gateway: Option<IpAddr>,
     state_dir: PathBuf,
@@ -36,8 +41,15 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// `vote` tells what stands in the way of writing this member's vote.
-    pub(crate) fn of(settings: &Settings, state_dir: &Path, vote: channel::Receiver<Option<String>>) -> Self {
+    pub(crate) fn of(
+        settings: &Settings,
+        agents: Arc<Agents>,
+        state_dir: &Path,
+        vote: channel::Receiver<Option<String>>,
+    ) -> Self {
         Self {
+            agents,
+            group: settings.core.group.len(),
             interface: settings.public_interface.clone(),
             gateway: settings.gateway,
             state_dir: state_dir.to_owned(),
@@ -71,7 +83,8 @@ pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
             }
             count = count.wrapping_add(1);
         }
-        let health = watched.now(*misses.borrow_and_update(), &disk);
+        let silences = *misses.borrow_and_update();
+        let health = watched.now(silences, &disk).await;
         if told.as_ref() != Some(&health) {
             let before = told.map(|health| health.problems).unwrap_or_default();
             for problem in health.problems.iter().filter(|problem| !before.contains(problem)) {
@@ -87,7 +100,7 @@ pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
 }
 
 impl Watched {
-    fn now(&self, misses: u32, disk: &Result<(), String>) -> Health {
+    async fn now(&self, misses: u32, disk: &Result<(), String>) -> Health {
         let mut problems = Vec::new();
         if let Some(interface) = &self.interface
             && let Err(problem) = link(interface)
@@ -98,10 +111,13 @@ impl Watched {
             problems.push(format!("the gateway {gateway} does not answer"));
         }
         let public = problems.is_empty();
-        let vote = self.vote.borrow();
-        let unwritable = vote.as_ref().or(disk.as_ref().err());
-        problems.extend(unwritable.cloned());
-        Health { public, state_writable: unwritable.is_none(), problems }
+        let unwritable = self.vote.borrow().clone().or(disk.as_ref().err().cloned());
+        let state_writable = unwritable.is_none();
+        problems.extend(unwritable);
+        let lacking = self.agents.lacking(0..self.group).await;
+        problems.extend(lacking.iter().cloned());
+        problems.extend(self.agents.lacking(self.group..usize::MAX).await);
+        Health { public, state_writable, problems, lacking }
     }
 }
 

@@ -57,7 +57,7 @@ const MACHINE_UNIT: &str = "\
 [Unit]
 Description=What a machine has and a container lacks
 DefaultDependencies=no
-Before=sysinit.target
+Before=sysinit.target sys-fs-fuse-connections.mount
 [Service]
 Type=oneshot
 RemainAfterExit=yes

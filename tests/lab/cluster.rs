@@ -26,6 +26,8 @@ fn orders_move_what_runs_and_nothing_else_does() {
     switchovers(&pair);
     restarts_of_the_managers(&pair);
     provisioned_again(&pair);
+    resource_added_and_taken_out(&pair);
+    missing_program(&pair);
     stopped_manager(&pair);
     orderly_shutdown(&pair);
 }
@@ -101,6 +103,49 @@ fn provisioned_again(pair: &Managed) {
     assert_eq!((pair.active(), started(pair, active)), (active, before), "another setting moves nothing");
     client.until_rows(20);
     assert_survived("two times provisioned again", &client.stop());
+}
+
+/// One `apply` each; the unit that is not managed any more goes on, as systemd would have it.
+fn resource_added_and_taken_out(pair: &Managed) {
+    let active = pair.active();
+    let client = pair.client();
+    let unit = "printf '[Service]\\nExecStart=/bin/sleep infinity\\n' > /etc/systemd/system/app.service";
+    for host in PAIR {
+        pair.lab.run_in(host, &format!("{unit}; systemctl daemon-reload"));
+    }
+    let inventory = pair.lab.folder().join("inventory.yml");
+    let text = fs::read_to_string(&inventory).expect("read the inventory");
+    let changed =
+        text.replace("manager:\n", "manager:\n  group:\n    - {name: app, class: \"systemd:app\"}\n");
+    fs::write(&inventory, changed).expect("change the inventory");
+    pair.lab.apply(&[]);
+    pair.until_protected();
+    let drop_in = "test -e /run/systemd/system/app.service.d/50-futago.conf";
+    pair.lab.run_in(active, &format!("systemctl is-active app && {drop_in}"));
+
+    fs::write(&inventory, text).expect("change the inventory back");
+    pair.lab.apply(&[]);
+    pair.until_protected();
+    pair.lab.run_in(active, &format!("systemctl is-active app && ! {drop_in}"));
+    pair.lab.run_in(active, "systemctl stop app");
+    assert_eq!(pair.active(), active, "other resources move nothing");
+    client.until_rows(20);
+    assert_survived("a resource added and taken out", &client.stop());
+}
+
+/// A standby that cannot run the stack is not said to protect it, and is not given it.
+fn missing_program(pair: &Managed) {
+    let active = pair.active();
+    let standby = other(active);
+    pair.lab.run_in(standby, "systemctl mask mariadb");
+    pair.until_verdict(active, "DEGRADED");
+    let said = pair.told(active, "switchover");
+    assert!(said.contains("systemctl unmask mariadb.service"), "{said}");
+    pair.lab.run("power-off", &[active]);
+    waits(pair, standby, "cannot run the stack");
+    pair.lab.run_in(standby, "systemctl unmask mariadb");
+    assert_eq!(pair.active(), standby, "it takes over as soon as it can");
+    pair.restore();
 }
 
 fn stopped_manager(pair: &Managed) {

@@ -278,7 +278,14 @@ fn service_on_the_standby(pair: &Managed) {
         pair.until("it is stopped again", || {
             pair.lab.run_in(standby, "systemctl is-active apache2 || true") == "inactive"
         });
+        pair.lab.run_in(standby, "ip address add 203.0.113.10/24 dev eth0");
+        pair.until("the address is taken off again", || {
+            !pair.lab.run_in(standby, "ip -br address show eth0").contains("203.0.113.10/")
+        });
         let told = one_line(&pair.told(standby, "history"));
-        assert!(told.contains("where the group must not run"), "{told}");
+        for what in ["apache", "address"] {
+            let told_of = told.contains(&format!("{what} runs on"));
+            assert!(told_of && told.contains("where the group must not run"), "{told}");
+        }
     });
 }

@@ -14,6 +14,10 @@ fn has_everything(disk: &str) -> bool {
     matches!(disk, "UpToDate" | "Consistent")
 }
 
+pub(super) fn cannot_run(node: &str, lack: &str) -> String {
+    format!("{node} cannot run the stack: {lack}")
+}
+
 impl Engine {
     /// Whether the device can become Primary here.
     pub(super) fn fit_here(&self) -> Result<(), String> {
@@ -25,6 +29,18 @@ impl Engine {
             return Ok(());
         }
         Err(format!("the disk on {me} is {}", view.disk))
+    }
+
+    /// What the stack needs and this node does not have. A primary by the record is not held back by it: it starts
+    /// what it can, and says at which resource it ended.
+    pub(super) fn complete_here(&self) -> Result<(), String> {
+        self.health.lacking.first().map_or(Ok(()), |lack| Err(cannot_run(self.name(self.me()), lack)))
+    }
+
+    /// The peer runs by another configuration than this node.
+    pub(super) fn setups_differ(&self) -> bool {
+        let theirs = self.peer.view.as_ref().and_then(|v| v.setup);
+        theirs.is_some_and(|theirs| theirs != self.setup)
     }
 
     /// The record itself says that this node's data is the truth, whatever its disk says: of a new pair, or by
@@ -65,6 +81,9 @@ impl Engine {
         }
         if self.config.policy.watch_public_link && !view.health.public && self.health.public {
             return Err(format!("{peer} has lost the public segment"));
+        }
+        if let Some(lack) = view.health.lacking.first() {
+            return Err(cannot_run(peer, lack));
         }
         self.peer_replica_can_take(view.replica.as_ref())
     }

@@ -78,6 +78,7 @@ impl Engine {
             health: Health { problems: self.problems(), ..self.health.clone() },
             running: with(&|u| u.state == Running::Started),
             failed: with(&|u| u.state == Running::Failed || u.given_up.is_some()),
+            setup: Some(self.setup),
         }
     }
 
@@ -98,7 +99,7 @@ impl Engine {
 
     fn resource_view(&self, id: ResourceId, unit: &Unit, resource: &Resource, now: Millis) -> ResourceView {
         let there = match &self.peer.view {
-            _ if !self.peer_is_there(now) => Running::Unknown,
+            _ if !self.peer_is_there(now) || self.setups_differ() => Running::Unknown,
             Some(view) if view.failed.contains(&id) => Running::Failed,
             Some(view) if view.running.contains(&id) => Running::Started,
             Some(_) => Running::Stopped,

@@ -146,6 +146,7 @@ impl Engine {
             return Err("the cluster is in maintenance (`futago cluster maintenance off`)".to_owned());
         }
         self.fit_here()?;
+        self.complete_here()?;
         if !self.health.state_writable {
             return Err(format!("the manager on {me} cannot store its state"));
         }

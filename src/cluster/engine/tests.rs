@@ -4,6 +4,7 @@
 mod bench;
 mod chaos;
 mod failure;
+mod lacking;
 mod life;
 mod order;
 mod safety;

@@ -2,9 +2,10 @@
 //! switch over, lose the witness, right now?
 
 use super::Engine;
+use super::fitness::cannot_run;
 use super::phase::Phase;
 use crate::config::Quorum;
-use crate::control::{Ability, Verdict};
+use crate::control::{Ability, NodeView, Verdict};
 use crate::event::ReplicaView;
 use crate::member::{Node, Nodes};
 use crate::record::Record;
@@ -41,11 +42,10 @@ impl Engine {
         if matches!(self.phase, Phase::Active { .. }) && self.may_act(now) && self.group_is_up() {
             return Some(self.me());
         }
-        let there = self
-            .peer
-            .view
-            .as_ref()
-            .is_some_and(|v| v.role == "active" && self.group_ids().all(|id| v.running.contains(&id)));
+        let all = |v: &NodeView| self.group_ids().all(|id| v.running.contains(&id));
+        // Of another configuration, only the peer itself knows whether all of it runs.
+        let settled = |v: &NodeView| self.setups_differ() && v.failed.is_empty();
+        let there = self.peer.view.as_ref().is_some_and(|v| v.role == "active" && (all(v) || settled(v)));
         let names_peer = self.record().is_some_and(|r| r.primary == Some(self.other()));
         (there && names_peer && self.peer_is_there(now)).then_some(self.other())
     }
@@ -133,6 +133,14 @@ impl Engine {
         let theirs = || self.peer.view.as_ref().and_then(|v| v.health.problems.first().cloned());
         ours.or_else(|| theirs().map(|p| (self.other(), p)))
             .map(|(node, problem)| format!("{}: {problem}", self.name(node)))
+            .or_else(|| self.setups_differ().then(|| self.different_setups()))
+    }
+
+    fn different_setups(&self) -> String {
+        let [a, b] = Node::ALL.map(|node| self.name(node));
+        format!(
+            "the managers on {a} and {b} have read different configurations: make /etc/futago/cluster.yml the same on both and `systemctl restart futago-clusterd`, or `futago apply` from the inventory"
+        )
     }
 
     fn peer_replica(&self) -> Option<&ReplicaView> {
@@ -154,6 +162,11 @@ impl Engine {
             if mine { self.health.public } else { self.peer.view.as_ref().is_none_or(|v| v.health.public) };
         if !public {
             return Some(format!("{name} has lost the public segment"));
+        }
+        let theirs = self.peer.view.as_ref().map(|v| &v.health);
+        let health = if mine { Some(&self.health) } else { theirs };
+        if let Some(lack) = health.and_then(|h| h.lacking.first()) {
+            return Some(cannot_run(name, lack));
         }
         let replica = if mine { self.replica.view.as_ref() } else { self.peer_replica() };
         match replica {
@@ -222,7 +235,8 @@ impl Engine {
         if record.intent.diverged.contains(self.me()) {
             return Err(format!("the data of {me} has been overruled"));
         }
-        self.fit_here()
+        self.fit_here()?;
+        self.complete_here()
     }
 
     fn can_lose_witness(&self, now: Millis) -> Result<String, String> {

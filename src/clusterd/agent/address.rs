@@ -392,7 +392,9 @@ impl Owner {
     }
 
     async fn learn(&mut self, news: News) {
-        let Some(held) = &mut self.held else { return };
+        let Some(held) = &mut self.held else {
+            return self.learn_of_foreign(news).await;
+        };
         match news {
             News::Changed { index, address } if index == held.interface.index && address == self.address => {
                 self.look_at_tentative().await;
@@ -428,6 +430,20 @@ impl Owner {
                 Err(error) => tracing::warn!("look for {}: {error:#}", self.address),
             },
             _ => {}
+        }
+    }
+
+    /// Where it is not held, it may have been added by hand: told, and neither announced nor prolonged. It is looked
+    /// for, since the news may be of a time when it was held.
+    async fn learn_of_foreign(&mut self, news: News) {
+        if !matches!(news, News::Changed { address, .. } if address == self.address) {
+            return;
+        }
+        let Ok(interface) = within(self.link.interface(&self.interface)).await else { return };
+        let found = within(self.link.find(interface.index, self.address, self.prefix)).await;
+        if found.is_ok_and(|found| found.is_present) {
+            let text = format!("{} was added to {} by somebody else", self.address, self.interface);
+            self.report.send(Running::Started, text);
         }
     }
 

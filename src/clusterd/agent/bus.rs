@@ -36,6 +36,8 @@ const RELOAD: Duration = Duration::from_secs(30);
 const SIGNALS: usize = 1024;
 /// Ends of jobs that one waiter may be behind.
 const JOBS: usize = 256;
+/// Where systemd looks for what holds until the next boot; it is there on every host that runs systemd.
+const DROP_INS: &str = "/run/systemd/system";
 const DROP_IN: &str = "50-futago.conf";
 /// The manager's own unit: stopped before the units that it controls when the host goes down.
 const OWN_UNIT: &str = "futago-clusterd.service";
@@ -78,7 +80,7 @@ impl Bus {
 
     /// Restarts are the manager's business, and the manager stops before what it controls.
     async fn take_over(&self) -> anyhow::Result<()> {
-        let mut news = false;
+        let mut news = remove_foreign_drop_ins(&self.units)?;
         for unit in &self.units {
             news |= write_drop_in(unit.name())?;
         }
@@ -90,8 +92,6 @@ impl Bus {
             let known = timeout(CONNECT, unit.refresh(&connection)).await;
             if let Err(problem) = known.map_err(anyhow::Error::from).and_then(|read| Ok(read?)) {
                 tracing::warn!("read the state of {}: {problem:#}", unit.name());
-            } else if let Some(problem) = unit.missing() {
-                tracing::error!("{problem}");
             }
         }
         Ok(())
@@ -100,10 +100,7 @@ impl Bus {
     /// Removes the drop-ins.
     pub(super) async fn release(&self) {
         for unit in &self.units {
-            let path = drop_in(unit.name());
-            // What is not there need not be removed, and other people's drop-ins keep the folder.
-            let _ = std::fs::remove_file(&path);
-            let _ = path.parent().map(std::fs::remove_dir);
+            remove_drop_in(&drop_in(unit.name()));
         }
         let reloaded = async {
             let connection = connected(&self.connection, Instant::now() + CONNECT).await?;
@@ -208,14 +205,11 @@ async fn stay_connected(
                 }
                 complained = false;
                 publish.send_replace(Some(connection.clone()));
-                for unit in &units {
-                    let (unit, connection) = (Arc::clone(unit), connection.clone());
-                    // Beside the signals; see above.
-                    tokio::spawn(async move { unit.refresh(&connection).await });
-                }
+                read_anew(&units, &connection);
                 loop {
                     tokio::select! {
                         message = next(&mut signals) => match message {
+                            Some(Ok(message)) if is_end_of_reload(&message) => read_anew(&units, &connection),
                             Some(Ok(message)) => take(&message, &units, &jobs),
                             _ => break,
                         },
@@ -233,6 +227,20 @@ async fn stay_connected(
         }
         tokio::time::sleep(RECONNECT).await;
     }
+}
+
+/// Begins to read the state of all units, beside the signals; see above.
+fn read_anew(units: &[Arc<Unit>], connection: &Connection) {
+    for unit in units {
+        let (unit, connection) = (Arc::clone(unit), connection.clone());
+        tokio::spawn(async move { unit.refresh(&connection).await });
+    }
+}
+
+/// systemd has read the files of all units: some may be new or gone, of which no unit's own signal tells.
+fn is_end_of_reload(message: &Message) -> bool {
+    message.header().member().is_some_and(|member| member.as_str() == "Reloading")
+        && message.body().deserialize::<bool>().is_ok_and(|begins| !begins)
 }
 
 /// A connection, systemd's signals on it, and those that say that systemd has a new connection of its own.
@@ -290,8 +298,30 @@ fn take(message: &Message, units: &[Arc<Unit>], jobs: &broadcast::Sender<Job>) {
     }
 }
 
+/// Gives the units back that the configuration does not have any more; they go on as they are. Whether there were any.
+fn remove_foreign_drop_ins(units: &[Arc<Unit>]) -> anyhow::Result<bool> {
+    let mut found = false;
+    for entry in std::fs::read_dir(DROP_INS).with_context(|| format!("read {DROP_INS}"))? {
+        let folder = entry.with_context(|| format!("read {DROP_INS}"))?.file_name();
+        let Some(unit) = folder.to_str().and_then(|name| name.strip_suffix(".d")) else { continue };
+        let path = drop_in(unit);
+        if units.iter().all(|known| known.name() != unit) && path.exists() {
+            tracing::info!("{unit} is not among the resources any more: left to systemd, as it is");
+            remove_drop_in(&path);
+            found = true;
+        }
+    }
+    Ok(found)
+}
+
+fn remove_drop_in(path: &Path) {
+    // What is not there need not be removed, and other people's drop-ins keep the folder.
+    let _ = std::fs::remove_file(path);
+    let _ = path.parent().map(std::fs::remove_dir);
+}
+
 fn drop_in(unit: &str) -> PathBuf {
-    Path::new("/run/systemd/system").join(format!("{unit}.d")).join(DROP_IN)
+    Path::new(DROP_INS).join(format!("{unit}.d")).join(DROP_IN)
 }
 
 /// Whether it is new.

@@ -18,6 +18,7 @@ mod ocf;
 mod sys;
 mod systemd;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ impl Agents {
     /// Takes up all resources, the group's first, then those that run everywhere; nothing is started.
     ///
     /// Units get their runtime drop-in now, so that no start has to wait for a reload. What a host lacks (a unit,
-    /// an agent) is no error here: it is logged, and every operation on it says so.
+    /// an agent) is no error here: [`Self::lacking`] tells it, and every operation on it says so.
     pub async fn new(
         resources: &[Resource],
         node: &str,
@@ -141,6 +142,15 @@ impl Agents {
         }
     }
 
+    /// What some resources need and this host does not have, a sentence each.
+    pub(crate) async fn lacking(&self, resources: Range<usize>) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for handler in self.handlers.iter().take(resources.end).skip(resources.start) {
+            sentences.extend(handler.lack().await);
+        }
+        sentences
+    }
+
     /// This host may act until then (`CLOCK_BOOTTIME`): addresses that are on it get a new lifetime.
     /// `None`: they are taken off now.
     pub fn may_act_until(&self, until: Option<Millis>) {
@@ -157,6 +167,15 @@ impl Agents {
 }
 
 impl Handler {
+    /// Why it cannot be started here, when that is known without trying.
+    async fn lack(&self) -> Option<String> {
+        match self {
+            Self::Replica | Self::Mount(_) | Self::Address(_) => None,
+            Self::Systemd(unit) => unit.missing(),
+            Self::Ocf(ocf) => ocf.problem().await,
+        }
+    }
+
     async fn perform(&self, verb: Verb, deadline: Instant) -> AgentOutcome {
         match self {
             Self::Replica => {

@@ -337,11 +337,11 @@ impl State {
     fn missing(&self, unit: &str) -> Option<String> {
         let advice = match self.load.as_str() {
             "" | "loaded" | "merged" => return None,
-            "not-found" => "install the package that has it, or correct its name in cluster.yml",
-            "masked" => "unmask it: `systemctl unmask`",
-            _ => "`systemctl status` says what is wrong with its file",
+            "not-found" => "install the package that has it, or correct its name in cluster.yml".to_owned(),
+            "masked" => format!("`systemctl unmask {unit}`"),
+            _ => format!("`systemctl status {unit}` says what is wrong with its file"),
         };
-        Some(format!("systemd cannot run {unit} on this host ({}): {advice}", self.load))
+        Some(format!("systemd cannot run {unit} ({}; {advice})", self.load))
     }
 
     /// `failed (main process exited, code=killed, status=9/KILL)`

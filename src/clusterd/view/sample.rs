@@ -162,8 +162,8 @@ pub(crate) fn no_record() -> Status {
 
 fn node(role: &str, replica: Option<ReplicaView>) -> NodeView {
     let running = if role == "active" { (0..5).map(ResourceId).collect() } else { Vec::new() };
-    let health = Health { public: true, state_writable: true, problems: Vec::new() };
-    NodeView { role: role.to_owned(), replica, health, running, failed: Vec::new() }
+    let health = Health::good();
+    NodeView { role: role.to_owned(), replica, health, running, failed: Vec::new(), setup: Some(1) }
 }
 
 fn replica(primary: bool) -> Option<ReplicaView> {

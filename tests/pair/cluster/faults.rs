@@ -65,7 +65,7 @@ impl Cluster {
             wake: 0,
             store_wake: None,
         });
-        let health = Health { public: host.public_link, state_writable: true, problems: Vec::new() };
+        let health = Health { public: host.public_link, ..Health::good() };
         self.tell(format!("{} manager starts", name(node)));
         self.perform(node, out);
         self.later(node, 0, Event::Health(health));
@@ -220,7 +220,7 @@ impl Cluster {
             self.cut(other, node.into(), PUBLIC, !up);
         }
         self.tell(format!("{} public link {}", name(node), if up { "up" } else { "down" }));
-        self.later(node, 1, Event::Health(Health { public: up, state_writable: true, problems: Vec::new() }));
+        self.later(node, 1, Event::Health(Health { public: up, ..Health::good() }));
     }
 
     /// A service ends by itself.

@@ -120,7 +120,7 @@ pub(super) struct World {
     fenced: bool,
     pub(super) fence_result: Result<(), String>,
     /// What comes after the address.
-    last: Vec<Resource>,
+    pub(super) last: Vec<Resource>,
     /// Work that takes longer than usual.
     pub(super) slow: BTreeMap<(usize, Verb), Millis>,
     queue: BTreeMap<(Millis, u64), (usize, u64, Due)>,
@@ -252,7 +252,19 @@ impl World {
     }
 
     pub(super) fn health(&mut self, node: Node, public: bool, state_writable: bool) {
-        self.give(node, Event::Health(Health { public, state_writable, problems: vec![] }));
+        self.give(node, Event::Health(Health { public, state_writable, ..Health::good() }));
+    }
+
+    /// What the group needs and a host does not have.
+    pub(super) fn lacks(&mut self, node: Node, what: &[&str]) {
+        let lacking: Vec<String> = what.iter().map(|&what| what.to_owned()).collect();
+        self.give(node, Event::Health(Health { problems: lacking.clone(), lacking, ..Health::good() }));
+    }
+
+    /// A new manager in place of the old one; what runs goes on.
+    pub(super) fn exchange(&mut self, node: Node) {
+        self.kill_manager(node);
+        self.start_manager(node);
     }
 
     /// A service dies by itself.

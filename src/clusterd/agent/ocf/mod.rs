@@ -67,14 +67,13 @@ impl Ocf {
             runs: AtomicBool::new(false),
             group: own_group().map(|own| own.join(format!("ocf-{}", resource.name))),
         };
-        if let Some(problem) = ocf.problem().await {
-            tracing::error!("{}: {problem}", ocf.name);
-        }
+        // Takes some 100 ms, which no start shall wait for.
+        ocf.problem().await;
         ocf
     }
 
     /// What keeps the agent from being used, if anything does.
-    async fn problem(&self) -> Option<String> {
+    pub(super) async fn problem(&self) -> Option<String> {
         let program = self.program();
         if !program.exists() {
             return Some(format!(

@@ -157,7 +157,8 @@ impl Args {
         service::act("restart", UNIT)?;
         let known = before.as_ref().map_or(0, |b| b.version);
         let protected = before.is_some_and(|b| b.is_protected());
-        let back = |s: &Status| s.version >= known && (!protected || s.is_protected());
+        // The other manager has its turn after this one.
+        let back = |s: &Status| s.version >= known && (!protected || s.is_protected() || s.setups_differ);
         let status = self.wait(context, "coming back", back)?;
         Ok(self.told(context.changed(format!("{message}; {status}"), &lines), &status))
     }

@@ -23,6 +23,8 @@ pub(super) struct Status {
     pub(super) role: String,
     /// The device on this node is Primary.
     pub(super) leads: bool,
+    /// The peer has read another configuration than this node.
+    pub(super) setups_differ: bool,
     /// What is being done right now.
     pub(super) doing: Option<String>,
     /// Resources that run somewhere, and all of them.
@@ -59,6 +61,9 @@ impl Status {
                 .any(|node| answer.pointer(&format!("/record/intent/standby/{node}")) == Some(&true.into())),
             role: text("/local/role"),
             leads: answer.pointer("/local/replica/primary").and_then(Value::as_bool).unwrap_or(false),
+            setups_differ: answer
+                .pointer("/peer/setup")
+                .is_some_and(|theirs| Some(theirs) != answer.pointer("/local/setup")),
             doing: Some(text("/doing")).filter(|doing| !doing.is_empty()),
             running: (resources.iter().filter(runs).count(), resources.len()),
         })
