@@ -1,5 +1,5 @@
 //! Support for the shells: durable files, framed messages, child processes, service notification,
-//! log lines, randomness, YAML in which every value knows its place.
+//! log lines, randomness, who is who (TLS), YAML in which every value knows its place.
 //!
 //! No domain words here: this crate knows nothing of replication, playbooks or laboratories.
 
@@ -13,4 +13,5 @@ pub mod problem;
 pub mod process;
 pub mod random;
 pub mod time;
+pub mod tls;
 pub mod yaml;

@@ -101,14 +101,12 @@ pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
     if !mode.check {
         provide_secrets(&mut inventory)?;
     }
-    if inventory.manager.is_some() {
-        let now = std::time::SystemTime::now();
-        inventory.identities = if mode.check {
-            Identities::present(&inventory, now)?
-        } else {
-            Some(Identities::provide(&inventory, now)?)
-        };
-    }
+    let now = std::time::SystemTime::now();
+    inventory.identities = if mode.check {
+        Identities::present(&inventory, now)?
+    } else {
+        Some(Identities::provide(&inventory, now)?)
+    };
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     Ok(runtime.block_on(execute(arguments, mode, &inventory, plan, assets)))
 }

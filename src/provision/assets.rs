@@ -19,6 +19,7 @@ static TABLE: &[(&str, &str)] = built_in![
     "playbooks/site.yml",
     "playbooks/network.yml",
     "playbooks/storage.yml",
+    "playbooks/members.yml",
     "playbooks/replication.yml",
     "playbooks/cluster.yml",
     "playbooks/stack.yml",

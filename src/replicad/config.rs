@@ -19,6 +19,9 @@ pub(crate) struct Site {
     /// Folder of the control socket.
     #[arg(long, value_name = "DIR", default_value = "/run/futago", hide = true)]
     pub(crate) run_dir: PathBuf,
+    /// Folder of this host's identity: ca.pem, member.pem, member.key.
+    #[arg(long, value_name = "DIR", default_value = "/etc/futago/tls", hide = true)]
+    pub(crate) tls: PathBuf,
     /// Name of this node in the resource files, instead of what `uname -n` prints.
     #[arg(long, value_name = "NAME", hide = true)]
     pub(crate) node: Option<String>,

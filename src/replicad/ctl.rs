@@ -100,6 +100,8 @@ pub struct Report {
     pub backing_dev: String,
     /// Own address and the peer's.
     pub addresses: [SocketAddr; 2],
+    /// Connections use TLS.
+    pub tls: bool,
 }
 
 /// Asks the daemon.

@@ -20,6 +20,7 @@ use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
 use crate::export::{self, Place};
+use crate::peer::Security;
 use crate::shutdown;
 use crate::sys::StopSignals;
 use crate::watch::Watcher;
@@ -54,6 +55,7 @@ pub(crate) struct Daemon {
 #[derive(Clone, Debug)]
 struct Resource {
     local: Local,
+    security: Security,
     running: Option<Arc<Running>>,
     problem: Option<String>,
 }
@@ -158,7 +160,8 @@ impl Daemon {
             Err(reason) => (None, Some(reason)),
         };
         let outcome = problem.clone().map_or(Ok(()), Err);
-        self.resources().insert(name, Resource { local, running, problem });
+        let security = self.security(&local);
+        self.resources().insert(name, Resource { local, security, running, problem });
         outcome
     }
 
@@ -176,8 +179,13 @@ impl Daemon {
             disk: PathBuf::from(&local.disk),
             local: local.address,
             remote: local.peer_address,
+            security: self.security(local),
             place,
         }
+    }
+
+    fn security(&self, local: &Local) -> Security {
+        Security { wanted: local.tls, folder: self.site.tls.clone(), peer: local.settings.peer.clone() }
     }
 
     fn up(&self, name: &str) -> Answer {
@@ -307,7 +315,8 @@ impl Resource {
             _ => self.problem,
         };
         let addresses = [self.local.address, self.local.peer_address];
-        ctl::Report { name, status, problem, backing_dev: self.local.disk, addresses }
+        let tls = self.security.is_on();
+        ctl::Report { name, status, problem, backing_dev: self.local.disk, addresses, tls }
     }
 }
 

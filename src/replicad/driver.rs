@@ -21,7 +21,7 @@ use crate::STACK_BYTES;
 use crate::disk::{Backing, DiskProblem};
 use crate::export::{self, Export, Place};
 use crate::mailbox::Mailbox;
-use crate::peer::{LinkEnd, Peers, Received, Source};
+use crate::peer::{LinkEnd, Peers, Received, Security, Source};
 use crate::slots::{FreeSlots, TOTAL};
 use crate::sys::Arena;
 use crate::watch::{Watcher, Watchers};
@@ -38,6 +38,8 @@ pub struct Plan {
     pub local: SocketAddr,
     /// Address of the peer.
     pub remote: SocketAddr,
+    /// Whether it must prove who it is.
+    pub security: Security,
     /// The block device to be offered.
     pub place: Place,
 }
@@ -124,7 +126,7 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     let mut seed = [0; 8];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| UpError::System { what: "read random bytes", error: e.into() })?;
-    let peers = Peers::new(plan.local, plan.remote, !plan.settings.dials());
+    let peers = Peers::new(plan.local, plan.remote, plan.security, !plan.settings.dials());
     let name = plan.settings.resource.clone();
     let mut actions = Vec::new();
     let engine = Engine::new(plan.settings, attached, u64::from_ne_bytes(seed), 0, &mut actions);
@@ -290,7 +292,8 @@ impl Driver {
         for &(source, flags) in &ready.sources {
             match source {
                 Source::Listener => self.peers.accept(now, &mut self.events),
-                Source::Dial => self.peers.dialled(&mut self.events),
+                Source::Dial => self.peers.dialled(now, &mut self.events),
+                Source::Greeting(link) => self.peers.greet(link, now, &mut self.events),
                 Source::Closing(link) => self.peers.linger(link, &self.arena),
                 // A connection that can only be written to is served when everything is sent.
                 Source::Link(_) if flags == PollFlags::OUT => {}

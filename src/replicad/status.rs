@@ -25,6 +25,8 @@ pub struct Shown<'a> {
     pub backing_dev: Option<&'a str>,
     /// Own address and the peer's.
     pub addresses: Option<[SocketAddr; 2]>,
+    /// Connections use TLS.
+    pub tls: bool,
 }
 
 /// How much to print.
@@ -200,7 +202,7 @@ fn resource_json(shown: &Shown<'_>) -> Value {
         "force-io-failures": false,
         "write-ordering": "flush",
         "devices": [device_json(device, shown.backing_dev)],
-        "connections": [connection_json(connection, device, shown.addresses)],
+        "connections": [connection_json(connection, device, shown)],
     });
     if let (Some(managed), Some(out)) = (managed, out.as_object_mut()) {
         out.insert("managed".to_owned(), json!(managed));
@@ -226,11 +228,7 @@ fn device_json(device: &DeviceStatus, backing_dev: Option<&str>) -> Value {
     })
 }
 
-fn connection_json(
-    connection: &ConnectionStatus,
-    device: &DeviceStatus,
-    addresses: Option<[SocketAddr; 2]>,
-) -> Value {
+fn connection_json(connection: &ConnectionStatus, device: &DeviceStatus, shown: &Shown<'_>) -> Value {
     let established = connection.state == ConnectionState::Connected;
     let path = |[own, peer]: [SocketAddr; 2]| {
         json!({
@@ -245,8 +243,8 @@ fn connection_json(
         "connection-state": connection.state,
         "congested": false,
         "peer-role": connection.peer_role,
-        "tls": false,
-        "paths": addresses.map(path).into_iter().collect::<Vec<_>>(),
+        "tls": shown.tls,
+        "paths": shown.addresses.map(path).into_iter().collect::<Vec<_>>(),
         "peer_devices": [peer_device_json(connection, device)],
     })
 }

@@ -229,6 +229,7 @@ impl Report {
             status: self.status.as_ref()?,
             backing_dev: Some(&self.backing_dev),
             addresses: Some(self.addresses),
+            tls: self.tls,
         })
     }
 

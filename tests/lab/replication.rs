@@ -58,6 +58,23 @@ fn disks_are_equal_and_clean(lab: &Lab) {
     lab.run_in(A, &format!("e2fsck -f -n {DEVICE}"));
 }
 
+/// Hosts talk to nobody who does not prove who he is, and a new certificate needs no restart.
+fn only_proven_hosts_connect(lab: &Lab) {
+    let tls = "futago replica status r0 --json | grep -o '\"tls\": *[a-z]*'";
+    assert!(lab.run_in(A, tls).contains("true"));
+    for (host, other) in [(A, B), (B, A)] {
+        lab.run_in(host, "mv /etc/futago/tls/member.pem /root/");
+        lab.run_in(other, "futago replica disconnect r0 && futago replica connect r0");
+        until("the log says what is missing", || {
+            lab.run_in(host, "journalctl -u futago-replicad -b --no-pager")
+                .contains("read /etc/futago/tls/member.pem")
+        });
+        assert_eq!(state(lab, A, "cstate"), "Connecting");
+        lab.run_in(host, "mv /root/member.pem /etc/futago/tls/");
+        until_in_sync(lab);
+    }
+}
+
 /// fio writes and verifies while the link is cut and healed ten times; nobody but the peer notices.
 #[test]
 fn verified_writes_go_on_while_the_link_is_cut_and_healed_ten_times() {
@@ -65,6 +82,7 @@ fn verified_writes_go_on_while_the_link_is_cut_and_healed_ten_times() {
         return;
     }
     let lab = pair();
+    only_proven_hosts_connect(&lab);
     lab.run_in(A, &format!("mount {DEVICE} /mnt"));
     let job = "fio --name=load --directory=/mnt --size=48M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=8 \
                --direct=1 --fsync=32 --verify=crc32c --verify_backlog=512 --time_based --runtime=600";

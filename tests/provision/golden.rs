@@ -8,9 +8,12 @@ use provision::template::{Engine, Scope};
 
 use crate::project::Project;
 
-/// The file of the article, word for word.
+/// The file of the article, and what it does without: the hosts prove to each other who they are.
 const ARTICLE: &str = "\
 resource r0 {
+    net {
+        tls              yes;
+    }
     volume 0 {
         device           /dev/drbd1;
         disk             /dev/vdb1;
@@ -40,7 +43,7 @@ fn rendered(project: &Project, template: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn r0_res_is_the_one_of_the_article_and_the_same_on_both_hosts() {
+fn r0_res_is_the_one_of_the_article_with_tls_and_the_same_on_both_hosts() {
     let project = Project::new([]);
     assert_eq!(rendered(&project, "r0.res.j2"), BTreeSet::from([ARTICLE.to_owned()]));
 }
@@ -79,7 +82,10 @@ fn the_shipped_playbook_passes_its_own_check_and_both_hosts_do_all_of_it() {
     assert_eq!(plan.hosts(&inventory), ["ha-a", "ha-b"]);
     let plays: Vec<(&str, usize)> =
         plan.plays.iter().map(|p| (p.name.as_str(), p.batches[0].len())).collect();
-    assert_eq!(plays, [("Network", 2), ("Storage", 2), ("Replication", 2), ("First sync", 1)]);
+    assert_eq!(
+        plays,
+        [("Network", 2), ("Storage", 2), ("Members", 2), ("Replication", 2), ("First sync", 1)]
+    );
 }
 
 #[test]
@@ -95,8 +101,8 @@ fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
         [
             ("Network", 2),
             ("Storage", 2),
-            ("Replication", 2),
             ("Members", 3),
+            ("Replication", 2),
             ("Witness", 1),
             ("Cluster manager", 2),
             ("Record", 1),

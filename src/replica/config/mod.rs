@@ -109,6 +109,8 @@ pub struct Options {
     pub resync_rate_kib: u64,
     /// `managed`: the cluster manager decides who is Primary and who goes on alone.
     pub managed: bool,
+    /// `tls`: whether the peer must prove who it is, and nobody can read along. `None`: as the host has an identity.
+    pub tls: Option<bool>,
 }
 
 /// What holds where the files say nothing.
@@ -124,6 +126,7 @@ pub const DEFAULTS: Options = Options {
     al_extents: 1237,
     resync_rate_kib: 0,
     managed: false,
+    tls: None,
 };
 
 /// A resource as one of its hosts sees it.
@@ -139,6 +142,8 @@ pub struct Local {
     pub address: SocketAddr,
     /// The peer's address.
     pub peer_address: SocketAddr,
+    /// `tls`, where the files say it.
+    pub tls: Option<bool>,
 }
 
 /// Parses one file.
@@ -221,6 +226,7 @@ impl Resource {
             disk: own.disk.clone(),
             address: own.address,
             peer_address: peer.address,
+            tls: options.tls,
         })
     }
 }

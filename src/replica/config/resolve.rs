@@ -231,6 +231,7 @@ impl Resolver<'_> {
             al_extents: al_extents.unwrap_or(DEFAULTS.al_extents).min(activity::MAX_EXTENTS),
             resync_rate_kib: rates.into_iter().flatten().min().unwrap_or(DEFAULTS.resync_rate_kib),
             managed: managed.map_or(DEFAULTS.managed, |yes| yes == 1),
+            tls: net("tls").map(|yes| yes == 1).or(DEFAULTS.tls),
         };
         if let Some(setting) =
             find("al-extents", |l| &l.disk).filter(|_| al_extents > Some(activity::MAX_EXTENTS))

@@ -45,9 +45,8 @@ const COMMIT: &str = "with two nodes there is no such phase";
 const SPLIT: &str =
     "a split brain is never resolved by itself; an administrator decides with --discard-my-data";
 const PROTOCOL: &str = "a write is always confirmed by both disks; write \"protocol C;\"";
-const SECRET: &str = "the peers do not authenticate each other yet; remove it, and keep the replication \
-                      network private";
-const TLS: &str = "the link is not encrypted yet; remove it, and keep the replication network private";
+const SECRET: &str = "the peers prove who they are with certificates (\"tls yes\"); remove it";
+const TLS: &str = "certificate and key are those of the host, in /etc/futago/tls; remove it";
 const FENCING: &str = "there is no fencing yet; remove it, and do not promote a node while the other may be \
                        running as Primary";
 const QUORUM: &str = "two nodes have no majority; remove it";
@@ -104,7 +103,7 @@ pub(super) static TABLE: &[Spec] = &[
     net("on-congestion", Words(&["block", "pull-ahead", "disconnect"]), Only("block", CONGESTION)),
     net("congestion-fill", Number(Sectors, 0, ANY), Ignored("it belongs to protocol A")),
     net("congestion-extents", Number(Count, 0, ANY), Ignored("it belongs to protocol A")),
-    net("tls", Flag, Only("no", TLS)),
+    net("tls", Flag, Used),
     net("tls-keyring", Text, Only("", TLS)),
     net("tls-privkey", Text, Only("", TLS)),
     net("tls-certificate", Text, Only("", TLS)),

@@ -1,20 +1,19 @@
-//! One TCP connection to the peer: messages in, messages out, never waiting.
+//! One connection to the peer: messages in, messages out, never waiting.
 //!
-//! Incoming data goes from the socket into a slot; a length is checked against its bound before anything is
+//! Incoming data goes from the wire into a slot; a length is checked against its bound before anything is
 //! kept for it. Outgoing messages queue up and leave in one call per wake-up; the bytes of a slot are sent
 //! from where they lie, or copied when the slot is wanted for something else first.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, IoSliceMut};
-use std::net::TcpStream;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use replica::event::{LinkId, Slot};
 use replica::message::{self, DecodeError, HEADER_BYTES, Header, MAX_BODY_BYTES, Message};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::Received;
+use super::wire::Wire;
 use crate::slots::FreeSlots;
 use crate::sys::Arena;
 
@@ -24,6 +23,8 @@ const READ_AHEAD: usize = 2 * MAX_BODY_BYTES as usize;
 const BATCH: usize = 64;
 /// Pieces handed to one call (the kernel takes 1024).
 const PIECES: usize = 128;
+/// How TLS begins: a record of a handshake (RFC 8446, section 5.1). No message of ours begins so.
+const TLS_HANDSHAKE: [u8; 2] = [22, 3];
 /// Queued bytes after which the peer is given up: it has long stopped to read. Requests are bounded by their
 /// slots; this bounds everything else.
 const MAX_QUEUED: usize = 512 << 20;
@@ -37,6 +38,23 @@ pub enum LinkEnd {
     /// The network did.
     #[error("{0}")]
     Network(Errno),
+    /// TLS: the peer is not who it must be, or does not speak it.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Only this node uses TLS.
+    #[error("it does not speak TLS: give it its certificate, or say `tls no` on both hosts")]
+    OnlyHereTls,
+    /// Only the peer uses TLS.
+    #[error("it speaks TLS: this host needs its certificate, or `tls no` on both hosts")]
+    OnlyPeerTls,
+    /// It has proved to be somebody else.
+    #[error("it is not {peer}: its certificate is for {names}")]
+    Stranger {
+        /// Who it must be.
+        peer: String,
+        /// Who it is.
+        names: String,
+    },
     /// What came in is no message.
     #[error(transparent)]
     Protocol(#[from] DecodeError),
@@ -90,7 +108,7 @@ impl Outgoing {
 pub struct Link {
     /// Its name at the border of the core.
     pub id: LinkId,
-    socket: TcpStream,
+    wire: Wire,
     incoming: Incoming,
     ahead: Vec<u8>,
     start: usize,
@@ -104,12 +122,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Takes over a connected, non-blocking socket.
-    #[must_use]
-    pub fn new(id: LinkId, socket: TcpStream) -> Self {
+    /// Takes over a connection whose handshake is over; it may have brought the first messages.
+    pub(super) fn new(id: LinkId, wire: Wire) -> Self {
         let ahead = vec![0; READ_AHEAD];
         let (queue, incoming) = (VecDeque::new(), Incoming::Header);
-        Self { id, socket, incoming, ahead, start: 0, end: 0, queue, queued: 0, sent: 0, more: false }
+        Self { id, wire, incoming, ahead, start: 0, end: 0, queue, queued: 0, sent: 0, more: true }
     }
 
     /// Whether [`Self::receive`] should be called although the socket was not reported readable.
@@ -127,7 +144,7 @@ impl Link {
     /// Whether something waits to be sent.
     #[must_use]
     pub fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || self.wire.has_queued()
     }
 
     /// Takes messages until the socket is empty, slots run out or a batch is full.
@@ -160,6 +177,9 @@ impl Link {
             match &mut self.incoming {
                 Incoming::Header => {
                     let Some(raw) = ahead.first_chunk::<HEADER_BYTES>() else { return Ok(Step::Starved) };
+                    if raw.starts_with(&TLS_HANDSHAKE) {
+                        return Err(LinkEnd::OnlyPeerTls);
+                    }
                     self.incoming = Incoming::Body(Header::parse(raw)?);
                     self.start += HEADER_BYTES;
                 }
@@ -208,19 +228,16 @@ impl Link {
             _ => &mut [],
         };
         let wanted = direct.len();
-        let read = rustix::io::readv(&self.socket, &mut [IoSliceMut::new(direct), IoSliceMut::new(room)]);
-        match read {
-            Ok(0) => Err(LinkEnd::Closed),
-            Ok(len) => {
+        match self.wire.read([direct, room])? {
+            None => Ok(false),
+            Some(0) => Err(LinkEnd::Closed),
+            Some(len) => {
                 if let Incoming::Data { have, .. } = &mut self.incoming {
                     *have += len.min(wanted);
                 }
                 self.end += len.saturating_sub(wanted);
                 Ok(true)
             }
-            Err(Errno::AGAIN) => Ok(false),
-            Err(Errno::INTR) => Ok(true),
-            Err(error) => Err(LinkEnd::Network(error)),
         }
     }
 
@@ -265,17 +282,12 @@ impl Link {
                     vector.push(IoSlice::new(rest));
                 }
             }
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let sent =
-                rustix::net::sendmsg(&self.socket, &vector, &mut SendAncillaryBuffer::default(), flags);
-            match sent {
-                Ok(len) => self.drop_sent(len),
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(LinkEnd::Network(error)),
+            match self.wire.write(&vector)? {
+                Some(len) => self.drop_sent(len),
+                None => return Ok(()),
             }
         }
-        Ok(())
+        self.wire.push().map(drop)
     }
 
     fn drop_sent(&mut self, len: usize) {
@@ -298,21 +310,13 @@ impl Link {
     }
 
     /// Says to the peer that nothing more will come.
-    pub fn shut(&self) {
-        // Fails only when the connection is gone already.
-        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+    pub fn shut(&mut self) {
+        self.wire.shut();
     }
 
     /// Reads and forgets; `false` when the peer has closed.
     pub fn discard(&mut self) -> bool {
-        loop {
-            match rustix::io::read(&self.socket, &mut self.ahead[..]) {
-                Ok(0) => return false,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return true,
-                Err(_) => return false,
-            }
-        }
+        self.wire.discard(&mut self.ahead)
     }
 }
 
@@ -324,7 +328,7 @@ enum Step {
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.wire.as_fd()
     }
 }
 

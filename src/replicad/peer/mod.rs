@@ -1,10 +1,13 @@
 //! The connections to the one peer of a resource: listening, dialling, closing.
 //!
-//! Only the peer's configured address is accepted. A connection that is given up is still read for a moment,
+//! Only the peer's configured address is accepted, and with TLS only who proves to be the peer. A connection that is given up is still read for a moment,
 //! so that its last message (`Goodbye`) is not destroyed by a reset.
 
 mod link;
+mod security;
+mod wire;
 
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
@@ -17,6 +20,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 pub use link::{Link, LinkEnd};
+pub use security::Security;
+
+use wire::Wire;
 
 use crate::slots::FreeSlots;
 use crate::sys::Arena;
@@ -29,8 +35,10 @@ const DIAL_MS: Millis = 6_000;
 const LISTEN_AGAIN_MS: Millis = 1_000;
 /// How long a closed connection is still read.
 const LINGER_MS: Millis = 1_000;
-/// Pause between two lines about strangers.
-const STRANGER_MS: Millis = 60_000;
+/// Pause between two lines that say the same.
+const COMPLAIN_MS: Millis = 60_000;
+/// How long a handshake may take.
+const GREET_MS: Millis = 6_000;
 /// Unacknowledged data after which the kernel gives up; the core's own pings notice earlier.
 const USER_TIMEOUT_MS: u32 = 30_000;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -44,6 +52,8 @@ pub enum Source {
     Listener,
     /// A dial is over.
     Dial,
+    /// A handshake can go on.
+    Greeting(LinkId),
     /// A connection can be read or written.
     Link(LinkId),
     /// A closed connection can be read.
@@ -54,6 +64,16 @@ pub enum Source {
 struct Dial {
     socket: TcpStream,
     deadline: Millis,
+}
+
+/// A connection whose handshake is under way.
+#[derive(Debug)]
+struct Greeting {
+    id: LinkId,
+    wire: Wire,
+    deadline: Millis,
+    /// This node has opened it.
+    dialled: bool,
 }
 
 #[derive(Debug)]
@@ -67,12 +87,15 @@ struct Closing {
 pub struct Peers {
     local: SocketAddr,
     remote: SocketAddr,
+    security: Security,
     listener: Option<TcpListener>,
     /// When to try to listen again; `None` while listening, and for the node that dials.
     listen_at: Option<Millis>,
     listen_failed: bool,
-    stranger_at: Option<Millis>,
+    /// What was complained of last, and when.
+    complaint: Option<(String, Millis)>,
     dial: Option<Dial>,
+    greetings: Vec<Greeting>,
     links: Vec<Link>,
     closing: Vec<Closing>,
     last_id: u64,
@@ -84,15 +107,17 @@ pub type Received = Vec<(u64, Message, Option<Slot>)>;
 impl Peers {
     /// Nothing is opened yet. `listens`: this node is the one that waits for connections.
     #[must_use]
-    pub fn new(local: SocketAddr, remote: SocketAddr, listens: bool) -> Self {
+    pub fn new(local: SocketAddr, remote: SocketAddr, security: Security, listens: bool) -> Self {
         Self {
             local,
             remote,
+            security,
             listener: None,
             listen_at: listens.then_some(0),
             listen_failed: false,
-            stranger_at: None,
+            complaint: None,
             dial: None,
+            greetings: Vec::new(),
             links: Vec::new(),
             closing: Vec::new(),
             last_id: 0,
@@ -104,6 +129,10 @@ impl Peers {
         use std::os::fd::AsFd as _;
         out.extend(self.listener.iter().map(|l| (Source::Listener, l.as_fd(), PollFlags::IN)));
         out.extend(self.dial.iter().map(|d| (Source::Dial, d.socket.as_fd(), PollFlags::OUT)));
+        for greeting in &self.greetings {
+            let write = if greeting.wire.has_queued() { PollFlags::OUT } else { PollFlags::empty() };
+            out.push((Source::Greeting(greeting.id), greeting.wire.as_fd(), PollFlags::IN | write));
+        }
         for link in &self.links {
             let starved = link.wants_slot() && !slots.has_receive();
             let read = if starved { PollFlags::empty() } else { PollFlags::IN };
@@ -123,8 +152,9 @@ impl Peers {
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
         let dial = self.dial.as_ref().map(|d| d.deadline);
+        let greeting = self.greetings.iter().map(|g| g.deadline).min();
         let closing = self.closing.iter().map(|c| c.deadline).min();
-        [self.listen_at, dial, closing].into_iter().flatten().min()
+        [self.listen_at, dial, greeting, closing].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -136,7 +166,20 @@ impl Peers {
             self.dial = None;
             events.push(Event::DialFailed);
         }
+        while let Some(at) = self.greetings.iter().position(|g| g.deadline <= now) {
+            let greeting = self.greetings.swap_remove(at);
+            self.not_greeted(&greeting, &"the handshake took too long", now, events);
+        }
         self.closing.retain(|c| c.deadline > now);
+    }
+
+    /// Says what keeps the peer from being connected: once, and now and again while it lasts.
+    fn complain(&mut self, text: String, now: Millis) {
+        let told = self.complaint.as_ref();
+        if told.is_none_or(|(before, at)| *before != text || at + COMPLAIN_MS <= now) {
+            tracing::warn!("{text}");
+            self.complaint = Some((text, now));
+        }
     }
 
     fn listen(&mut self, now: Millis) {
@@ -166,11 +209,11 @@ impl Peers {
     }
 
     /// The dial is over, one way or the other.
-    pub fn dialled(&mut self, events: &mut Vec<Event>) {
+    pub fn dialled(&mut self, now: Millis, events: &mut Vec<Event>) {
         let Some(Dial { socket, .. }) = self.dial.take() else { return };
         let result = socket.take_error().and_then(|error| error.map_or(Ok(()), Err));
         match result.and_then(|()| configure(&socket)) {
-            Ok(()) => self.adopt(socket, events),
+            Ok(()) => self.adopt(socket, true, now, events),
             Err(error) => {
                 tracing::debug!(peer = %self.remote, "dial: {error}");
                 events.push(Event::DialFailed);
@@ -182,25 +225,76 @@ impl Peers {
     pub fn accept(&mut self, now: Millis, events: &mut Vec<Event>) {
         while let Some(Ok((socket, from))) = self.listener.as_ref().map(TcpListener::accept) {
             if from.ip() != self.remote.ip() {
-                if self.stranger_at.is_none_or(|at| at + STRANGER_MS <= now) {
-                    self.stranger_at = Some(now);
-                    tracing::warn!(%from, "refused a connection: only {} may connect", self.remote.ip());
-                }
-            } else if self.links.len() >= MAX_LINKS {
+                let only = self.remote.ip();
+                self.complain(
+                    format!("refused a connection from {}: only {only} may connect", from.ip()),
+                    now,
+                );
+            } else if self.links.len() + self.greetings.len() >= MAX_LINKS {
                 tracing::debug!(%from, "refused a connection: {MAX_LINKS} are open");
             } else if let Err(error) = socket.set_nonblocking(true).and_then(|()| configure(&socket)) {
                 tracing::debug!(%from, "configure a connection: {error}");
             } else {
-                self.adopt(socket, events);
+                self.adopt(socket, false, now, events);
             }
         }
     }
 
-    fn adopt(&mut self, socket: TcpStream, events: &mut Vec<Event>) {
+    fn adopt(&mut self, socket: TcpStream, dialled: bool, now: Millis, events: &mut Vec<Event>) {
         self.last_id += 1;
-        let link = LinkId(self.last_id);
-        self.links.push(Link::new(link, socket));
-        events.push(Event::LinkUp { link });
+        let id = LinkId(self.last_id);
+        let session = self.security.session(dialled);
+        let wire = match session {
+            Ok(None) => Wire::clear(socket),
+            Ok(Some(session)) => Wire::secured(socket, session),
+            Err(error) => {
+                self.complain(format!("connect to {}: {error}", self.security.peer), now);
+                if dialled {
+                    events.push(Event::DialFailed);
+                }
+                return;
+            }
+        };
+        self.greetings.push(Greeting { id, wire, deadline: now + GREET_MS, dialled });
+        self.greet(id, now, events);
+    }
+
+    /// Goes on with a handshake.
+    pub fn greet(&mut self, id: LinkId, now: Millis, events: &mut Vec<Event>) {
+        let Some(at) = self.greetings.iter().position(|g| g.id == id) else { return };
+        let mut greeting = self.greetings.swap_remove(at);
+        match greeting.wire.greet() {
+            Ok(false) => return self.greetings.push(greeting),
+            Ok(true) => {}
+            Err(error) => return self.not_greeted(&greeting, &error, now, events),
+        }
+        if let Err(error) = self.security.admit(&greeting.wire) {
+            return self.not_greeted(&greeting, &error, now, events);
+        }
+        self.complaint = None;
+        let proof = if greeting.wire.certificate().is_some() {
+            "over TLS"
+        } else {
+            "in clear, without proof of who it is"
+        };
+        tracing::info!("connected with {}, {proof}", self.security.peer);
+        self.links.push(Link::new(id, greeting.wire));
+        events.push(Event::LinkUp { link: id });
+    }
+
+    fn not_greeted(
+        &mut self,
+        greeting: &Greeting,
+        error: &dyn Display,
+        now: Millis,
+        events: &mut Vec<Event>,
+    ) {
+        let Security { peer, .. } = &self.security;
+        let way = if greeting.dialled { "to" } else { "from" };
+        self.complain(format!("refused the connection {way} {peer} ({}): {error}", self.remote.ip()), now);
+        if greeting.dialled {
+            events.push(Event::DialFailed);
+        }
     }
 
     /// Queues a message; it leaves with [`Self::flush`]. Dropped when the connection is gone.
@@ -325,3 +419,6 @@ fn configure(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepcnt(socket, KEEPALIVE_COUNT)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

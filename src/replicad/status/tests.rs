@@ -125,7 +125,7 @@ fn situations() -> [(&'static str, Status); 7] {
 
 fn shown(status: &Status) -> Shown<'_> {
     let addresses = ["192.168.1.101:7789", "192.168.1.102:7789"].map(|text| text.parse().unwrap());
-    Shown { status, backing_dev: Some("/dev/vdb1"), addresses: Some(addresses) }
+    Shown { status, backing_dev: Some("/dev/vdb1"), addresses: Some(addresses), tls: true }
 }
 
 fn compare(case: &str, actual: &str) {

@@ -1,6 +1,7 @@
 //! Two ends of a real connection on loopback.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 
 use replica::event::Range;
 use replica::state::DiskState;
@@ -16,12 +17,54 @@ struct End {
 }
 
 fn ends() -> [End; 2] {
+    wired(|socket, _| Wire::clear(socket))
+}
+
+/// The same, behind TLS.
+fn secured_ends() -> [End; 2] {
+    let (server, client) = configurations();
+    let mut ends = wired(|socket, dialled| {
+        let session = if dialled {
+            let name = "localhost".try_into().unwrap();
+            rustls::ClientConnection::new(Arc::clone(&client), name).unwrap().into()
+        } else {
+            rustls::ServerConnection::new(Arc::clone(&server)).unwrap().into()
+        };
+        Wire::secured(socket, session)
+    });
+    // Both have a turn each time.
+    while ends.each_mut().map(|end| end.link.wire.greet().unwrap()) != [true, true] {}
+    ends
+}
+
+/// For one connection without certificates of members: those have their own tests.
+fn configurations() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server), Arc::new(client))
+}
+
+fn wired(wire: impl Fn(TcpStream, bool) -> Wire) -> [End; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (far, _) = listener.accept().unwrap();
-    [near, far].map(|socket| {
+    [(near, true), (far, false)].map(|(socket, dialled)| {
         socket.set_nonblocking(true).unwrap();
-        let link = Link::new(LinkId(0), socket);
+        let link = Link::new(LinkId(0), wire(socket, dialled));
         End { link, arena: Arena::new(TOTAL).unwrap(), slots: FreeSlots::all() }
     })
 }
@@ -58,7 +101,12 @@ fn carry(from: &mut End, to: &mut End, count: usize) -> Vec<(Message, Option<Slo
 
 #[test]
 fn messages_of_all_sizes_arrive_in_order_and_whole() {
-    let [mut a, mut b] = ends();
+    for [a, b] in [ends(), secured_ends()] {
+        send_all_sizes(a, b);
+    }
+}
+
+fn send_all_sizes(mut a: End, mut b: End) {
     let sizes = [4096, 1 << 20, 8192, 300 << 10];
     for (id, size) in (0..).zip(sizes) {
         a.send_block(id, size, u8::try_from(id).unwrap() + 1);
@@ -79,7 +127,12 @@ fn messages_of_all_sizes_arrive_in_order_and_whole() {
 
 #[test]
 fn a_slot_used_again_before_it_was_sent_is_copied_first() {
-    let [mut a, mut b] = ends();
+    for [a, b] in [ends(), secured_ends()] {
+        use_a_slot_again(a, b);
+    }
+}
+
+fn use_a_slot_again(mut a: End, mut b: End) {
     // Far more than the socket's buffers hold, all from the same slot.
     for id in 0..40 {
         a.send_block(id, 1 << 20, u8::try_from(id).unwrap());
@@ -95,7 +148,12 @@ fn a_slot_used_again_before_it_was_sent_is_copied_first() {
 
 #[test]
 fn without_free_slots_the_peer_waits_and_nothing_is_lost() {
-    let [mut a, mut b] = ends();
+    for [a, b] in [ends(), secured_ends()] {
+        run_out_of_slots(a, b);
+    }
+}
+
+fn run_out_of_slots(mut a: End, mut b: End) {
     let count = u64::from(RECEIVE_SLOTS) + 10;
     for id in 0..count {
         a.send_block(id, 4096, 9);
@@ -124,7 +182,12 @@ fn foreign_bytes_end_the_connection() {
 
 #[test]
 fn a_goodbye_before_the_close_is_received() {
-    let [mut a, mut b] = ends();
+    for [a, b] in [ends(), secured_ends()] {
+        say_goodbye(a, b);
+    }
+}
+
+fn say_goodbye(mut a: End, mut b: End) {
     a.link.send(&a.arena, 0, &Message::Goodbye { disk: DiskState::UpToDate }, None).unwrap();
     a.link.flush(&a.arena).unwrap();
     a.link.shut();
