@@ -16,6 +16,7 @@ use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::{self, Lab};
 use crate::load::Load;
 use crate::power::{self, Keep};
+use crate::publish;
 use crate::requirements;
 use crate::stack::{self, Stack};
 use crate::stage::Stage;
@@ -73,6 +74,9 @@ pub enum Command {
     /// Let packets through again.
     #[command(after_help = "Examples:\n  futago lab heal local\n  futago lab heal             every link")]
     Heal(HealArgs),
+    /// Show the service to a browser on this machine: forward a port of 127.0.0.1 to the virtual address, until Ctrl-C.
+    #[command(after_help = PUBLISH_EXAMPLES)]
+    Publish(PublishArgs),
     /// Show it all: boot a pair, provision it, fail over, cut power, resync, every step verified.
     #[command(
         after_help = "Examples:\n  futago lab demo                a mirrored disk, moved by hand\n  futago lab demo --stack lamp   a service that moves by itself, under load\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
@@ -94,6 +98,14 @@ pub enum Command {
     #[command(hide = true)]
     Compared(ComparedArgs),
 }
+
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  futago lab publish 8080                  then look at http://127.0.0.1:8080/
+  futago lab publish 8443 --to 443 --name demo
+
+The machine gets no route into the lab. Stdout tells the URL, who logs in, and where the password is.
+Exit code 0 after Ctrl-C, 1 when the lab is not up or the port cannot be used.";
 
 const DRILL_EXAMPLES: &str = "\
 Examples:
@@ -193,6 +205,18 @@ pub struct HealArgs {
     lab: NameArg,
     /// The link to heal; all if none is named.
     link: Option<Link>,
+}
+
+/// Arguments of `lab publish`.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// The port of 127.0.0.1; 0 takes one that is free.
+    port: u16,
+    /// The port of the virtual address.
+    #[arg(long, value_name = "PORT", default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..))]
+    to: u16,
 }
 
 /// Arguments of `lab demo`.
@@ -321,6 +345,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Exchange(args) => run_exchange(&args),
         Command::Cut(args) => run_cut(&args),
         Command::Heal(args) => run_heal(&args),
+        Command::Publish(args) => run_publish(&args),
         Command::Demo(args) => run_demo(&args),
         Command::Drill(args) => run_drill(args),
         Command::Bench(args) => run_bench(&args),
@@ -411,6 +436,11 @@ fn run_heal(args: &HealArgs) -> anyhow::Result<u8> {
     let _lock = up::lock(lab, &Interrupt::watch()?)?;
     up::has_network(lab)?;
     fault::heal(lab, args.link)?;
+    Ok(0)
+}
+
+fn run_publish(args: &PublishArgs) -> anyhow::Result<u8> {
+    publish::run(&args.lab.name, args.port, args.to, &Interrupt::watch()?)?;
     Ok(0)
 }
 

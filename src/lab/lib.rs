@@ -26,6 +26,7 @@ mod network;
 mod own;
 mod packages;
 mod power;
+mod publish;
 mod record;
 mod requirements;
 mod root;

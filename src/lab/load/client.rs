@@ -230,7 +230,7 @@ pub(crate) fn calendar_us() -> anyhow::Result<u64> {
 }
 
 /// Moves this thread, and only it, into a network namespace.
-pub(super) fn enter(netns: &Path) -> anyhow::Result<()> {
+pub(crate) fn enter(netns: &Path) -> anyhow::Result<()> {
     let namespace = File::open(netns).with_context(|| format!("open {}", netns.display()))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .with_context(|| format!("enter network namespace {}", netns.display()))

@@ -27,7 +27,7 @@ pub use audit::{AuditReport, Violation};
 #[cfg(test)]
 pub(crate) use client::Failed;
 pub use client::{Acknowledged, ClientReport};
-pub(crate) use client::{Client, Target, calendar_us};
+pub(crate) use client::{Client, Target, calendar_us, enter};
 pub use gaps::Gap;
 pub(crate) use mounts::DATA;
 
