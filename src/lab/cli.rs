@@ -79,7 +79,7 @@ pub enum Command {
     Publish(PublishArgs),
     /// Show it all: boot a pair, provision it, fail over, cut power, resync, every step verified.
     #[command(
-        after_help = "Examples:\n  futago lab demo                a mirrored disk, moved by hand\n  futago lab demo --stack lamp   a service that moves by itself, under load\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
+        after_help = "Examples:\n  futago lab demo                a mirrored disk, moved by hand\n  futago lab demo --stack lamp   a service that moves by itself, under load\n  futago lab demo --stack zabbix --keep --report reports   and then look at it with a browser\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
     )]
     Demo(DemoArgs),
     /// Rehearse faults on a pair of its own while a client writes: what each cost, as a table, a record and a page.
@@ -215,7 +215,7 @@ pub struct PublishArgs {
     /// The port of 127.0.0.1; 0 takes one that is free.
     port: u16,
     /// The port of the virtual address.
-    #[arg(long, value_name = "PORT", default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = publish::HTTP, value_parser = clap::value_parser!(u16).range(1..))]
     to: u16,
 }
 
@@ -228,10 +228,13 @@ pub struct DemoArgs {
     /// What runs on the pair, looked after by the cluster manager; without it the pair only replicates.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
+    /// Write what the faults have cost as `lab drill` does: drill-STACK.json and drill-STACK.html.
+    #[arg(long, value_name = "FOLDER", requires = "stack")]
+    report: Option<std::path::PathBuf>,
     /// End with one JSON object on stdout instead of a table.
     #[arg(long)]
     json: bool,
-    /// Leave the lab up afterwards.
+    /// Leave the lab up afterwards, and end with how to look at it.
     #[arg(long)]
     keep: bool,
 }
@@ -446,7 +449,8 @@ fn run_publish(args: &PublishArgs) -> anyhow::Result<u8> {
 
 fn run_demo(args: &DemoArgs) -> anyhow::Result<u8> {
     let keep = if args.keep { Keep::Disks } else { Keep::Nothing };
-    let report = demo::run(&args.name, args.stack, keep, &Interrupt::watch()?)?;
+    let order = demo::Order { stack: args.stack, keep, report: args.report.clone() };
+    let report = demo::run(&args.name, &order, &Interrupt::watch()?)?;
     eprintln!();
     if args.json {
         eprint!("{report}");

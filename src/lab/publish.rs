@@ -22,24 +22,27 @@ use crate::up;
 
 /// Connections at a time: a browser opens six to a site, and further ones wait until one has ended.
 const CONNECTIONS: usize = 64;
-/// How soon it is noticed that the user wants to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After the system has refused to accept, such as for want of descriptors.
 const REFUSED: Duration = Duration::from_millis(100);
-/// Of `--to`: where TLS is spoken.
+/// Ports of the service.
+pub(crate) const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
+/// A port of this machine that is free on most.
+const USUAL: u16 = 8080;
 
 /// What is forwarded where.
 #[derive(Debug)]
 pub(crate) struct Publication {
     netns: PathBuf,
     service: SocketAddr,
-    site: Visit,
+    visit: Visit,
 }
 
 /// What somebody needs who wants to look at the site of a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Visit {
+    /// The command that publishes it.
+    pub(crate) publish: String,
     /// Where, once it is published.
     pub(crate) url: String,
     /// Who logs in.
@@ -54,9 +57,15 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    /// Of the site that an inventory describes, on a port of this machine that leads to a port of the service.
-    pub(crate) fn to(inventory: &Inventory, port: u16, to: u16) -> Self {
+    /// Of a lab with this inventory, by the usual ports.
+    pub(crate) fn of(lab: &Lab, inventory: &Inventory) -> Self {
+        Self::to(lab, inventory, USUAL, HTTP)
+    }
+
+    /// The same, on a port of this machine that leads to a port of the service.
+    fn to(lab: &Lab, inventory: &Inventory, port: u16, to: u16) -> Self {
         let site = inventory.site();
+        let more = if to == HTTP { String::new() } else { format!(" --to {to}") };
         let secure = to == HTTPS;
         let scheme = if secure { "https" } else { "http" };
         let file = inventory.secrets.file().display();
@@ -71,6 +80,7 @@ impl Visit {
             )
         });
         Self {
+            publish: format!("futago lab publish {port} --name {lab}{more}"),
             url: format!("{scheme}://127.0.0.1:{port}{}", site.path),
             user: site.administrator.as_ref().map(|one| one.user.clone()),
             password: site.administrator.map(|one| format!("{} in {file}", one.password)),
@@ -81,7 +91,7 @@ impl Visit {
 
 impl fmt::Display for Visit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "url: {}", self.url)?;
+        write!(f, "publish: {}\nurl: {}", self.publish, self.url)?;
         let more = [("user", &self.user), ("password", &self.password), ("note", &self.note)];
         more.iter().try_for_each(|(name, text)| match text {
             Some(text) => write!(f, "\n{name}: {text}"),
@@ -103,9 +113,9 @@ pub(crate) fn run(lab: &Lab, port: u16, to: u16, interrupt: &Interrupt) -> anyho
     let publication = Publication {
         netns: lab.netns_path(),
         service: (inventory.virtual_ip.address, to).into(),
-        site: Visit::to(&inventory, port, to),
+        visit: Visit::to(lab, &inventory, port, to),
     };
-    println!("{}", publication.site);
+    println!("{}", publication.visit);
     eprintln!("publishing {} of lab `{lab}`; Ctrl-C ends it", publication.service);
     let interrupt = interrupt.clone();
     let thread = std::thread::Builder::new().name("publish".to_owned());
@@ -121,7 +131,7 @@ impl Publication {
         runtime.block_on(async {
             tokio::select! {
                 failed = self.accept(listener) => failed,
-                () = told(interrupt) => Ok(()),
+                () = interrupt.told() => Ok(()),
             }
         })
     }
@@ -156,12 +166,6 @@ impl Publication {
     }
 }
 
-async fn told(interrupt: &Interrupt) {
-    while interrupt.check().is_ok() {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -170,17 +174,24 @@ mod tests {
 
     fn visit(more: &str, to: u16) -> Visit {
         let text = format!("{}{more}", include_str!("../../inventory/example.yml"));
-        Visit::to(&Inventory::parse(Path::new("/lab/ha.yml"), &text).unwrap(), 8080, to)
+        Visit::to(
+            &"x".parse().unwrap(),
+            &Inventory::parse(Path::new("/lab/ha.yml"), &text).unwrap(),
+            8080,
+            to,
+        )
     }
 
     #[test]
     fn a_visitor_is_told_the_url_and_where_the_password_is() {
         assert_eq!(
             visit("stack: zabbix\n", 80).to_string(),
-            "url: http://127.0.0.1:8080/zabbix/\nuser: Admin\n\
+            "publish: futago lab publish 8080 --name x\nurl: http://127.0.0.1:8080/zabbix/\nuser: Admin\n\
              password: zabbix_admin_password in /lab/.futago/ha.secrets.yml"
         );
-        assert_eq!(visit("stack: lamp\n", HTTPS).to_string(), "url: https://127.0.0.1:8080/");
+        let secure = visit("stack: lamp\n", HTTPS);
+        assert_eq!(secure.url, "https://127.0.0.1:8080/");
+        assert_eq!(secure.publish, "futago lab publish 8080 --name x --to 443");
         let note = visit("stack: wordpress\n", 80).note.unwrap();
         assert!(note.contains("\"127.0.0.1 ha.example.com\" into /etc/hosts"), "{note}");
     }

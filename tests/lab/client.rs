@@ -49,11 +49,10 @@ fn an_outage_and_every_broken_promise_are_seen_from_outside() {
 fn published(lab: &Lab) {
     let mut command = lab.command("publish", &["0"]);
     let mut publishing = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start futago");
-    let mut told = String::new();
-    let stdout = publishing.stdout.take().expect("its stdout");
-    BufReader::new(stdout).read_line(&mut told).expect("read where it is");
-    let place = told.trim_end().strip_prefix("url: http://").and_then(|url| url.strip_suffix('/'));
-    let place = place.unwrap_or_else(|| panic!("no URL: {told}")).to_owned();
+    let mut told = BufReader::new(publishing.stdout.take().expect("its stdout")).lines();
+    let place =
+        told.find_map(|line| Some(line.ok()?.strip_prefix("url: http://")?.strip_suffix('/')?.to_owned()));
+    let place = place.expect("a URL");
     let answers: Vec<String> = (1..=3).map(|id| answer(&place, &format!("/row.php?id={id}"))).collect();
     signal(Signal::INT, publishing.id());
     assert_eq!(publishing.wait().expect("reap futago").code(), Some(0));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use super::record::{Copied, Marks};
 use super::{Case, System};
 use crate::layout::Host;
 use crate::load::{Load, LoadReport, calendar_us};
@@ -30,26 +31,6 @@ pub(crate) enum Span {
     Fault,
     /// Until the pair is healthy again.
     Whole,
-}
-
-/// When things happened, in microseconds of the calendar since 1970.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Marks {
-    pub(super) struck_us: Option<u64>,
-    /// All that belongs to the fault is done.
-    pub(super) done_us: Option<u64>,
-    pub(super) undone_us: Option<u64>,
-    pub(super) in_sync_us: Option<u64>,
-    pub(super) healthy_us: Option<u64>,
-}
-
-/// How a disk that was left behind caught up.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Copied {
-    /// What it lacked when the fault was taken back, by the other one's bitmap.
-    pub(super) lacking_kib: f64,
-    /// What was sent to it from then on until it was up to date: also what was written meanwhile.
-    pub(super) sent_kib: f64,
 }
 
 /// What was seen.
@@ -185,9 +166,4 @@ fn watch(time: Duration, stage: &Stage) -> anyhow::Result<()> {
 pub(super) fn until_healthy(system: System, stage: &Stage) -> anyhow::Result<()> {
     let healthy = || Ok(system.is_healthy(stage)?.then_some(()));
     wait::until(HEALTHY, &stage.interrupt, healthy).context("wait until the pair is healthy")
-}
-
-/// The host that is left when the struck one has nothing to say.
-pub(super) fn silent(case: Case, active: &'static Host) -> Option<&'static str> {
-    case.silences().then(|| case.struck(active).name)
 }

@@ -23,7 +23,9 @@ use crate::stage::Stage;
 
 pub(crate) use case::Case;
 use course::{Span, until_healthy};
-pub(crate) use session::{OWN_LAB, Order, run as rehearse};
+pub(crate) use record::Record;
+pub(crate) use report::Folder;
+pub(crate) use session::{OWN_LAB, Order, one, record as begin_record, run as rehearse};
 
 /// Who manages the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,7 @@ mod audit;
 mod client;
 mod gaps;
 mod mounts;
+mod row;
 mod sys;
 
 use std::path::PathBuf;
@@ -27,9 +28,11 @@ pub use audit::{AuditReport, Violation};
 #[cfg(test)]
 pub(crate) use client::Failed;
 pub use client::{Acknowledged, ClientReport};
-pub(crate) use client::{Client, Target, calendar_us, enter};
+pub(crate) use client::{Client, Pace, calendar_us, enter};
 pub use gaps::Gap;
 pub(crate) use mounts::DATA;
+pub(crate) use row::PACE;
+use row::RowPage;
 
 /// Where the page that writes a row is.
 const PORT: u16 = 80;
@@ -73,8 +76,8 @@ impl Load {
     /// Starts both. `log` gets a line for each acknowledged row.
     pub(crate) fn start(lab: &Lab, log: PathBuf) -> anyhow::Result<Self> {
         let auditor = Auditor::start(lab)?;
-        let target = Target { netns: Some(lab.netns_path()), address: (VIRTUAL_IP.0, PORT).into() };
-        let client = Client::start(target, log)?;
+        let page = RowPage((VIRTUAL_IP.0, PORT).into());
+        let client = Client::start(page, PACE, Some(lab.netns_path()), Some(log))?;
         Ok(Self { client, auditor })
     }
 

@@ -9,12 +9,19 @@ const NONE: &str = "-";
 
 impl Drill {
     /// What a client has noticed, for who watches.
-    pub(in crate::drill) fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         let [name, outage, rows, lost, errors, restored, result] = self.cells();
         format!(
             "{name}: {outage} s without service, {rows} rows, {lost} lost, {errors} errors, restored in {restored} s: \
              {result}"
         )
+    }
+
+    /// The same in a few words.
+    pub(crate) fn summary(&self) -> String {
+        let [_, outage, rows, lost, ..] = self.cells();
+        let lost = if lost == "0" { "none".to_owned() } else { lost };
+        format!("{outage} s without service; {rows} rows, {lost} lost")
     }
 
     fn cells(&self) -> [String; 7] {
