@@ -11,7 +11,7 @@ pub mod cli;
 mod control_group;
 mod demo;
 mod disk;
-mod drill;
+pub mod drill;
 mod exec;
 mod fault;
 mod files;

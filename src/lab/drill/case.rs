@@ -20,7 +20,7 @@ use crate::wait;
 const MOVED: Duration = Duration::from_secs(60);
 /// What a client may notice at most of something that happens to the standby alone: writes wait 1.5 s for a peer that
 /// says nothing, and for the record.
-const STANDBY_FELT: Duration = Duration::from_secs(5);
+pub(super) const STANDBY_FELT: Duration = Duration::from_secs(5);
 /// What is written while the standby is away: enough that copying it can be seen, and room for it on any lab's disk.
 const WRITTEN_MIB: u32 = 64;
 

@@ -14,15 +14,15 @@ use crate::wait;
 
 /// So many acknowledged rows in a row, half a second of them, show that the service works.
 const ENOUGH: usize = 25;
-/// For rows to flow before a fault: the pair is healthy.
-const FLOWING: Duration = Duration::from_secs(20);
+/// For requests to be answered before a fault: the pair is healthy.
+pub(super) const FLOWING: Duration = Duration::from_secs(20);
 /// For the service to come back after a fault, far beyond what any system promises.
-const BACK: Duration = Duration::from_secs(120);
+pub(super) const BACK: Duration = Duration::from_secs(120);
 /// For a pair to be healthy again once the fault was taken back: a boot, a resync, a restart.
-const HEALTHY: Duration = Duration::from_secs(180);
+pub(super) const HEALTHY: Duration = Duration::from_secs(180);
 /// What a whole course shows of the time before the fault, and after everything is good again.
-const BEFORE: Duration = Duration::from_secs(3);
-const AFTER: Duration = Duration::from_secs(1);
+pub(super) const BEFORE: Duration = Duration::from_secs(3);
+pub(super) const AFTER: Duration = Duration::from_secs(1);
 
 /// How long the client looks on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Way<'_> {
         let (case, stage) = (self.case, self.stage);
         let started = Instant::now();
         if span == Span::Whole {
-            watch(BEFORE, stage)?;
+            wait::pause(BEFORE, &stage.interrupt)?;
         }
         flowing(load, started, FLOWING, stage).context("wait for rows before the fault")?;
         self.marks.struck_us = Some(calendar_us()?);
@@ -105,7 +105,7 @@ impl Way<'_> {
             .with_context(|| format!("make the fault: {}", case.place(self.active)))?;
         self.marks.done_us = Some(calendar_us()?);
         flowing(load, Instant::now(), BACK, stage).context("wait for the service to come back")?;
-        watch(case.aftermath(), stage)?;
+        wait::pause(case.aftermath(), &stage.interrupt)?;
         flowing(load, Instant::now(), BACK, stage).context("wait for the service to stay")
     }
 
@@ -122,7 +122,7 @@ impl Way<'_> {
         until_healthy(self.system, stage)?;
         self.marks.healthy_us = Some(calendar_us()?);
         if let Some(load) = load {
-            watch(AFTER, stage)?;
+            wait::pause(AFTER, &stage.interrupt)?;
             flowing(load, Instant::now(), BACK, stage).context("wait for rows after all")?;
         }
         case.tidy(stage, self.active)
@@ -154,13 +154,6 @@ impl Way<'_> {
 fn flowing(load: &Load, since: Instant, limit: Duration, stage: &Stage) -> anyhow::Result<()> {
     let enough = || Ok((load.client.acknowledged_since(since) >= ENOUGH).then_some(()));
     wait::until(limit, &stage.interrupt, enough).map_err(Into::into)
-}
-
-/// Lets time pass in which a late effect of the fault would show.
-fn watch(time: Duration, stage: &Stage) -> anyhow::Result<()> {
-    let end = Instant::now() + time;
-    let over = || Ok((Instant::now() >= end).then_some(()));
-    wait::until(time + FLOWING, &stage.interrupt, over).map_err(Into::into)
 }
 
 pub(super) fn until_healthy(system: System, stage: &Stage) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod events;
 mod futago;
 mod outage;
 mod pacemaker;
+pub mod pair;
 mod record;
 mod report;
 mod session;

@@ -52,6 +52,8 @@ pub(super) struct Client {
 pub(super) enum Asked {
     /// That a row is written: each acknowledged request is a row.
     Rows,
+    /// The page of the site; rows are written beside it.
+    Pages,
 }
 
 /// What was not done.

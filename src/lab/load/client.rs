@@ -254,7 +254,7 @@ async fn request<A: Ask>(ask: Arc<A>, pace: Pace, id: u64, started: Instant) -> 
 }
 
 /// Milliseconds.
-pub(super) fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     // Tenths: no clock of a client is better.
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }

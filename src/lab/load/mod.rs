@@ -28,8 +28,9 @@ pub use audit::{AuditReport, Violation};
 #[cfg(test)]
 pub(crate) use client::Failed;
 pub use client::{Acknowledged, ClientReport};
-pub(crate) use client::{Client, Pace, calendar_us, enter};
+pub(crate) use client::{Ask, Client, Pace, calendar_us, enter, ms};
 pub use gaps::Gap;
+pub(crate) use gaps::Gaps;
 pub(crate) use mounts::DATA;
 pub(crate) use row::PACE;
 use row::RowPage;
@@ -100,16 +101,16 @@ impl Load {
     }
 }
 
-/// Tells a thread to end.
+/// Tells a thread or a task to end.
 #[derive(Clone, Debug, Default)]
-struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    fn order(&self) {
+    pub(crate) fn order(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_ordered(&self) -> bool {
+    pub(crate) fn is_ordered(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
