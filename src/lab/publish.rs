@@ -91,7 +91,7 @@ impl Visit {
 
 impl fmt::Display for Visit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "publish: {}\nurl: {}", self.publish, self.url)?;
+        write!(f, "url: {}", self.url)?;
         let more = [("user", &self.user), ("password", &self.password), ("note", &self.note)];
         more.iter().try_for_each(|(name, text)| match text {
             Some(text) => write!(f, "\n{name}: {text}"),
@@ -186,7 +186,7 @@ mod tests {
     fn a_visitor_is_told_the_url_and_where_the_password_is() {
         assert_eq!(
             visit("stack: zabbix\n", 80).to_string(),
-            "publish: futago lab publish 8080 --name x\nurl: http://127.0.0.1:8080/zabbix/\nuser: Admin\n\
+            "url: http://127.0.0.1:8080/zabbix/\nuser: Admin\n\
              password: zabbix_admin_password in /lab/.futago/ha.secrets.yml"
         );
         let secure = visit("stack: lamp\n", HTTPS);

@@ -83,7 +83,7 @@ impl fmt::Display for Report {
         if let Some(page) = &self.drills {
             writeln!(f, "\nwhere each outage went: {}", page.display())?;
         }
-        self.visit.as_ref().map_or(Ok(()), |visit| writeln!(f, "\nlook at it with a browser:\n{visit}"))
+        self.visit.as_ref().map_or(Ok(()), |visit| writeln!(f, "\nlook at it: {}\n{visit}", visit.publish))
     }
 }
 

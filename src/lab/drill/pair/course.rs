@@ -87,7 +87,8 @@ fn kept(fault: Fault, client: &ClientReport, rows: &Rows, moved: Option<bool>) -
     if rows.lost > 0 {
         broken.push(format!("{} of {} acknowledged rows are missing", rows.lost, rows.acknowledged));
     }
-    let away_s = client.longest.map_or(0.0, |gap| gap.length_ms() / 1000.0);
+    // An application may answer with a page while its database is away.
+    let away_s = client.longest.map_or(0.0, |gap| gap.length_ms() / 1000.0).max(rows.pause_s.unwrap_or(0.0));
     if fault.must_stay() && away_s > STANDBY_FELT.as_secs_f64() {
         let most = STANDBY_FELT.as_secs();
         broken.push(format!("the service was away for {away_s:.1} s, at most {most} s are promised"));
@@ -228,9 +229,11 @@ mod tests {
     use super::*;
     use crate::load::Gap;
 
-    /// What is said of a drill with an outage of so many seconds, so many lost rows, and whether the service moved.
-    fn said(fault: Fault, away_s: f64, lost: usize, moved: Option<bool>) -> String {
-        let longest = Some(Gap { from_ms: 0.0, to_ms: away_s * 1000.0, open: false });
+    /// What is said of a drill with so many seconds without a page and without a row, so many lost rows, and whether the
+    /// service moved.
+    fn said(fault: Fault, away_s: [f64; 2], lost: usize, moved: Option<bool>) -> String {
+        let [pages_s, rows_s] = away_s;
+        let longest = Some(Gap { from_ms: 0.0, to_ms: pages_s * 1000.0, open: false });
         let client = ClientReport {
             started_us: 0,
             acknowledged: 9,
@@ -241,20 +244,21 @@ mod tests {
             rows: Vec::new(),
             failed: Vec::new(),
         };
-        let rows = Rows { acknowledged: 9, checked: 9, lost, unchecked: None, pause_s: None };
+        let rows = Rows { acknowledged: 9, checked: 9, lost, unchecked: None, pause_s: Some(rows_s) };
         kept(fault, &client, &rows, moved).map_or_else(|error| error.to_string(), |()| "kept".to_owned())
     }
 
     #[test]
     fn each_promise_of_a_drill_is_judged() {
-        assert_eq!(said(Fault::Switchover, 9.0, 0, Some(true)), "kept");
-        assert_eq!(said(Fault::Resync, 1.0, 0, Some(false)), "kept");
-        assert_eq!(said(Fault::MariadbCrash, 9.0, 0, Some(true)), "kept", "it may move");
+        assert_eq!(said(Fault::Switchover, [9.0, 8.0], 0, Some(true)), "kept");
+        assert_eq!(said(Fault::Resync, [1.0, 2.0], 0, Some(false)), "kept");
+        assert_eq!(said(Fault::MariadbCrash, [9.0, 9.0], 0, Some(true)), "kept", "it may move");
         for (broken, words) in [
-            (said(Fault::MariadbCrash, 1.0, 2, Some(false)), "2 of 9 acknowledged rows are missing"),
-            (said(Fault::StandbyLoss, 5.5, 0, Some(false)), "away for 5.5 s, at most 5 s"),
-            (said(Fault::StandbyLoss, 1.0, 0, Some(true)), "moved although only the standby"),
-            (said(Fault::ManagerStop, 1.0, 0, Some(false)), "did not move"),
+            (said(Fault::MariadbCrash, [1.0, 1.0], 2, Some(false)), "2 of 9 acknowledged rows are missing"),
+            (said(Fault::StandbyLoss, [5.5, 0.1], 0, Some(false)), "away for 5.5 s, at most 5 s"),
+            (said(Fault::StandbyLoss, [0.1, 6.0], 0, Some(false)), "away for 6.0 s, at most 5 s"),
+            (said(Fault::StandbyLoss, [1.0, 1.0], 0, Some(true)), "moved although only the standby"),
+            (said(Fault::ManagerStop, [1.0, 1.0], 0, Some(false)), "did not move"),
         ] {
             assert!(broken.contains(words), "{broken}");
         }

@@ -49,7 +49,9 @@ impl ServerCertVerifier for Only {
         if *shown == self.certificate {
             return Ok(ServerCertVerified::assertion());
         }
-        Err(Error::General("another certificate than that of the inventory".to_owned()))
+        Err(Error::General(
+            "another certificate than that of the inventory, which futago apply brings".to_owned(),
+        ))
     }
 
     fn verify_tls12_signature(
