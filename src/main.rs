@@ -33,6 +33,8 @@ enum Command {
     Clusterd(clusterd::daemon::Daemon),
     /// The witness: votes for clusters and carries no data.
     Witnessd(clusterd::witness::Daemon),
+    /// Rehearse faults on a real pair while it serves: what each cost, as a table, a record and a page; asks before.
+    Drill(lab::drill::pair::Arguments),
     /// A local pair of real hosts to try things on.
     #[command(subcommand)]
     Lab(lab::cli::Command),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         },
         Command::Clusterd(daemon) => clusterd::daemon::run(daemon),
         Command::Witnessd(daemon) => clusterd::witness::run(daemon),
+        Command::Drill(arguments) => lab::drill::pair::run(&arguments),
         Command::Lab(command) => lab::cli::run(command),
     };
     match result {

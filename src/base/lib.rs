@@ -11,6 +11,7 @@ pub mod nearest;
 pub mod notify;
 pub mod problem;
 pub mod process;
+pub mod question;
 pub mod random;
 pub mod time;
 pub mod tls;

@@ -30,7 +30,6 @@ mod mailbox;
 mod metrics;
 mod outbox;
 mod progress;
-mod question;
 mod replica;
 mod report;
 mod sys;

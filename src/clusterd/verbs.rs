@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base::frame::FrameError;
+use base::question::{self, Answered};
 use cluster::control::{Command, CommandError, CommandErrorKind, Status, Verdict};
 use cluster::member::Node;
 use cluster::timing::Timing;
@@ -13,7 +14,6 @@ use crate::config::Site;
 use crate::ctl::{self, Answer, AskError, Request};
 use crate::history;
 use crate::progress;
-use crate::question::{self, Answered};
 use crate::view::page::Page;
 use crate::view::words::{self, Names};
 use crate::view::{self, loss, timings};
@@ -256,7 +256,7 @@ fn ask_for(confirm: Confirm, name: &str) -> Result<(), u8> {
     if confirm.yes {
         return Ok(());
     }
-    match question::type_name(name) {
+    match question::typed(&[name]) {
         Answered::Yes => Ok(()),
         Answered::No => {
             eprintln!("Nothing was done.");

@@ -16,6 +16,7 @@ use crate::interrupt::{Interrupt, Interrupted};
 use crate::layout::{self, Lab};
 use crate::load::Load;
 use crate::power::{self, Keep};
+use crate::publish;
 use crate::requirements;
 use crate::stack::{self, Stack};
 use crate::stage::Stage;
@@ -73,9 +74,12 @@ pub enum Command {
     /// Let packets through again.
     #[command(after_help = "Examples:\n  futago lab heal local\n  futago lab heal             every link")]
     Heal(HealArgs),
+    /// Show the service to a browser on this machine: forward a port of 127.0.0.1 to the virtual address, until Ctrl-C.
+    #[command(after_help = PUBLISH_EXAMPLES)]
+    Publish(PublishArgs),
     /// Show it all: boot a pair, provision it, fail over, cut power, resync, every step verified.
     #[command(
-        after_help = "Examples:\n  futago lab demo                a mirrored disk, moved by hand\n  futago lab demo --stack lamp   a service that moves by itself, under load\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
+        after_help = "Examples:\n  futago lab demo                a mirrored disk, moved by hand\n  futago lab demo --stack lamp   a service that moves by itself, under load\n  futago lab demo --stack zabbix --keep --report reports   and then look at it with a browser\n  futago lab demo --json | tail -n 1\n\nExit code 0 when every step was verified, else 1."
     )]
     Demo(DemoArgs),
     /// Rehearse faults on a pair of its own while a client writes: what each cost, as a table, a record and a page.
@@ -94,6 +98,14 @@ pub enum Command {
     #[command(hide = true)]
     Compared(ComparedArgs),
 }
+
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  futago lab publish 8080                  then look at http://127.0.0.1:8080/
+  futago lab publish 8443 --to 443 --name demo
+
+The machine gets no route into the lab. Stdout tells the URL, who logs in, and where the password is.
+Exit code 0 after Ctrl-C, 1 when the lab is not up or the port cannot be used.";
 
 const DRILL_EXAMPLES: &str = "\
 Examples:
@@ -195,6 +207,18 @@ pub struct HealArgs {
     link: Option<Link>,
 }
 
+/// Arguments of `lab publish`.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    #[command(flatten)]
+    lab: NameArg,
+    /// The port of 127.0.0.1; 0 takes one that is free.
+    port: u16,
+    /// The port of the virtual address.
+    #[arg(long, value_name = "PORT", default_value_t = publish::HTTP, value_parser = clap::value_parser!(u16).range(1..))]
+    to: u16,
+}
+
 /// Arguments of `lab demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -204,10 +228,13 @@ pub struct DemoArgs {
     /// What runs on the pair, looked after by the cluster manager; without it the pair only replicates.
     #[arg(long, value_enum)]
     stack: Option<Stack>,
+    /// Write what the faults have cost as `lab drill` does: drill-STACK.json and drill-STACK.html.
+    #[arg(long, value_name = "FOLDER", requires = "stack")]
+    report: Option<std::path::PathBuf>,
     /// End with one JSON object on stdout instead of a table.
     #[arg(long)]
     json: bool,
-    /// Leave the lab up afterwards.
+    /// Leave the lab up afterwards, and end with how to look at it.
     #[arg(long)]
     keep: bool,
 }
@@ -321,6 +348,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Exchange(args) => run_exchange(&args),
         Command::Cut(args) => run_cut(&args),
         Command::Heal(args) => run_heal(&args),
+        Command::Publish(args) => run_publish(&args),
         Command::Demo(args) => run_demo(&args),
         Command::Drill(args) => run_drill(args),
         Command::Bench(args) => run_bench(&args),
@@ -414,9 +442,15 @@ fn run_heal(args: &HealArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+fn run_publish(args: &PublishArgs) -> anyhow::Result<u8> {
+    publish::run(&args.lab.name, args.port, args.to, &Interrupt::watch()?)?;
+    Ok(0)
+}
+
 fn run_demo(args: &DemoArgs) -> anyhow::Result<u8> {
     let keep = if args.keep { Keep::Disks } else { Keep::Nothing };
-    let report = demo::run(&args.name, args.stack, keep, &Interrupt::watch()?)?;
+    let order = demo::Order { stack: args.stack, keep, report: args.report.clone() };
+    let report = demo::run(&args.name, &order, &Interrupt::watch()?)?;
     eprintln!();
     if args.json {
         eprint!("{report}");

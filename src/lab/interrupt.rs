@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How soon it is noticed by who waits for it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The user, or the system, wants the program to stop.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -42,6 +46,13 @@ impl Interrupt {
             });
         });
         Ok(told)
+    }
+
+    /// Ends once the process was told to stop.
+    pub(crate) async fn told(&self) {
+        while self.check().is_ok() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// An error once the process was told to stop.

@@ -114,12 +114,7 @@ impl Stage {
 
     /// What the replication daemon of a host says of r0.
     pub(crate) fn status(&self, host: &Host) -> anyhow::Result<Status> {
-        let said = self.quietly(host, "futago replica status --json r0")?;
-        if !said.ok {
-            bail!("ask {} for the status of r0: {}", host.name, said.text);
-        }
-        let value = serde_json::from_str(&said.text);
-        Ok(Status(value.with_context(|| format!("read the status of r0 on {}: {}", host.name, said.text))?))
+        Status::read(host.name, &self.quietly(host, "futago replica status --json r0")?)
     }
 
     /// Waits until a host's status is as wanted, and shows it.
@@ -182,6 +177,13 @@ impl Stage {
 pub(crate) struct Status(Value);
 
 impl Status {
+    /// Reads what that command has said on a host.
+    pub(crate) fn read(host: &str, said: &Said) -> anyhow::Result<Self> {
+        ensure!(said.ok, "ask {host} for the status of r0: {}", said.text);
+        let value = serde_json::from_str(&said.text);
+        Ok(Self(value.with_context(|| format!("read the status of r0 on {host}: {}", said.text))?))
+    }
+
     fn word(&self, pointer: &str) -> &str {
         self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }

@@ -40,6 +40,16 @@ pub(crate) fn until<T>(
     }
 }
 
+/// Lets time pass in which a late effect of something would show.
+pub(crate) fn pause(time: Duration, interrupt: &Interrupt) -> Result<(), Interrupted> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        interrupt.check()?;
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
 /// Does something that may hang in the kernel, and stops waiting for it after `limit`.
 pub(crate) fn at_most<T: Send + 'static>(
     limit: Duration,

@@ -65,17 +65,19 @@ impl Arguments {
 
     /// The inventory that is meant; an error is the whole text that the user needs.
     pub(crate) fn load_inventory(&self) -> Result<Inventory, String> {
-        let file = match &self.inventory {
-            Some(file) => file.clone(),
-            None => find_inventory()?,
-        };
-        Inventory::load(&file).map_err(shown)
+        load_inventory(self.inventory.as_deref())
     }
 
     /// Whether the key of a host that is not known yet is recorded.
     pub(crate) fn accept_new(&self) -> bool {
         self.accept_new
     }
+}
+
+/// The inventory that is named, or the one that is found here; an error is the whole text that the user needs.
+pub fn load_inventory(named: Option<&Path>) -> Result<Inventory, String> {
+    let file = named.map_or_else(find_inventory, |file| Ok(file.to_owned()))?;
+    Inventory::load(&file).map_err(shown)
 }
 
 /// What may happen.

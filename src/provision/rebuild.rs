@@ -61,7 +61,7 @@ pub fn run(host: &str, arguments: &Arguments) -> anyhow::Result<u8> {
 async fn ask(inventory: &Inventory, member: &Member, accept_new: bool) -> Result<String, HostError> {
     let over = OverSsh { settings: inventory.ssh.clone(), accept_new };
     let shell = Shell::connect(over.target(member)).await?;
-    shell.answer(&[PROGRAM, "cluster", "status", "--json"]).await
+    Ok(shell.answer(&[PROGRAM, "cluster", "status", "--json"]).await?.1)
 }
 
 /// Why a host must not be rebuilt now.

@@ -10,7 +10,7 @@ use crate::inventory::Inventory;
 use crate::runner::{OverSsh, exit};
 
 /// The program on a host.
-pub(crate) const PROGRAM: &str = "/usr/local/sbin/futago";
+pub const PROGRAM: &str = "/usr/local/sbin/futago";
 /// There while the manager of a host runs.
 const SOCKET: &str = "/run/futago/clusterd.sock";
 /// No exit code of a program is larger.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::drill;
 use crate::harness::{Client, every_drill, possible};
 use crate::managed::{Managed, PAIR, WITNESS, assert_survived, assert_unbroken, one_line, other, stays};
 
@@ -30,6 +31,7 @@ fn orders_move_what_runs_and_nothing_else_does() {
     missing_program(&pair);
     stopped_manager(&pair);
     orderly_shutdown(&pair);
+    drill::on_a_real_pair(&pair);
 }
 
 /// One lost machine is survived; two are, once a host is back that has every acknowledged write, and not before.

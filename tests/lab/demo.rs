@@ -6,17 +6,20 @@ use rustix::process::Signal;
 
 use crate::harness::{Lab, output, possible, signal, until};
 
-/// Tells a story to its end and returns its steps.
-fn story(lab: &Lab, words: &[&str]) -> Vec<Value> {
+/// Tells a story to its end and returns what came of it.
+fn story(lab: &Lab, words: &[&str]) -> Value {
     let output = output(lab.command("demo", &[words, &["--json"]].concat()));
     let stdout = String::from_utf8_lossy(&output.stdout);
     let story = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{story}\n{stdout}", output.status);
     let last: Value = serde_json::from_str(stdout.lines().next_back().expect("a line")).expect("an object");
     assert_eq!(last["result"], "pass");
-    let steps = last["steps"].as_array().expect("steps").clone();
-    assert!(steps.iter().all(|step| step["ok"] == true && step["seconds"].is_f64()), "{last}");
-    steps
+    assert!(steps(&last).iter().all(|step| step["ok"] == true && step["seconds"].is_f64()), "{last}");
+    last
+}
+
+fn steps(told: &Value) -> &[Value] {
+    told["steps"].as_array().expect("steps")
 }
 
 #[test]
@@ -25,7 +28,7 @@ fn the_demonstration_passes_and_leaves_nothing() {
         return;
     }
     let lab = Lab::named();
-    assert!(story(&lab, &[]).len() > 10);
+    assert!(steps(&story(&lab, &[])).len() > 10);
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }
 
@@ -35,13 +38,18 @@ fn the_demonstration_of_a_service_loses_no_row_and_leaves_nothing() {
         return;
     }
     let lab = Lab::named();
-    let steps = story(&lab, &["--stack", "zabbix"]);
+    let folder = tempfile::tempdir().expect("make a folder");
+    let told =
+        story(&lab, &["--stack", "zabbix", "--report", folder.path().to_str().expect("a path of text")]);
+    let steps = steps(&told);
     let with = |end: &str| {
         let shown = |step: &&Value| step["shown"].as_str().is_some_and(|shown| shown.contains(end));
         steps.iter().filter(shown).count()
     };
     assert_eq!(with("none lost"), 4, "{steps:?}");
     assert_eq!(with("ha-a.example.com available, ha-b.example.com available"), 1, "{steps:?}");
+    let page = std::fs::read_to_string(told["drills"].as_str().expect("a page")).expect("read the page");
+    assert_eq!(page.matches("class=\"good\">ok</span></h2>").count(), 4, "every fault has its part");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }
 

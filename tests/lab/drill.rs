@@ -1,10 +1,14 @@
-//! `futago lab drill` as a whole: a drill on real hosts, its record, its page, and nothing left.
+//! `futago lab drill` as a whole: a drill on real hosts, its record, its page, and nothing left. And `futago drill`, on a pair
+//! that is there already.
 
 use std::fs;
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Lab, output, possible};
+use crate::harness::{Lab, futago, output, possible, signal};
+use crate::managed::{Managed, other};
 
 #[test]
 fn a_drill_loses_no_row_and_its_report_says_where_the_time_went() {
@@ -67,4 +71,76 @@ fn a_report_that_cannot_be_kept_is_refused_before_a_lab_is_made() {
     assert_eq!(output.status.code(), Some(1), "{talk}");
     assert!(talk.contains(path) && talk.contains("--report") && !talk.contains("booted"), "{talk}");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+/// Drills on a pair that serves: there and back, refused where they must be, and taken back when somebody has enough.
+pub(crate) fn on_a_real_pair(pair: &Managed) {
+    let active = pair.active();
+    let nobody = refused(pair, &["switchover"], 1);
+    assert!(nobody.contains("there is no terminal to ask on; add --yes"), "{nobody}");
+    let power = refused(pair, &["power-loss", "--yes"], 64);
+    assert!(power.contains("futago lab drill power-loss"), "{power}");
+
+    let folder = tempfile::tempdir().expect("make a folder");
+    let place = folder.path().to_str().expect("a path of text");
+    let done = output(real(pair, &["switchover", "manager-stop", "--yes", "--json", "--report", place]));
+    let (stdout, talk) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{}\n{talk}\n{stdout}", done.status);
+    let record: Value = serde_json::from_str(stdout.trim_end()).expect("one object");
+    let drills = record["drills"].as_array().expect("drills");
+    assert_eq!((record["client"]["asks_for"].as_str(), drills.len()), (Some("pages"), 2), "{talk}");
+    for drill in drills {
+        assert_eq!(
+            (&drill["passed"], &drill["rows"]["lost"]),
+            (&Value::from(true), &Value::from(0)),
+            "{drill}"
+        );
+        assert!(drill["rows"]["checked"].as_u64() > Some(20), "{}", drill["rows"]);
+        let parts = drill["outage"]["parts"].as_array().expect("parts");
+        assert!(parts.iter().any(|part| part["name"] == "promote the replica"), "{}", drill["outage"]);
+    }
+    let page = fs::read_to_string(folder.path().join("drill-ha.example.com.html")).expect("read the page");
+    assert_eq!(page.matches("<svg ").count(), 4, "requests and parts of both outages");
+    assert_eq!(pair.active(), active, "there and back");
+    assert_clean(pair);
+
+    given_up(pair, other(active));
+    pair.cluster(active, &format!("standby {}", other(active)));
+    let unfit = refused(pair, &["switchover", "--yes"], 1);
+    assert!(unfit.contains("not PROTECTED") && unfit.contains("is in standby"), "{unfit}");
+    pair.cluster(active, &format!("online {}", other(active)));
+    pair.until_protected();
+}
+
+/// Ctrl-C while the standby is stopped: it is started again first.
+fn given_up(pair: &Managed, standby: &str) {
+    let mut command = real(pair, &["standby-loss", "resync", "--yes"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut drill = command.spawn().expect("start futago");
+    pair.until("the standby is stopped", || {
+        let stopped = pair.lab.try_in(standby, "! systemctl --quiet is-active futago-replicad");
+        stopped.status.success() || drill.try_wait().expect("look at the drill").is_some()
+    });
+    signal(Signal::INT, drill.id());
+    assert_eq!(drill.wait().expect("reap the drill").code(), Some(130));
+    pair.until_verdict(standby, "PROTECTED");
+    assert_clean(pair);
+}
+
+fn assert_clean(pair: &Managed) {
+    assert_eq!(pair.lab.run_in(pair.active(), "mariadb --execute \"SHOW DATABASES LIKE 'futago%'\""), "");
+}
+
+fn real(pair: &Managed, words: &[&str]) -> Command {
+    let mut command = futago();
+    command.arg("drill").args(words).arg("-i").arg(pair.lab.folder().join("inventory.yml"));
+    command
+}
+
+/// What a drill says that ends with this exit code.
+fn refused(pair: &Managed, words: &[&str], code: i32) -> String {
+    let Output { status, stderr, .. } = output(real(pair, words));
+    let said = String::from_utf8_lossy(&stderr).into_owned();
+    assert_eq!(status.code(), Some(code), "{said}");
+    said
 }

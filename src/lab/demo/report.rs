@@ -1,14 +1,21 @@
 //! How a demonstration went: a table for people, an object for programs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::publish::Visit;
 
 /// The outcome of all steps that were begun.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     steps: Vec<Row>,
+    /// How to look at the lab, when it was kept.
+    pub(crate) visit: Option<Visit>,
+    /// The page about the faults, when one was asked for.
+    pub(crate) drills: Option<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,10 +51,18 @@ impl Report {
         !self.steps.is_empty() && self.steps.iter().all(|step| step.ok)
     }
 
-    /// `{"result":"pass"|"fail","steps":[{"name","ok","seconds"[,"shown"|,"error"]}]}`
+    /// `{"result":"pass"|"fail","steps":[{"name","ok","seconds"[,"shown"|,"error"]}]`, with `visit`:
+    /// `{"publish","url","user","password"}` when there is something to look at, and `drills`, the path of a page.
     pub(crate) fn json(&self) -> String {
         let result = if self.passed() { "pass" } else { "fail" };
-        serde_json::json!({"result": result, "steps": self.steps}).to_string()
+        let mut object = serde_json::json!({"result": result, "steps": self.steps});
+        if let Some(visit) = &self.visit {
+            object["visit"] = serde_json::json!(visit);
+        }
+        if let Some(page) = &self.drills {
+            object["drills"] = page.display().to_string().into();
+        }
+        object.to_string()
     }
 }
 
@@ -64,7 +79,11 @@ impl fmt::Display for Report {
         let result = if self.passed() { "every step was verified" } else { "not every step was verified" };
         writeln!(f, "{:<width$}  {total:>7.1}  {result}", "all")?;
         let failures = self.steps.iter().filter_map(|step| Some((step.name, step.error.as_ref()?)));
-        failures.into_iter().try_for_each(|(name, error)| writeln!(f, "\n{name}: {error}"))
+        failures.into_iter().try_for_each(|(name, error)| writeln!(f, "\n{name}: {error}"))?;
+        if let Some(page) = &self.drills {
+            writeln!(f, "\nwhere each outage went: {}", page.display())?;
+        }
+        self.visit.as_ref().map_or(Ok(()), |visit| writeln!(f, "\nlook at it: {}\n{visit}", visit.publish))
     }
 }
 

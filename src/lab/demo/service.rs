@@ -64,10 +64,10 @@ fn cut_line(story: &mut Story) -> anyhow::Result<()> {
 
 /// A fault while a client writes: the service comes back, no row is lost, and the pair mends.
 fn suffer(story: &mut Story, case: Case) -> anyhow::Result<()> {
-    let seen = drill::run(case, System::Futago, &story.stage)?;
-    eprintln!("{}: {seen}", case.name());
-    look(story)?;
-    story.shown = Some(format!("{:.2} s without service; {} rows, none lost", seen.outage_s, seen.rows));
+    let drill = drill::one(case, story.stack.unwrap_or(Stack::Lamp), &story.stage)?;
+    eprintln!("--- {}", drill.sentence());
+    story.shown = Some(drill.summary());
+    story.record.as_mut().map_or(Ok(()), |record| record.add(drill))?;
     status(story)
 }
 

@@ -1,5 +1,6 @@
 //! What a story is made of. Each step shows something and proves it, or fails.
 
+use crate::drill::{self, Record};
 use crate::stack::Stack;
 use crate::stage::Stage;
 
@@ -15,11 +16,14 @@ pub(super) struct Story {
     pub(super) checksum: String,
     /// What the step that is told has shown, for the report.
     pub(super) shown: Option<String>,
+    /// What the faults have cost; none without a stack, where nobody is served.
+    pub(super) record: Option<Record>,
 }
 
 impl Story {
-    pub(super) fn on(stage: Stage, stack: Option<Stack>) -> Self {
-        Self { stage, stack, stamp: String::new(), checksum: String::new(), shown: None }
+    pub(super) fn on(stage: Stage, stack: Option<Stack>) -> anyhow::Result<Self> {
+        let record = stack.map(drill::begin_record).transpose()?;
+        Ok(Self { stage, stack, stamp: String::new(), checksum: String::new(), shown: None, record })
     }
 }
 

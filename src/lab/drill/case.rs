@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::System;
+use super::record::Deed;
 use crate::control_group;
 use crate::fault::{self, Link};
 use crate::layout::{Host, PAIR};
@@ -19,7 +20,7 @@ use crate::wait;
 const MOVED: Duration = Duration::from_secs(60);
 /// What a client may notice at most of something that happens to the standby alone: writes wait 1.5 s for a peer that
 /// says nothing, and for the record.
-const STANDBY_FELT: Duration = Duration::from_secs(5);
+pub(super) const STANDBY_FELT: Duration = Duration::from_secs(5);
 /// What is written while the standby is away: enough that copying it can be seen, and room for it on any lab's disk.
 const WRITTEN_MIB: u32 = 64;
 
@@ -92,7 +93,21 @@ impl Case {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// What is done, and how it is taken back, for who reads the report.
+    /// The drill, for who reads its report.
+    pub(super) fn told(self, active: &'static Host) -> Deed {
+        Deed {
+            name: self.word(),
+            title: self.name(),
+            done: self.deed(),
+            place: self.place(active),
+            active: active.name.to_owned(),
+            silent: self.silences().then(|| self.struck(active).name.to_owned()),
+            afterwards: self.afterwards(),
+            is_taken_back: self.is_taken_back(),
+        }
+    }
+
+    /// What is done, and how it is taken back.
     pub(super) fn deed(self) -> &'static str {
         match self {
             Self::Switchover => "the service is ordered to the other host: futago cluster switchover",
@@ -139,7 +154,7 @@ impl Case {
         }
     }
 
-    /// Where it is done, for who reads the report.
+    /// Where it is done.
     pub(super) fn place(self, active: &'static Host) -> String {
         let [a, b] = &PAIR;
         match self {
@@ -149,7 +164,7 @@ impl Case {
     }
 
     /// Whether the host that is struck has nothing to say any more.
-    pub(super) fn silences(self) -> bool {
+    fn silences(self) -> bool {
         matches!(self, Self::PowerLoss | Self::StandbyLoss)
     }
 
@@ -163,8 +178,8 @@ impl Case {
         self.must_stay().then_some(STANDBY_FELT)
     }
 
-    /// What is done once the fault is made, for who reads the report.
-    pub(super) fn afterwards(self) -> Option<&'static str> {
+    /// What is done once the fault is made.
+    fn afterwards(self) -> Option<&'static str> {
         match self {
             Self::Switchover => Some("the command has ended and the address answers from the other host"),
             Self::Resync => Some("64 MiB have been written beside the client's rows"),
@@ -173,7 +188,7 @@ impl Case {
     }
 
     /// Whether something is done to take it back; everything else mends by itself.
-    pub(super) fn is_taken_back(self) -> bool {
+    fn is_taken_back(self) -> bool {
         match self {
             Self::Switchover | Self::DatabaseKilled | Self::ManagerKilled | Self::ReplicationKilled => false,
             Self::PowerLoss | Self::StandbyLoss | Self::Resync | Self::LocalCut | Self::PublicCut => true,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use super::record::{Copied, Marks};
 use super::{Case, System};
 use crate::layout::Host;
 use crate::load::{Load, LoadReport, calendar_us};
@@ -13,15 +14,15 @@ use crate::wait;
 
 /// So many acknowledged rows in a row, half a second of them, show that the service works.
 const ENOUGH: usize = 25;
-/// For rows to flow before a fault: the pair is healthy.
-const FLOWING: Duration = Duration::from_secs(20);
+/// For requests to be answered before a fault: the pair is healthy.
+pub(super) const FLOWING: Duration = Duration::from_secs(20);
 /// For the service to come back after a fault, far beyond what any system promises.
-const BACK: Duration = Duration::from_secs(120);
+pub(super) const BACK: Duration = Duration::from_secs(120);
 /// For a pair to be healthy again once the fault was taken back: a boot, a resync, a restart.
-const HEALTHY: Duration = Duration::from_secs(180);
+pub(super) const HEALTHY: Duration = Duration::from_secs(180);
 /// What a whole course shows of the time before the fault, and after everything is good again.
-const BEFORE: Duration = Duration::from_secs(3);
-const AFTER: Duration = Duration::from_secs(1);
+pub(super) const BEFORE: Duration = Duration::from_secs(3);
+pub(super) const AFTER: Duration = Duration::from_secs(1);
 
 /// How long the client looks on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,26 +31,6 @@ pub(crate) enum Span {
     Fault,
     /// Until the pair is healthy again.
     Whole,
-}
-
-/// When things happened, in microseconds of the calendar since 1970.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Marks {
-    pub(super) struck_us: Option<u64>,
-    /// All that belongs to the fault is done.
-    pub(super) done_us: Option<u64>,
-    pub(super) undone_us: Option<u64>,
-    pub(super) in_sync_us: Option<u64>,
-    pub(super) healthy_us: Option<u64>,
-}
-
-/// How a disk that was left behind caught up.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Copied {
-    /// What it lacked when the fault was taken back, by the other one's bitmap.
-    pub(super) lacking_kib: f64,
-    /// What was sent to it from then on until it was up to date: also what was written meanwhile.
-    pub(super) sent_kib: f64,
 }
 
 /// What was seen.
@@ -116,7 +97,7 @@ impl Way<'_> {
         let (case, stage) = (self.case, self.stage);
         let started = Instant::now();
         if span == Span::Whole {
-            watch(BEFORE, stage)?;
+            wait::pause(BEFORE, &stage.interrupt)?;
         }
         flowing(load, started, FLOWING, stage).context("wait for rows before the fault")?;
         self.marks.struck_us = Some(calendar_us()?);
@@ -124,7 +105,7 @@ impl Way<'_> {
             .with_context(|| format!("make the fault: {}", case.place(self.active)))?;
         self.marks.done_us = Some(calendar_us()?);
         flowing(load, Instant::now(), BACK, stage).context("wait for the service to come back")?;
-        watch(case.aftermath(), stage)?;
+        wait::pause(case.aftermath(), &stage.interrupt)?;
         flowing(load, Instant::now(), BACK, stage).context("wait for the service to stay")
     }
 
@@ -141,7 +122,7 @@ impl Way<'_> {
         until_healthy(self.system, stage)?;
         self.marks.healthy_us = Some(calendar_us()?);
         if let Some(load) = load {
-            watch(AFTER, stage)?;
+            wait::pause(AFTER, &stage.interrupt)?;
             flowing(load, Instant::now(), BACK, stage).context("wait for rows after all")?;
         }
         case.tidy(stage, self.active)
@@ -175,19 +156,7 @@ fn flowing(load: &Load, since: Instant, limit: Duration, stage: &Stage) -> anyho
     wait::until(limit, &stage.interrupt, enough).map_err(Into::into)
 }
 
-/// Lets time pass in which a late effect of the fault would show.
-fn watch(time: Duration, stage: &Stage) -> anyhow::Result<()> {
-    let end = Instant::now() + time;
-    let over = || Ok((Instant::now() >= end).then_some(()));
-    wait::until(time + FLOWING, &stage.interrupt, over).map_err(Into::into)
-}
-
 pub(super) fn until_healthy(system: System, stage: &Stage) -> anyhow::Result<()> {
     let healthy = || Ok(system.is_healthy(stage)?.then_some(()));
     wait::until(HEALTHY, &stage.interrupt, healthy).context("wait until the pair is healthy")
-}
-
-/// The host that is left when the struck one has nothing to say.
-pub(super) fn silent(case: Case, active: &'static Host) -> Option<&'static str> {
-    case.silences().then(|| case.struck(active).name)
 }

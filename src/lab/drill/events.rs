@@ -2,20 +2,16 @@
 //! each part of the service stopped and started.
 //!
 //! The journal gives moments to the microsecond where the manager's own history has seconds, it outlives a power cut,
-//! and all hosts of a lab have the machine's clock. Arithmetic and reading of text, but for [`read`].
+//! and all hosts of a lab have the machine's clock. Reading of text only.
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::layout::Host;
-use crate::stage::Stage;
-
 /// For a host to look through its journal.
-const LOOK: Duration = Duration::from_secs(30);
-/// Whose words are read. A unit that a host does not have says nothing.
-const UNITS: [&str; 5] = ["futago-clusterd", "futago-replicad", "mariadb", "apache2", "zabbix-server"];
+pub(super) const LOOK: Duration = Duration::from_secs(30);
+/// Whose words are always read.
+const OURS: [&str; 2] = ["futago-clusterd", "futago-replicad"];
 /// Events of one host that are kept: a drill has some thirty, a service that flaps must not fill the report.
 const MAX_EVENTS: usize = 200;
 
@@ -48,26 +44,29 @@ impl Voice {
 pub(super) struct Event {
     /// Microseconds of the calendar since 1970.
     pub(super) at_us: u64,
-    pub(super) host: &'static str,
+    pub(super) host: String,
     pub(super) voice: Voice,
     pub(super) text: String,
 }
 
-/// Reads what a host that is on has said since a moment, oldest first.
-pub(super) fn read(stage: &Stage, host: &'static Host, since_us: u64) -> anyhow::Result<Vec<Event>> {
-    let units: Vec<String> = UNITS.iter().map(|unit| format!("--unit {unit}")).collect();
-    let line = format!(
+/// The command that shows what our daemons and these units have said since a moment of the host's clock. A unit that a host
+/// does not have says nothing.
+pub(super) fn command<'a>(units: impl IntoIterator<Item = &'a str>, since_us: u64) -> String {
+    let units: Vec<String> = OURS.into_iter().chain(units).map(|unit| format!("--unit {unit}")).collect();
+    format!(
         "journalctl --output json --output-fields MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT --no-pager \
          --since @{} {}",
         since_us / 1_000_000,
         units.join(" ")
-    );
-    let text =
-        stage.answer(host, &line, LOOK).with_context(|| format!("read the journal of {}", host.name))?;
-    let lines = text.lines().filter_map(|line| parse(line, host.name));
+    )
+}
+
+/// What that command has shown, oldest first.
+pub(super) fn read(text: &str, host: &str, since_us: u64) -> Vec<Event> {
+    let lines = text.lines().filter_map(|line| parse(line, host));
     let mut events: Vec<Event> = lines.filter(|event| event.at_us >= since_us).take(MAX_EVENTS).collect();
     only_after_recovery(&mut events);
-    Ok(events)
+    events
 }
 
 /// The database says at every start that it has its rollback segments; that tells something only where it ends a
@@ -94,7 +93,7 @@ struct Line {
 }
 
 /// `None` for what does not matter here.
-fn parse(line: &str, host: &'static str) -> Option<Event> {
+fn parse(line: &str, host: &str) -> Option<Event> {
     let line: Line = serde_json::from_str(line).ok()?;
     let at_us = line.at_us.parse().ok()?;
     let (voice, text) = match (line.identifier.as_str(), line.unit.as_str()) {
@@ -104,7 +103,7 @@ fn parse(line: &str, host: &'static str) -> Option<Event> {
         ("mariadbd", _) => (Voice::Database, of_database(&line.message)?),
         _ => return None,
     };
-    Some(Event { at_us, host, voice, text })
+    Some(Event { at_us, host: host.to_owned(), voice, text })
 }
 
 /// Level and text of a line of one of our daemons; a sentence's second line has no level.
@@ -165,7 +164,7 @@ mod tests {
             "MESSAGE": message,
         });
         let event = parse(&line.to_string(), "ha-a")?;
-        assert_eq!((event.at_us, event.host), (1_796_036_239_025_165, "ha-a"));
+        assert_eq!((event.at_us, event.host.as_str()), (1_796_036_239_025_165, "ha-a"));
         Some((event.voice, event.text))
     }
 
@@ -197,8 +196,12 @@ mod tests {
 
     #[test]
     fn rollback_segments_are_told_only_where_they_end_a_recovery() {
-        let event =
-            |text: &str| Event { at_us: 0, host: "ha-a", voice: Voice::Database, text: text.to_owned() };
+        let event = |text: &str| Event {
+            at_us: 0,
+            host: "ha-a".to_owned(),
+            voice: Voice::Database,
+            text: text.to_owned(),
+        };
         let all = [RECOVERED, RECOVERS, RECOVERED, "ready for connections", RECOVERED].map(event);
         let mut kept = all.to_vec();
         only_after_recovery(&mut kept);

@@ -7,6 +7,7 @@ mod events;
 mod futago;
 mod outage;
 mod pacemaker;
+pub mod pair;
 mod record;
 mod report;
 mod session;
@@ -23,7 +24,9 @@ use crate::stage::Stage;
 
 pub(crate) use case::Case;
 use course::{Span, until_healthy};
-pub(crate) use session::{OWN_LAB, Order, run as rehearse};
+pub(crate) use record::Record;
+pub(crate) use report::Folder;
+pub(crate) use session::{OWN_LAB, Order, one, record as begin_record, run as rehearse};
 
 /// Who manages the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

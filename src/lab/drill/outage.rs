@@ -9,7 +9,7 @@ use super::events::{Event, RECOVERED, RECOVERS, Voice};
 /// The part of a database's start in which it makes good what a crash has left.
 pub(super) const RECOVERY: &str = "database: crash recovery";
 /// What follows the last milestone.
-const REST: &str = "the first row is answered";
+const REST: &str = "the first answer";
 
 /// A part of an outage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,7 +32,7 @@ pub(super) fn split(from_us: u64, to_us: u64, events: &[Event], silent: Option<&
     let mut parts: Vec<Part> = Vec::new();
     let mut before = Before::default();
     let mut mark = from_us;
-    for event in events.iter().filter(|event| Some(event.host) != silent) {
+    for event in events.iter().filter(|event| Some(event.host.as_str()) != silent) {
         let Some(name) = before.ends(event) else { continue };
         if event.at_us <= from_us {
             // A row that was under way came after it; what follows has its meaning from it all the same.
@@ -160,8 +160,8 @@ impl Before {
 mod tests {
     use super::*;
 
-    fn event(at_us: u64, host: &'static str, voice: Voice, text: &str) -> Event {
-        Event { at_us, host, voice, text: text.to_owned() }
+    fn event(at_us: u64, host: &str, voice: Voice, text: &str) -> Event {
+        Event { at_us, host: host.to_owned(), voice, text: text.to_owned() }
     }
 
     fn takeover() -> Vec<Event> {

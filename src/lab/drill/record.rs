@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::anyhow;
 use serde::{Serialize, Serializer};
 
-use super::Case;
-use super::course::{Course, silent};
 use super::events::Event;
 use super::outage::{self, Part};
-use crate::load::LoadReport;
+use crate::load::{AuditReport, ClientReport, Pace};
 use crate::machine::Machine;
 
 /// A pause shorter than this is no outage that could be split into parts: two requests of the client or three that
@@ -27,11 +26,34 @@ pub(crate) struct Record {
     /// When it began, RFC 3339.
     pub(super) at: String,
     pub(super) machine: Machine,
+    /// Which hosts, for who reads.
+    pub(super) pair: String,
     pub(super) stack: String,
-    pub(super) system: &'static str,
+    pub(super) system: String,
+    pub(super) client: Client,
     pub(super) drills: Vec<Drill>,
     /// Drills that were not begun, and why.
     pub(super) left_out: Option<LeftOut>,
+}
+
+/// Who asks the service while things go wrong.
+#[derive(Debug, Serialize)]
+pub(super) struct Client {
+    pub(super) asks_for: Asked,
+    #[serde(flatten)]
+    pub(super) pace: Pace,
+    /// How its requests get to the service.
+    pub(super) way: String,
+}
+
+/// What a client asks for, and so what an outage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Asked {
+    /// That a row is written: each acknowledged request is a row.
+    Rows,
+    /// The page of the site; rows are written beside it.
+    Pages,
 }
 
 /// What was not done.
@@ -43,7 +65,7 @@ pub(super) struct LeftOut {
 
 /// One drill.
 #[derive(Debug, Serialize)]
-pub(super) struct Drill {
+pub(crate) struct Drill {
     pub(super) name: String,
     pub(super) title: &'static str,
     /// What was done, in a sentence.
@@ -51,18 +73,19 @@ pub(super) struct Drill {
     /// To which host, or between which.
     pub(super) place: String,
     /// Where the service ran.
-    pub(super) active: &'static str,
+    pub(super) active: String,
     /// When the fault was made, RFC 3339, and the same in milliseconds since 1970.
     pub(super) at: String,
     pub(super) at_unix_ms: u64,
     pub(super) passed: bool,
     /// Why it failed.
     pub(super) reason: Option<String>,
-    /// The longest time between two acknowledged rows.
+    /// The longest time between two acknowledged requests.
     pub(super) outage: Option<Outage>,
     pub(super) rows: Rows,
     pub(super) errors: Errors,
-    pub(super) audit: Audit,
+    /// None where nobody could look at the hosts from outside.
+    pub(super) audit: Option<Audit>,
     pub(super) latency: Latencies,
     /// From the moment the fault was taken back until the pair was healthy; none where nothing is taken back.
     pub(super) restored_ms: Option<f64>,
@@ -73,7 +96,7 @@ pub(super) struct Drill {
     pub(super) requests: Vec<Request>,
 }
 
-/// The longest time between two acknowledged rows.
+/// The longest time between two acknowledged requests.
 #[derive(Debug, Serialize)]
 pub(super) struct Outage {
     pub(super) length_s: f64,
@@ -96,6 +119,9 @@ pub(super) struct Rows {
     pub(super) lost: usize,
     /// Why they could not be looked for.
     pub(super) unchecked: Option<String>,
+    /// The longest time between two of them, where a request of the client is no row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pause_s: Option<f64>,
 }
 
 /// Requests that were not acknowledged: all, and by what they were.
@@ -151,7 +177,7 @@ pub(super) struct Resync {
 pub(super) struct Told {
     pub(super) at_ms: f64,
     /// The host; none for what the drill itself did or saw.
-    pub(super) host: Option<&'static str>,
+    pub(super) host: Option<String>,
     pub(super) by: &'static str,
     pub(super) text: String,
 }
@@ -173,16 +199,84 @@ impl Serialize for Request {
 }
 
 impl Record {
+    /// A record of nothing yet.
+    pub(super) fn begin(pair: String, stack: String, system: String, client: Client) -> anyhow::Result<Self> {
+        Ok(Self {
+            program: format!("futago {}", env!("CARGO_PKG_VERSION")),
+            at: base::time::rfc3339(SystemTime::now()),
+            machine: Machine::look()?,
+            pair,
+            stack,
+            system,
+            client,
+            drills: Vec::new(),
+            left_out: None,
+        })
+    }
+
+    /// Adds a drill. One that broke a promise is an error, of what is in the record all the same.
+    pub(crate) fn add(&mut self, drill: Drill) -> anyhow::Result<()> {
+        let broken = drill.reason.clone();
+        self.drills.push(drill);
+        broken.map_or(Ok(()), |reason| Err(anyhow!(reason)))
+    }
+
     /// Whether every drill that was asked for was done and kept its promises.
     pub(crate) fn passed(&self) -> bool {
         self.left_out.is_none() && !self.drills.is_empty() && self.drills.iter().all(|drill| drill.passed)
     }
 }
 
+/// What a drill is, for who reads of it.
+#[derive(Clone, Debug)]
+pub(super) struct Deed {
+    /// As the command line has it, and as tables have it.
+    pub(super) name: String,
+    pub(super) title: &'static str,
+    /// What is done, in a sentence.
+    pub(super) done: &'static str,
+    /// To which host, or between which.
+    pub(super) place: String,
+    /// Where the service ran.
+    pub(super) active: String,
+    /// The host that has nothing to say any more.
+    pub(super) silent: Option<String>,
+    /// What is done once the fault is made.
+    pub(super) afterwards: Option<&'static str>,
+    /// Whether something is done to take it back.
+    pub(super) is_taken_back: bool,
+}
+
+/// When things happened, in microseconds of the calendar since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    pub(super) struck_us: Option<u64>,
+    /// All that belongs to the fault is done.
+    pub(super) done_us: Option<u64>,
+    pub(super) undone_us: Option<u64>,
+    pub(super) in_sync_us: Option<u64>,
+    pub(super) healthy_us: Option<u64>,
+}
+
+/// How a disk that was left behind caught up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copied {
+    /// What it lacked when the fault was taken back, by the other one's bitmap.
+    pub(super) lacking_kib: f64,
+    /// What was sent to it from then on until it was up to date: also what was written meanwhile.
+    pub(super) sent_kib: f64,
+}
+
 /// What the record of a drill is made of.
 pub(super) struct Source<'a> {
-    pub(super) case: Case,
-    pub(super) course: &'a Course,
+    pub(super) deed: Deed,
+    pub(super) client: &'a ClientReport,
+    pub(super) rows: Rows,
+    pub(super) audit: Option<Audit>,
+    pub(super) marks: Marks,
+    pub(super) copied: Option<Copied>,
+    /// An error where it went wrong or a promise was broken.
+    pub(super) outcome: &'a anyhow::Result<()>,
     /// In the order of time.
     pub(super) events: &'a [Event],
     pub(super) unread: Vec<String>,
@@ -191,44 +285,45 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Makes the record.
     pub(super) fn drill(self) -> Drill {
-        let Self { case, course, .. } = self;
-        let client = &course.load.client;
+        let Self { client, marks, .. } = self;
         // Without a fault there is nothing to count from but the client's start.
-        let zero_us = course.marks.struck_us.unwrap_or(client.started_us);
+        let zero_us = marks.struck_us.unwrap_or(client.started_us);
         let zero_ms = ms_between(client.started_us, zero_us);
         let outage = self.outage(zero_us);
-        let marks = course.marks;
+        let resync = self.resync();
+        let events = self.told(zero_us, outage.as_ref());
         let between = |from: Option<u64>, to: Option<u64>| Some(ms_between(from?, to?));
+        let Deed { name, title, done, place, active, is_taken_back, .. } = self.deed;
         Drill {
-            name: case.word(),
-            title: case.name(),
-            done: case.deed(),
-            place: case.place(course.active),
-            active: course.active.name,
+            name,
+            title,
+            done,
+            place,
+            active,
             at: base::time::rfc3339(moment(zero_us)),
             at_unix_ms: zero_us / 1000,
-            passed: course.outcome.is_ok(),
-            reason: course.outcome.as_ref().err().map(|error| format!("{error:#}")),
-            rows: rows(&course.load),
+            passed: self.outcome.is_ok(),
+            reason: self.outcome.as_ref().err().map(|error| format!("{error:#}")),
+            rows: self.rows,
             errors: Errors { total: client.errors, kinds: client.kinds.clone() },
-            audit: audit(&course.load),
-            latency: latencies(&course.load, zero_ms),
-            restored_ms: between(marks.undone_us.filter(|_| case.is_taken_back()), marks.healthy_us),
-            resync: self.resync(),
-            events: self.told(zero_us, outage.as_ref()),
+            audit: self.audit,
+            latency: latencies(client, zero_ms),
+            restored_ms: between(marks.undone_us.filter(|_| is_taken_back), marks.healthy_us),
+            resync,
+            events,
             unread: self.unread,
-            requests: requests(&course.load, zero_ms),
+            requests: requests(client, zero_ms),
             outage,
         }
     }
 
     fn outage(&self, zero_us: u64) -> Option<Outage> {
-        let client = &self.course.load.client;
+        let client = self.client;
         let gap = client.longest?;
         let start = ms_between(zero_us, client.started_us);
         let split = gap.length_ms() >= SPLIT_FROM_MS;
         let us = |ms: f64| client.started_us.saturating_add(micros(ms));
-        let silent = silent(self.case, self.course.active);
+        let silent = self.deed.silent.as_deref();
         let parts = split.then(|| outage::split(us(gap.from_ms), us(gap.to_ms), self.events, silent));
         let parts = parts.unwrap_or_default();
         let recovery: Vec<&Part> = parts.iter().filter(|part| part.name == outage::RECOVERY).collect();
@@ -244,8 +339,7 @@ impl Source<'_> {
     }
 
     fn resync(&self) -> Option<Resync> {
-        let copied = self.course.copied?;
-        let marks = self.course.marks;
+        let (copied, marks) = (self.copied?, self.marks);
         let (undone, in_sync) = (marks.undone_us?, marks.in_sync_us?);
         let said = |start: &str, end: &str| {
             let mut after = self.events.iter().filter(|event| event.at_us >= undone);
@@ -267,7 +361,7 @@ impl Source<'_> {
         let mut told = self.own(zero_us, outage);
         told.extend(self.events.iter().map(|event| Told {
             at_ms: ms_between(zero_us, event.at_us),
-            host: Some(event.host),
+            host: Some(event.host.clone()),
             by: event.voice.name(),
             text: event.text.clone(),
         }));
@@ -277,19 +371,19 @@ impl Source<'_> {
 
     /// What the drill did and saw.
     fn own(&self, zero_us: u64, outage: Option<&Outage>) -> Vec<Told> {
-        let (case, marks) = (self.case, self.course.marks);
+        let (deed, marks) = (&self.deed, self.marks);
         let own = |at_ms: f64, text: &str| Told { at_ms, host: None, by: "drill", text: text.to_owned() };
         let at = |us: Option<u64>, text: &str| us.map(|us| own(ms_between(zero_us, us), text));
         let split = outage.filter(|outage| !outage.parts.is_empty());
         let closed = split.filter(|outage| !outage.open);
         // Where nothing is taken back, the pair is asked only when everything is over.
-        let is = if case.is_taken_back() { "is" } else { "is found" };
+        let is = if deed.is_taken_back { "is" } else { "is found" };
         [
-            at(marks.struck_us, &format!("fault made: {}", case.name())),
-            split.map(|outage| own(outage.from_ms, "the last row before the outage")),
-            closed.map(|outage| own(outage.to_ms, "service back: a row is answered")),
-            case.afterwards().and_then(|text| at(marks.done_us, text)),
-            at(marks.undone_us.filter(|_| case.is_taken_back()), "fault taken back"),
+            at(marks.struck_us, &format!("fault made: {}", deed.title)),
+            split.map(|outage| own(outage.from_ms, "the last answer before the outage")),
+            closed.map(|outage| own(outage.to_ms, "service back: a request is answered")),
+            deed.afterwards.and_then(|text| at(marks.done_us, text)),
+            at(marks.undone_us.filter(|_| deed.is_taken_back), "fault taken back"),
             at(marks.in_sync_us, "both disks are UpToDate"),
             at(marks.healthy_us, &format!("the pair {is} healthy: PROTECTED on both hosts")),
         ]
@@ -299,26 +393,20 @@ impl Source<'_> {
     }
 }
 
-fn rows(load: &LoadReport) -> Rows {
-    let acknowledged = load.client.acknowledged;
-    let checked = if load.unchecked.is_some() { 0 } else { acknowledged };
-    Rows { acknowledged, checked, lost: load.missing.len(), unchecked: load.unchecked.clone() }
-}
-
-fn audit(load: &LoadReport) -> Audit {
-    let seen = &load.audit;
-    Audit {
-        looks: seen.looks,
-        longest_pause_ms: seen.longest_pause_ms,
-        two_writers: seen.two_writers.count,
-        two_answers: seen.two_answers.count,
-        // The first is where the service was.
-        moves: seen.moves.len().saturating_sub(1),
+impl Audit {
+    pub(super) fn of(seen: &AuditReport) -> Self {
+        Self {
+            looks: seen.looks,
+            longest_pause_ms: seen.longest_pause_ms,
+            two_writers: seen.two_writers.count,
+            two_answers: seen.two_answers.count,
+            // The first is where the service was.
+            moves: seen.moves.len().saturating_sub(1),
+        }
     }
 }
 
-fn requests(load: &LoadReport, zero_ms: f64) -> Vec<Request> {
-    let client = &load.client;
+fn requests(client: &ClientReport, zero_ms: f64) -> Vec<Request> {
     let sent = |sent_ms: f64| tenths(sent_ms - zero_ms);
     let rows = client.rows.iter();
     let mut all: Vec<Request> = rows
@@ -330,8 +418,8 @@ fn requests(load: &LoadReport, zero_ms: f64) -> Vec<Request> {
     all
 }
 
-fn latencies(load: &LoadReport, zero_ms: f64) -> Latencies {
-    let rows = &load.client.rows;
+fn latencies(client: &ClientReport, zero_ms: f64) -> Latencies {
+    let rows = &client.rows;
     let of = |is_before: bool| {
         let side = rows.iter().filter(|row| (row.acked_ms < zero_ms) == is_before);
         latency(side.map(|row| row.acked_ms - row.sent_ms).collect())
@@ -376,20 +464,18 @@ pub(super) fn tenths(ms: f64) -> f64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::drill::course::Marks;
     use crate::drill::events::Voice;
-    use crate::layout::PAIR;
-    use crate::load::{Acknowledged, AuditReport, ClientReport, Failed, Gap};
+    use crate::load::{Acknowledged, Failed, Gap};
 
     const START_US: u64 = 1_796_036_230_000_000;
 
     /// A client that was started at [`START_US`], a power cut one second later, service again after two.
-    pub(in crate::drill) fn course() -> Course {
+    fn client() -> ClientReport {
         let row = |sent_ms: f64| Acknowledged { id: 1, sent_ms, acked_ms: sent_ms + 5.0 };
         let times = [0.0, 500.0, 900.0, 3000.0, 3020.0];
         let gap = Gap { from_ms: 905.0, to_ms: 3005.0, open: false };
         let failed = vec![Failed { sent_ms: 1500.0, kind: "connection refused".to_owned() }];
-        let client = ClientReport {
+        ClientReport {
             started_us: START_US,
             acknowledged: 5,
             errors: 1,
@@ -398,23 +484,24 @@ pub(super) mod tests {
             gaps: vec![gap],
             rows: times.map(row).to_vec(),
             failed,
-        };
-        let load = LoadReport { client, audit: AuditReport::default(), missing: Vec::new(), unchecked: None };
+        }
+    }
+
+    fn marks() -> Marks {
         let at = |ms: u64| Some(START_US + ms * 1000);
-        let marks = Marks {
+        Marks {
             struck_us: at(1000),
             done_us: at(1001),
             undone_us: at(4000),
             in_sync_us: at(5000),
             healthy_us: at(6500),
-        };
-        Course { active: &PAIR[0], load, marks, copied: None, outcome: Ok(()) }
+        }
     }
 
     fn events() -> Vec<Event> {
         let event = |ms: u64, voice, text: &str| Event {
             at_us: START_US + ms * 1000,
-            host: "ha-b",
+            host: "ha-b".to_owned(),
             voice,
             text: text.to_owned(),
         };
@@ -426,7 +513,20 @@ pub(super) mod tests {
     }
 
     pub(in crate::drill) fn drill() -> Drill {
-        Source { case: Case::PowerLoss, course: &course(), events: &events(), unread: Vec::new() }.drill()
+        let client = client();
+        let audit = Audit { looks: 9, longest_pause_ms: 20.0, two_writers: 0, two_answers: 0, moves: 1 };
+        Source {
+            deed: crate::drill::Case::PowerLoss.told(&crate::layout::PAIR[0]),
+            client: &client,
+            rows: Rows { acknowledged: 5, checked: 5, lost: 0, unchecked: None, pause_s: None },
+            audit: Some(audit),
+            marks: marks(),
+            copied: None,
+            outcome: &Ok(()),
+            events: &events(),
+            unread: Vec::new(),
+        }
+        .drill()
     }
 
     #[test]
@@ -447,9 +547,9 @@ pub(super) mod tests {
     fn what_the_drill_did_and_what_was_said_stand_in_the_order_of_time() {
         let told = drill().events;
         assert!(told.windows(2).all(|two| two[0].at_ms <= two[1].at_ms), "{told:?}");
-        assert_eq!(told.first().map(|first| first.text.as_str()), Some("the last row before the outage"));
+        assert_eq!(told.first().map(|first| first.text.as_str()), Some("the last answer before the outage"));
         assert_eq!(told.last().map(|last| last.at_ms), Some(5500.0));
-        assert_eq!(told.iter().filter(|one| one.host == Some("ha-b")).count(), 3);
+        assert_eq!(told.iter().filter(|one| one.host.as_deref() == Some("ha-b")).count(), 3);
     }
 
     #[test]

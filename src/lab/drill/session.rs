@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use super::course::{self, Course, Span};
 use super::events::{self, Event};
-use super::record::{Drill, LeftOut, Record, Source};
+use super::record::{Asked, Audit, Client, Drill, LeftOut, Record, Rows, Source};
 use super::report::Folder;
 use super::{Case, System, until_healthy};
 use crate::interrupt::Interrupt;
 use crate::layout::{Lab, PAIR};
-use crate::machine::Machine;
+use crate::load;
 use crate::own;
 use crate::power::Keep;
 use crate::stack::Stack;
@@ -20,6 +20,9 @@ use crate::stage::Stage;
 
 /// The name of the drills' own lab, which they may make anew at any time.
 pub(crate) const OWN_LAB: &str = "drill";
+
+/// What the stacks are made of.
+const UNITS: [&str; 3] = ["mariadb", "apache2", "zabbix-server"];
 
 /// What is wanted.
 #[derive(Debug)]
@@ -36,15 +39,7 @@ pub(crate) struct Order {
 pub(crate) fn run(lab: &Lab, order: &Order, interrupt: &Interrupt) -> anyhow::Result<Record> {
     // Before minutes are spent on what cannot be kept.
     let folder = order.report.as_deref().map(Folder::open).transpose()?;
-    let mut record = Record {
-        program: format!("futago {}", env!("CARGO_PKG_VERSION")),
-        at: base::time::rfc3339(std::time::SystemTime::now()),
-        machine: Machine::look()?,
-        stack: order.stack.word().to_owned(),
-        system: System::Futago.name(),
-        drills: Vec::new(),
-        left_out: None,
-    };
+    let mut record = self::record(order.stack)?;
     own::clear(lab, OWN_LAB, interrupt)?;
     let stage = Stage::new(lab, interrupt)?;
     let drilled =
@@ -52,11 +47,21 @@ pub(crate) fn run(lab: &Lab, order: &Order, interrupt: &Interrupt) -> anyhow::Re
     let gone = leave(lab, order.keep);
     // What was seen is kept, whatever else went wrong; of an interrupted run nothing is expected.
     let kept = match &folder {
-        Some(folder) if interrupt.check().is_ok() && !record.drills.is_empty() => folder.keep(&record),
+        Some(folder) if interrupt.check().is_ok() && !record.drills.is_empty() => {
+            folder.keep(&record, order.stack.word()).map(drop)
+        }
         _ => Ok(()),
     };
     own::outcome(drilled, gone, interrupt)?;
     kept.map(|()| record)
+}
+
+/// A record of nothing yet.
+pub(crate) fn record(stack: Stack) -> anyhow::Result<Record> {
+    let client =
+        Client { asks_for: Asked::Rows, pace: load::PACE, way: "through the virtual address".to_owned() };
+    let pair = "two hosts and a witness in a lab of their own".to_owned();
+    Record::begin(pair, stack.word().to_owned(), System::Futago.name().to_owned(), client)
 }
 
 fn leave(lab: &Lab, keep: Keep) -> anyhow::Result<()> {
@@ -71,7 +76,7 @@ fn leave(lab: &Lab, keep: Keep) -> anyhow::Result<()> {
 fn drill_all(order: &Order, stage: &Stage, record: &mut Record) -> anyhow::Result<()> {
     let cases = if order.cases.is_empty() { Case::DRILLS.as_slice() } else { &order.cases };
     for case in cases {
-        let because = match drill(*case, order.stack, stage) {
+        let because = match one(*case, order.stack, stage) {
             Ok(drill) => {
                 eprintln!("--- {}", drill.sentence());
                 let passed = drill.passed;
@@ -95,7 +100,7 @@ fn drill_all(order: &Order, stage: &Stage, record: &mut Record) -> anyhow::Resul
 }
 
 /// One drill. A broken promise is in it; an error means that there is nothing to tell.
-fn drill(case: Case, stack: Stack, stage: &Stage) -> anyhow::Result<Drill> {
+pub(crate) fn one(case: Case, stack: Stack, stage: &Stage) -> anyhow::Result<Drill> {
     eprintln!("\n=== {}: {}", case.word(), case.deed());
     let system = System::Futago;
     let mut course = course::follow(case, system, stage, Span::Whole)?;
@@ -108,16 +113,36 @@ fn drill(case: Case, stack: Stack, stage: &Stage) -> anyhow::Result<Drill> {
         system.explain(stage);
     }
     let (events, unread) = listen(stage, &course);
-    Ok(Source { case, course: &course, events: &events, unread }.drill())
+    let Course { active, load, marks, copied, outcome } = course;
+    let acknowledged = load.client.acknowledged;
+    Ok(Source {
+        deed: case.told(active),
+        client: &load.client,
+        rows: Rows {
+            acknowledged,
+            checked: if load.unchecked.is_some() { 0 } else { acknowledged },
+            lost: load.missing.len(),
+            unchecked: load.unchecked,
+            pause_s: None,
+        },
+        audit: Some(Audit::of(&load.audit)),
+        marks,
+        copied,
+        outcome: &outcome,
+        events: &events,
+        unread,
+    }
+    .drill())
 }
 
 /// What was said on both hosts since the client was started, in the order of time; and why a host was not heard.
 fn listen(stage: &Stage, course: &Course) -> (Vec<Event>, Vec<String>) {
     let (mut all, mut unread) = (Vec::new(), Vec::new());
     for host in &PAIR {
-        match events::read(stage, host, course.load.client.started_us) {
-            Ok(events) => all.extend(events),
-            Err(error) => unread.push(format!("{error:#}")),
+        let since_us = course.load.client.started_us;
+        match stage.answer(host, &events::command(UNITS, since_us), events::LOOK) {
+            Ok(text) => all.extend(events::read(&text, host.name, since_us)),
+            Err(error) => unread.push(format!("read the journal of {}: {error:#}", host.name)),
         }
     }
     all.sort_by_key(|event| event.at_us);

@@ -1,14 +1,13 @@
-//! Writes rows through the virtual address and keeps every acknowledgement.
+//! Asks a service again and again and keeps every answer.
 //!
-//! A new request starts every [`EVERY`], whether or not those before it were answered: so an outage is seen
-//! with that resolution also when packets vanish, where a client that waits would see multiples of its own
-//! patience. Each request has its own connection and its own row. A row counts as acknowledged when the page
-//! has answered `ok N` in full; every other answer, and silence, is an error and promises nothing.
+//! A new request starts at an even pace, whether or not those before it were answered: so an outage is seen with that
+//! resolution also when packets vanish, where a client that waits would see multiples of its own patience. What a request
+//! is, and when it counts as acknowledged, is said by [`Ask`]; everything else, and silence, is an error and promises nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::future::Future;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,29 +17,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Stop;
 use super::gaps::{Gap, Gaps};
 
-/// How often a request is started: the resolution of every outage that is reported.
-const EVERY: Duration = Duration::from_millis(20);
-/// For one request from connect to the end of its answer: some twenty times what a healthy one takes, and short
-/// enough that the requests of an outage do not pile up. At most `PATIENCE / EVERY` are under way at a time.
-const PATIENCE: Duration = Duration::from_millis(300);
-/// An answer is one short line; a page of errors is cut off here.
-const MAX_ANSWER_BYTES: u64 = 4096;
 /// Kinds of errors that are told apart: messages come from a few places only.
 const MAX_KINDS: usize = 32;
 
-/// Where the service is.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    /// The network namespace to speak from; `None` for the process's own.
-    pub(crate) netns: Option<PathBuf>,
-    pub(crate) address: SocketAddr,
+/// How a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Pace {
+    /// How often a request is started: the resolution of every outage that is reported.
+    pub(crate) every_ms: u64,
+    /// For one request from connect to the end of its answer. At most `patience_ms / every_ms` are under way at a time.
+    pub(crate) patience_ms: u64,
+}
+
+/// What a client asks for.
+pub(crate) trait Ask: Send + Sync + 'static {
+    /// One request with a connection of its own; `id` is its number. Why it is not acknowledged is said in few words, so that
+    /// errors can be counted by them.
+    fn ask(&self, id: u64) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// One line of the client's log.
@@ -107,13 +105,22 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Starts writing rows. `log` is written anew, a line for each acknowledged row.
-    pub(crate) fn start(target: Target, log: PathBuf) -> anyhow::Result<Self> {
-        let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
+    /// Starts to ask, from the process's own network namespace or another one. `log` is written anew, a line for each
+    /// acknowledged request.
+    pub(crate) fn start(
+        ask: impl Ask,
+        pace: Pace,
+        netns: Option<PathBuf>,
+        log: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
+        let create = |log: PathBuf| File::create(&log).with_context(|| format!("create {}", log.display()));
+        let file = log.map(create).transpose()?;
         let (seen, stop, started) = (Arc::default(), Stop::default(), Instant::now());
         let started_us = calendar_us()?;
-        let work = Work { target, file, seen: Arc::clone(&seen), stop: stop.clone(), started };
-        let thread = std::thread::Builder::new().name("client".to_owned()).spawn(move || work.run());
+        let work =
+            Work { ask: Arc::new(ask), pace, file, seen: Arc::clone(&seen), stop: stop.clone(), started };
+        let thread = std::thread::Builder::new().name("client".to_owned());
+        let thread = thread.spawn(move || netns.map_or(Ok(()), |at| enter(&at)).and_then(|()| work.run()));
         Ok(Self {
             seen,
             stop,
@@ -157,26 +164,24 @@ impl Drop for Client {
 }
 
 /// What the thread works with.
-struct Work {
-    target: Target,
-    file: File,
+struct Work<A> {
+    ask: Arc<A>,
+    pace: Pace,
+    file: Option<File>,
     seen: Arc<Mutex<Seen>>,
     stop: Stop,
     started: Instant,
 }
 
-impl Work {
+impl<A: Ask> Work<A> {
     fn run(mut self) -> anyhow::Result<()> {
-        if let Some(netns) = &self.target.netns {
-            enter(netns)?;
-        }
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
         runtime.block_on(self.requests())
     }
 
     async fn requests(&mut self) -> anyhow::Result<()> {
-        let mut clock = tokio::time::interval(EVERY);
+        let mut clock = tokio::time::interval(Duration::from_millis(self.pace.every_ms));
         // After a pause of the machine, requests come at their pace again instead of all at once.
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut under_way = JoinSet::new();
@@ -185,7 +190,7 @@ impl Work {
             tokio::select! {
                 Some(done) = under_way.join_next() => self.done(done.context("send a request")?)?,
                 _ = clock.tick() => {
-                    under_way.spawn(request(self.target.address, next, self.started));
+                    under_way.spawn(request(Arc::clone(&self.ask), self.pace, next, self.started));
                     next += 1;
                 }
             }
@@ -200,8 +205,10 @@ impl Work {
         let mut seen = lock(&self.seen);
         match done {
             Ok(row) => {
-                let line = serde_json::to_string(&row).context("write a row's line")? + "\n";
-                self.file.write_all(line.as_bytes()).context("write the log of acknowledged rows")?;
+                if let Some(file) = &mut self.file {
+                    let line = serde_json::to_string(&row).context("write a row's line")? + "\n";
+                    file.write_all(line.as_bytes()).context("write the log of acknowledged rows")?;
+                }
                 seen.gaps.acknowledged(row.acked_ms);
                 seen.rows.push(row);
             }
@@ -230,48 +237,24 @@ pub(crate) fn calendar_us() -> anyhow::Result<u64> {
 }
 
 /// Moves this thread, and only it, into a network namespace.
-pub(super) fn enter(netns: &Path) -> anyhow::Result<()> {
+pub(crate) fn enter(netns: &Path) -> anyhow::Result<()> {
     let namespace = File::open(netns).with_context(|| format!("open {}", netns.display()))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .with_context(|| format!("enter network namespace {}", netns.display()))
 }
 
-/// Writes one row. An error is said in few words, so that errors can be counted by them.
-async fn request(address: SocketAddr, id: u64, started: Instant) -> Result<Acknowledged, Failed> {
+async fn request<A: Ask>(ask: Arc<A>, pace: Pace, id: u64, started: Instant) -> Result<Acknowledged, Failed> {
     let sent_ms = ms(started.elapsed());
-    let failed = |kind: String| Err(Failed { sent_ms, kind });
-    let answer = match tokio::time::timeout(PATIENCE, get(address, id)).await {
-        Err(_) => return failed(format!("no answer within {} ms", PATIENCE.as_millis())),
-        Ok(Err(error)) => return failed(error.kind().to_string()),
-        Ok(Ok(answer)) => answer,
+    let kind = match tokio::time::timeout(Duration::from_millis(pace.patience_ms), ask.ask(id)).await {
+        Err(_) => format!("no answer within {} ms", pace.patience_ms),
+        Ok(Err(kind)) => kind,
+        Ok(Ok(())) => return Ok(Acknowledged { id, sent_ms, acked_ms: ms(started.elapsed()) }),
     };
-    let acked_ms = ms(started.elapsed());
-    if is_acknowledgement(&answer, id) {
-        return Ok(Acknowledged { id, sent_ms, acked_ms });
-    }
-    let first = answer.lines().next().unwrap_or("an empty answer");
-    failed(first.chars().take(80).collect())
-}
-
-/// HTTP/1.0: the answer ends with the connection and comes in one piece.
-async fn get(address: SocketAddr, id: u64) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    let host = address.ip();
-    let request = format!("GET /row.php?id={id} HTTP/1.0\r\nHost: {host}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut bytes = Vec::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes).await?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn is_acknowledgement(answer: &str, id: u64) -> bool {
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
-    let status = head.split(' ').nth(1);
-    status == Some("200") && body.trim_end() == format!("ok {id}")
+    Err(Failed { sent_ms, kind })
 }
 
 /// Milliseconds.
-pub(super) fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     // Tenths: no clock of a client is better.
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
@@ -284,8 +267,9 @@ fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead as _, BufReader};
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
 
+    use super::super::row::{PACE, RowPage};
     use super::*;
 
     /// A service on loopback: `answer` gets each row's number and says the whole response, or nothing to hang up.
@@ -325,7 +309,7 @@ mod tests {
     fn run(address: SocketAddr, what: impl Fn(&Seen) -> bool) -> (ClientReport, String) {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("rows.jsonl");
-        let client = Client::start(Target { netns: None, address }, log.clone()).unwrap();
+        let client = Client::start(RowPage(address), PACE, None, Some(log.clone())).unwrap();
         until(&client, what);
         let report = client.stop().unwrap();
         (report, std::fs::read_to_string(log).unwrap())
@@ -352,14 +336,5 @@ mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (report, _) = run(nobody, |seen| seen.errors > 2);
         assert_eq!(report.kinds.get("connection refused"), Some(&report.errors));
-    }
-
-    #[test]
-    fn only_the_answer_to_the_very_request_acknowledges_it() {
-        assert!(is_acknowledgement(&ok(7).unwrap(), 7));
-        assert!(!is_acknowledgement(&ok(8).unwrap(), 7));
-        assert!(!is_acknowledgement("HTTP/1.0 503 Busy\r\n\r\nok 7", 7));
-        assert!(!is_acknowledgement("HTTP/1.0 200 OK\r\n\r\nok 7 not committed", 7));
-        assert!(!is_acknowledgement("HTTP/1.0 200 OK\r\n\r\nok ", 7));
     }
 }

@@ -9,6 +9,7 @@ mod audit;
 mod client;
 mod gaps;
 mod mounts;
+mod row;
 mod sys;
 
 use std::path::PathBuf;
@@ -27,9 +28,12 @@ pub use audit::{AuditReport, Violation};
 #[cfg(test)]
 pub(crate) use client::Failed;
 pub use client::{Acknowledged, ClientReport};
-pub(crate) use client::{Client, Target, calendar_us};
+pub(crate) use client::{Ask, Client, Pace, calendar_us, enter, ms};
 pub use gaps::Gap;
+pub(crate) use gaps::Gaps;
 pub(crate) use mounts::DATA;
+pub(crate) use row::PACE;
+use row::RowPage;
 
 /// Where the page that writes a row is.
 const PORT: u16 = 80;
@@ -73,8 +77,8 @@ impl Load {
     /// Starts both. `log` gets a line for each acknowledged row.
     pub(crate) fn start(lab: &Lab, log: PathBuf) -> anyhow::Result<Self> {
         let auditor = Auditor::start(lab)?;
-        let target = Target { netns: Some(lab.netns_path()), address: (VIRTUAL_IP.0, PORT).into() };
-        let client = Client::start(target, log)?;
+        let page = RowPage((VIRTUAL_IP.0, PORT).into());
+        let client = Client::start(page, PACE, Some(lab.netns_path()), Some(log))?;
         Ok(Self { client, auditor })
     }
 
@@ -97,16 +101,16 @@ impl Load {
     }
 }
 
-/// Tells a thread to end.
+/// Tells a thread or a task to end.
 #[derive(Clone, Debug, Default)]
-struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    fn order(&self) {
+    pub(crate) fn order(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_ordered(&self) -> bool {
+    pub(crate) fn is_ordered(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

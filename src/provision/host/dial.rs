@@ -16,7 +16,8 @@ use super::Target;
 const NAMESPACES: &str = "/run/netns";
 
 /// The file of a namespace: named, or given by its path.
-pub(crate) fn namespace(name: &str) -> PathBuf {
+#[must_use]
+pub fn namespace(name: &str) -> PathBuf {
     Path::new(NAMESPACES).join(name)
 }
 

@@ -1,6 +1,7 @@
 //! Why a host could not be worked with: what was attempted, on what, why it failed, and what to do.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// A host could not be reached, trusted, entered or worked with.
@@ -108,6 +109,18 @@ pub enum HostError {
         host: String,
         /// Where to.
         path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The host opens no connection for us.
+    #[error(
+        "connect to {to} from {host}: {reason}; does its SSH server forward connections (AllowTcpForwarding)?"
+    )]
+    Tunnel {
+        /// Name in the inventory.
+        host: String,
+        /// Where to.
+        to: SocketAddr,
         /// Why.
         reason: String,
     },

@@ -9,6 +9,7 @@ mod error;
 mod known_hosts;
 mod login;
 mod shell;
+mod talk;
 mod upload;
 mod verify;
 
@@ -19,9 +20,10 @@ use std::time::Duration;
 use russh::Disconnect;
 use russh::client::{Config, Handle};
 
-pub(crate) use dial::namespace;
+pub use dial::namespace;
 pub use error::{HostError, KeyChange};
-pub(crate) use shell::Shell;
+pub use shell::Shell;
+pub use talk::Talk;
 pub use upload::Program;
 
 use crate::protocol::{Facts, Outcome, Progress, Step};

@@ -18,14 +18,14 @@ const DO: &str = "run a command";
 const TYPED_BYTES: usize = 4096;
 
 /// A host that we are logged in to.
-pub(crate) struct Shell {
-    handle: Handle<Verifier>,
-    target: Target,
+pub struct Shell {
+    pub(super) handle: Handle<Verifier>,
+    pub(super) target: Target,
 }
 
 impl Shell {
     /// Connects, verifies the host's key and logs in; nothing is started there.
-    pub(crate) async fn connect(target: Target) -> Result<Self, HostError> {
+    pub async fn connect(target: Target) -> Result<Self, HostError> {
         let mut handle = open(&target).await?;
         login::login(&mut handle, &target).await?;
         Ok(Self { handle, target })
@@ -36,11 +36,11 @@ impl Shell {
         self.run(words, To::Nobody).await
     }
 
-    /// Runs a program as root, silently; what it says on stdout, whatever its exit code.
-    pub(crate) async fn answer(&self, words: &[&str]) -> Result<String, HostError> {
+    /// Runs a program as root, silently; its exit code, and what it says on stdout.
+    pub async fn answer(&self, words: &[&str]) -> Result<(u32, String), HostError> {
         let mut said = Vec::new();
-        self.run(words, To::Kept(&mut said)).await?;
-        Ok(String::from_utf8_lossy(&said).into_owned())
+        let code = self.run(words, To::Kept(&mut said)).await?;
+        Ok((code, String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// Runs a program as root and shows what it says; its exit code.
@@ -51,10 +51,17 @@ impl Shell {
         Ok(code)
     }
 
+    /// The command line of a program that is run as root.
+    pub(super) fn line(&self, words: &[&str]) -> Result<String, HostError> {
+        line(&self.target.user, words).ok_or_else(|| self.failed("a word of it has a NUL byte".into()))
+    }
+
+    pub(super) fn failed(&self, reason: String) -> HostError {
+        HostError::Agent { host: self.target.name.clone(), action: DO, reason }
+    }
+
     async fn run(&self, words: &[&str], mut to: To<'_>) -> Result<u32, HostError> {
-        let failed = |reason: String| HostError::Agent { host: self.target.name.clone(), action: DO, reason };
-        let line =
-            line(&self.target.user, words).ok_or_else(|| failed("a word of it has a NUL byte".into()))?;
+        let line = self.line(words)?;
         let terminal = matches!(to, To::Shown) && io::stdin().is_terminal() && io::stdout().is_terminal();
         let begun = async {
             let (reader, writer) = self.handle.channel_open_session().await?.split();
@@ -66,7 +73,7 @@ impl Shell {
             writer.exec(true, line).await?;
             Ok::<_, russh::Error>((reader, writer))
         };
-        let (mut reader, writer) = begun.await.map_err(|e| failed(e.to_string()))?;
+        let (mut reader, writer) = begun.await.map_err(|e| self.failed(e.to_string()))?;
         let raw = if terminal { Raw::enter() } else { None };
         let typing = async {
             if terminal {
@@ -94,7 +101,7 @@ impl Shell {
             () = typing => None,
         };
         drop(raw);
-        code.ok_or_else(|| failed("the connection was lost; what was asked for may go on there".into()))
+        code.ok_or_else(|| self.failed("the connection was lost; what was asked for may go on there".into()))
     }
 }
 

@@ -10,6 +10,7 @@ mod read;
 mod resource;
 mod schema;
 mod secrets;
+mod site;
 mod stack;
 
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
 pub use schema::json_schema;
 pub use secrets::{Secrets, SecretsError};
+pub use site::{Administrator, Site};
 
 use base::problem::{Place, Problem, Problems};
 
@@ -181,9 +183,7 @@ impl Inventory {
 
     /// The variable `site`: what a certificate of the program's own is, is not known before the first apply.
     fn describe_site(&self, scope: &mut Scope) {
-        let https = self.stack.is_some() && self.https != Https::Off;
-        let redirect = https && matches!(self.https, Https::Given { .. });
-        let url = format!("{}://{}", if redirect { "https" } else { "http" }, self.cluster);
+        let Site { https, redirect, url, .. } = self.site();
         let mut site = Map::new();
         for (key, value) in [("https", json!(https)), ("redirect", json!(redirect)), ("url", json!(url))] {
             site.insert(key.to_owned(), value);

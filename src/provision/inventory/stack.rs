@@ -36,6 +36,23 @@ pub(super) fn after_address(stack: &str) -> Vec<Resource> {
     }
 }
 
+/// Where a person begins to look at a stack.
+pub(super) fn path(stack: &str) -> &'static str {
+    match stack {
+        "zabbix" => "/zabbix/",
+        _ => "/",
+    }
+}
+
+/// Who logs in first: the name, the variable that has another one, and the secret that lets them in.
+pub(super) fn administrator(stack: &str) -> Option<(&'static str, Option<&'static str>, &'static str)> {
+    match stack {
+        "zabbix" => Some(("Admin", None, "zabbix_admin_password")),
+        "wordpress" => Some(("admin", Some("wordpress_admin"), "wordpress_admin_password")),
+        _ => None,
+    }
+}
+
 /// Secrets that are made when nobody has written them.
 pub(super) fn passwords(stack: &str) -> &'static [&'static str] {
     match stack {

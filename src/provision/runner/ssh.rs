@@ -20,7 +20,8 @@ pub struct OverSsh {
 
 impl OverSsh {
     /// Where a member is and how to get in.
-    pub(crate) fn target(&self, member: &Member) -> Target {
+    #[must_use]
+    pub fn target(&self, member: &Member) -> Target {
         let Ssh { user, port, identity, known_hosts, netns } = self.settings.clone();
         Target {
             name: member.name.clone(),

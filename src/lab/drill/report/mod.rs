@@ -13,11 +13,11 @@ use super::record::Record;
 
 /// A folder that a report is written to.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// Makes the folder if need be, and makes sure that files can be written there.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let probe = path.join(format!(".drill.{}.tmp", std::process::id()));
         let tried = fs::create_dir_all(path).and_then(|()| {
             OpenOptions::new().write(true).create_new(true).open(&probe).map(drop)?;
@@ -29,16 +29,16 @@ impl Folder {
         Ok(Self(path.to_owned()))
     }
 
-    /// Writes `drill-STACK.json` and `drill-STACK.html`; what had these names is replaced, whole.
-    pub(super) fn keep(&self, record: &Record) -> anyhow::Result<()> {
-        let page = page::render(record)?;
-        for (end, text) in [("json", record.lines()?), ("html", page)] {
-            let path = self.0.join(format!("drill-{}.{end}", record.stack));
+    /// Writes `drill-NAME.json` and `drill-NAME.html`, and returns where the page is; what had these names is replaced, whole.
+    pub(crate) fn keep(&self, record: &Record, name: &str) -> anyhow::Result<PathBuf> {
+        let path = |end: &str| self.0.join(format!("drill-{name}.{end}"));
+        for (end, text) in [("json", record.lines()?), ("html", page::render(record)?)] {
+            let path = path(end);
             base::file::replace(&path, text.as_bytes(), 0o644)
                 .with_context(|| format!("write the report {}", path.display()))?;
             eprintln!("report: {}", path.display());
         }
-        Ok(())
+        Ok(path("html"))
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = Folder::open(folder.path()).unwrap();
         fs::write(folder.path().join("drill-lamp.html"), "old").unwrap();
-        report.keep(&page::tests::record()).unwrap();
+        report.keep(&page::tests::record(), "lamp").unwrap();
         let mut names: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|at| at.unwrap().file_name()).collect();
         names.sort();

@@ -6,7 +6,7 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 
 use super::plot;
-use crate::drill::record::{Audit, Drill, Latency, Record, Resync, Told};
+use crate::drill::record::{Asked, Audit, Client, Drill, Latency, Record, Resync, Told};
 
 const TEMPLATE: &str = include_str!("page.html");
 
@@ -16,8 +16,12 @@ struct Page<'a> {
     program: &'a str,
     at: &'a str,
     machine: String,
+    pair: &'a str,
     stack: &'a str,
     system: &'a str,
+    client: &'a Client,
+    /// What a request asks for is a row.
+    of_rows: bool,
     passed: bool,
     drills: Vec<Section<'a>>,
     left_out: Option<String>,
@@ -43,7 +47,8 @@ struct Section<'a> {
     unchecked: Option<&'a str>,
     errors: u64,
     kinds: Vec<String>,
-    audit: &'a Audit,
+    pause: Option<String>,
+    audit: Option<&'a Audit>,
     restored: Option<String>,
     resync: Option<String>,
     latency: Vec<LatencyRow>,
@@ -83,8 +88,11 @@ fn page(record: &Record) -> Page<'_> {
         program: &record.program,
         at: &record.at,
         machine: record.machine.to_string(),
+        pair: &record.pair,
         stack: &record.stack,
-        system: record.system,
+        system: &record.system,
+        client: &record.client,
+        of_rows: record.client.asks_for == Asked::Rows,
         passed: record.passed(),
         drills: record.drills.iter().zip(1..).map(|(drill, number)| section(drill, number)).collect(),
         left_out: record
@@ -104,7 +112,7 @@ fn section(drill: &Drill, number: usize) -> Section<'_> {
         title: drill.title,
         done: drill.done,
         place: &drill.place,
-        active: drill.active,
+        active: &drill.active,
         at: &drill.at,
         passed: drill.passed,
         reason: drill.reason.as_deref(),
@@ -117,7 +125,8 @@ fn section(drill: &Drill, number: usize) -> Section<'_> {
         unchecked: drill.rows.unchecked.as_deref(),
         errors: drill.errors.total,
         kinds: drill.errors.kinds.iter().map(|(kind, count)| format!("{count} × {kind}")).collect(),
-        audit: &drill.audit,
+        pause: drill.rows.pause_s.map(|s| seconds(s * 1000.0)),
+        audit: drill.audit.as_ref(),
         restored: drill.restored_ms.map(seconds),
         resync: drill.resync.as_ref().map(caught_up),
         latency: latencies(drill),
@@ -137,7 +146,7 @@ fn latencies(drill: &Drill) -> Vec<LatencyRow> {
 fn event_row(event: &Told, number: usize) -> EventRow<'_> {
     let Told { at_ms, host, by, text } = event;
     let at = format!("{:+.3}", at_ms / 1000.0);
-    EventRow { number, at, host: host.unwrap_or_default(), by, text }
+    EventRow { number, at, host: host.as_deref().unwrap_or_default(), by, text }
 }
 
 fn caught_up(resync: &Resync) -> String {
@@ -171,8 +180,10 @@ pub(super) mod tests {
             program: "futago 0.0.0".to_owned(),
             at: "2026-11-30T10:57:00Z".to_owned(),
             machine: Machine::look().unwrap(),
+            pair: "two hosts".to_owned(),
             stack: "lamp".to_owned(),
-            system: "futago, default",
+            system: "futago, default".to_owned(),
+            client: Client { asks_for: Asked::Rows, pace: crate::load::PACE, way: "directly".to_owned() },
             drills: vec![drill(), failed],
             left_out: Some(LeftOut { drills: vec!["resync".to_owned()], because: "ha-a is off".to_owned() }),
         }

@@ -78,7 +78,7 @@ pub(super) fn parts(outage: &Outage, id: &str) -> String {
     let whole = outage.to_ms - outage.from_ms;
     let rows = f64::from(u32::try_from(outage.parts.len()).unwrap_or(u32::MAX));
     let mut svg = String::new();
-    let text = format!("What {whole:.0} ms without an acknowledged row were spent on");
+    let text = format!("What {whole:.0} ms without an answer were spent on");
     let told: Vec<String> =
         outage.parts.iter().map(|part| format!("{}: {:.1} ms", part.name, part.length_ms())).collect();
     head(&mut svg, id, rows * PART_HEIGHT + 4.0, &text, &told.join("; "));
@@ -182,9 +182,9 @@ fn title(drill: &Drill) -> String {
 fn description(drill: &Drill) -> String {
     let outage = drill.outage.as_ref().map_or(0.0, |outage| outage.length_s);
     format!(
-        "{} acknowledged requests by the second they were sent and their latency, {} errors, {outage:.2} s without an \
-         acknowledged row.",
-        drill.rows.acknowledged, drill.errors.total
+        "{} requests by the second they were sent and their latency, {} of them errors, {outage:.2} s without an answer.",
+        drill.requests.len(),
+        drill.errors.total
     )
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 /// What came of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub enum Answered {
     /// The operator means it.
     Yes,
     /// Anything else was typed.
@@ -16,14 +16,14 @@ pub(crate) enum Answered {
 /// Longest line that is read.
 const MAX_BYTES: u64 = 1024;
 
-/// Whether the operator types the name of the host that it is about.
-pub(crate) fn type_name(name: &str) -> Answered {
+/// Whether the operator types one of these words, of which the first is what it is about.
+pub fn typed(words: &[&str]) -> Answered {
     if !io::stdin().is_terminal() {
         return Answered::Nobody;
     }
     let mut out = io::stderr();
     let mut line = String::new();
-    let asked = write!(out, "Type {name} to go on: ").and_then(|()| out.flush());
+    let asked = write!(out, "Type {} to go on: ", words.join(" or ")).and_then(|()| out.flush());
     let read = asked.and_then(|()| io::Read::take(io::stdin().lock(), MAX_BYTES).read_line(&mut line));
-    if read.is_ok() && line.trim() == name { Answered::Yes } else { Answered::No }
+    if read.is_ok() && words.contains(&line.trim()) { Answered::Yes } else { Answered::No }
 }
