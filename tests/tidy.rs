@@ -25,7 +25,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
 
 /// The pure cores, and all they may depend on.
 const CORES: &[&str] = &["replica", "cluster"];
-const CORE_DEPENDENCIES: &[&str] = &["thiserror", "serde", "bytes", "crc32c"];
+const CORE_DEPENDENCIES: &[&str] = &["thiserror", "serde", "bytes", "crc32c", "xxhash-rust"];
 
 /// What a core never touches: files, sockets, threads, clocks, processes, the environment.
 const IMPURE: &[&str] = &[

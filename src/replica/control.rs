@@ -47,6 +47,14 @@ pub enum Command {
     Disconnect,
     /// Declare the local data worthless: resync everything from the peer.
     Invalidate,
+    /// Compare both disks, block by block, while applications go on. Answered when it has begun; the status tells
+    /// the rest.
+    Verify {
+        /// Write this node's blocks over those of the peer that differ.
+        repair: bool,
+    },
+    /// End a verify; done too when none runs.
+    VerifyStop,
     /// Answer when connected.
     WaitConnect,
     /// Answer when connected and both disks are UpToDate.
@@ -233,6 +241,30 @@ pub struct ConnectionStatus {
     pub unacked: u64,
     /// The running resync.
     pub sync: Option<SyncStatus>,
+    /// The running or last verify since the daemon was started, on the node where it was asked for.
+    #[serde(default)]
+    pub verify: Option<VerifyStatus>,
+}
+
+/// A comparison of both disks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyStatus {
+    /// It is not over yet.
+    pub running: bool,
+    /// Why it ended before its time.
+    pub interrupted: Option<String>,
+    /// Percent compared, 0–100.
+    pub done: f64,
+    /// Size of the device in KiB.
+    pub total_kib: u64,
+    /// Milliseconds that it has taken.
+    pub elapsed_ms: u64,
+    /// Found to differ, KiB.
+    pub differing_kib: u64,
+    /// Of them, written over on the peer, KiB.
+    pub repaired_kib: u64,
+    /// The first places that differ: offset and length in KiB.
+    pub places: Vec<(u64, u64)>,
 }
 
 /// Progress of a resync.

@@ -25,6 +25,7 @@ mod role;
 mod status;
 mod store;
 mod timer;
+mod verify;
 
 pub use status::Essence;
 
@@ -34,6 +35,7 @@ use crate::activity::{ActivityLog, Transaction};
 use crate::bitmap::Bitmap;
 use crate::control::Reason;
 use crate::event::{Action, BLOCK, DiskError, Event, IoId, LogLevel, Millis, Range, Slot, Token};
+use crate::message::Message;
 use crate::meta::{Attached, Layout, Superblock};
 use crate::rng::Rng;
 use crate::state::DiskState;
@@ -46,6 +48,7 @@ use request::Requests;
 use resync::Resync;
 use role::RoleState;
 use store::{Job, Store};
+use verify::Verify;
 
 /// What the configuration says about one resource, seen from one node. Checked before it gets here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +143,9 @@ enum Io {
     PeerWrite { link: crate::event::LinkId, id: u64, slot: Slot, range: Range, resync: bool },
     PeerFlush { link: crate::event::LinkId, id: u64, covers: u64 },
     ResyncRead { id: u64 },
+    VerifyDigest { id: u64 },
+    VerifyRead { id: u64 },
+    PeerDigest { link: crate::event::LinkId, id: u64 },
     Flush { run: u64 },
 }
 
@@ -179,6 +185,7 @@ pub struct Engine {
     requests: Requests,
     flusher: Flusher,
     resync: Resync,
+    verify: Verify,
     waiters: Waiters,
     counters: Counters,
     /// The generation at which this daemon was last in contact and in sync with the peer.
@@ -227,6 +234,7 @@ impl Engine {
             requests: Requests::default(),
             flusher: Flusher::new(now),
             resync: Resync::default(),
+            verify: Verify::default(),
             waiters: Waiters::default(),
             counters: Counters::default(),
             seen_generation: None,
@@ -268,6 +276,7 @@ impl Engine {
         match event {
             Event::Front { slot, op } => self.front(slot, op),
             Event::DiskDone { io, result } => self.disk_done(io, result),
+            Event::Digested { io, result } => self.digested(io, result),
             Event::MetaDone { tx, result } => self.meta_done(tx, result),
             Event::LinkUp { link } => self.link_up(link),
             Event::DialFailed => self.dial_failed(),
@@ -297,6 +306,7 @@ impl Engine {
             progress |= self.advance_activity();
             progress |= self.advance_flush();
             progress |= self.advance_resync();
+            progress |= self.advance_verify();
             progress |= self.advance_role();
             progress |= self.advance_store();
             progress |= self.advance_waiters();
@@ -354,8 +364,22 @@ impl Engine {
             }
             Io::PeerFlush { link, id, covers } if ok => self.peer_flush_done(link, id, covers),
             Io::ResyncRead { id } => self.resync_read_done(id, ok),
+            Io::VerifyRead { id } => self.verify_read_done(id, ok),
             Io::Flush { run } if ok => self.local_flush_done(run),
             Io::PeerFlush { .. } | Io::Flush { .. } => {}
+            Io::VerifyDigest { .. } | Io::PeerDigest { .. } => {}
+        }
+    }
+
+    fn digested(&mut self, io: IoId, result: Result<Vec<u128>, DiskError>) {
+        let Some(what) = self.ios.remove(&io) else { return };
+        match (what, result) {
+            (what, Err(error)) => self.fail_disk(&format!("{} failed: {error}", what.verb())),
+            (Io::VerifyDigest { id }, Ok(digests)) => self.verify_digested(id, digests),
+            (Io::PeerDigest { link, id }, Ok(digests)) => {
+                self.confirm(link, Message::VerifyReply { id, digests });
+            }
+            _ => {}
         }
     }
 
@@ -419,7 +443,11 @@ impl Engine {
 impl Io {
     fn verb(&self) -> &'static str {
         match self {
-            Self::FrontRead { .. } | Self::ResyncRead { .. } => "read",
+            Self::FrontRead { .. }
+            | Self::ResyncRead { .. }
+            | Self::VerifyDigest { .. }
+            | Self::VerifyRead { .. }
+            | Self::PeerDigest { .. } => "read",
             Self::FrontWrite { .. } | Self::PeerWrite { .. } => "write",
             Self::PeerFlush { .. } | Self::Flush { .. } => "flush",
         }

@@ -99,6 +99,13 @@ pub enum Event {
         /// Its result; for a write, `Ok` means that the device has it, not that it is durable.
         result: Result<(), DiskError>,
     },
+    /// A [`Action::DigestDisk`] is over.
+    Digested {
+        /// The operation.
+        io: IoId,
+        /// A digest for each block of the range ([`crate::digest::blocks`]).
+        result: Result<Vec<u128>, DiskError>,
+    },
     /// A metadata transaction is over; `Ok` means durable.
     MetaDone {
         /// The transaction.
@@ -173,6 +180,13 @@ pub enum Action {
         /// Where to.
         slot: Slot,
         /// Where from.
+        range: Range,
+    },
+    /// Read from the local data area, past all caches, and say what stands for its content.
+    DigestDisk {
+        /// Answered by [`Event::Digested`].
+        io: IoId,
+        /// Where from; at most [`MAX_IO_BYTES`].
         range: Range,
     },
     /// Write a slot to the local data area.

@@ -9,6 +9,7 @@ pub mod activity;
 pub mod bitmap;
 pub mod config;
 pub mod control;
+pub mod digest;
 pub mod engine;
 pub mod event;
 pub mod generation;

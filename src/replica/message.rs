@@ -126,6 +126,27 @@ pub enum Message {
         /// Request number.
         id: u64,
     },
+    /// What stands for your blocks in this range?
+    VerifyAsk {
+        /// Request number.
+        id: u64,
+        /// The range.
+        range: Range,
+    },
+    /// A digest for each block of the range; none when the sender is no Secondary any more.
+    VerifyReply {
+        /// Request number.
+        id: u64,
+        /// At most [`MAX_IO_BYTES`] / [`BLOCK`].
+        digests: Vec<u128>,
+    },
+    /// May I give up my data, so that you have the only copy?
+    InvalidateAsk,
+    /// Answer to [`Message::InvalidateAsk`].
+    InvalidateAnswer {
+        /// Yes or no.
+        granted: bool,
+    },
     /// May I become Primary?
     RoleAsk,
     /// Answer to [`Message::RoleAsk`].
@@ -181,6 +202,10 @@ impl Message {
             Self::WriteAck { .. } => "WriteAck",
             Self::Flush { .. } => "Flush",
             Self::FlushAck { .. } => "FlushAck",
+            Self::VerifyAsk { .. } => "VerifyAsk",
+            Self::VerifyReply { .. } => "VerifyReply",
+            Self::InvalidateAsk => "InvalidateAsk",
+            Self::InvalidateAnswer { .. } => "InvalidateAnswer",
             Self::RoleAsk => "RoleAsk",
             Self::RoleAnswer { .. } => "RoleAnswer",
             Self::Changed { .. } => "Changed",
@@ -266,7 +291,11 @@ mod kind {
     pub(super) const PONG: u16 = 19;
     pub(super) const GOODBYE: u16 = 20;
     pub(super) const FENCED: u16 = 21;
-    pub(super) const LAST: u16 = FENCED;
+    pub(super) const VERIFY_ASK: u16 = 22;
+    pub(super) const VERIFY_REPLY: u16 = 23;
+    pub(super) const INVALIDATE_ASK: u16 = 24;
+    pub(super) const INVALIDATE_ANSWER: u16 = 25;
+    pub(super) const LAST: u16 = INVALIDATE_ANSWER;
 }
 
 impl Header {
@@ -324,6 +353,13 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
         kind::WRITE_ACK => Some(Message::WriteAck { id }),
         kind::FLUSH => Some(Message::Flush { id }),
         kind::FLUSH_ACK => Some(Message::FlushAck { id }),
+        kind::VERIFY_ASK => r
+            .u32()
+            .and_then(|len| aligned(Range { len, ..range }))
+            .and_then(|range| (range.len <= MAX_IO_BYTES).then_some(Message::VerifyAsk { id, range })),
+        kind::VERIFY_REPLY => r.digests().map(|digests| Message::VerifyReply { id, digests }),
+        kind::INVALIDATE_ASK => Some(Message::InvalidateAsk),
+        kind::INVALIDATE_ANSWER => r.bool().map(|granted| Message::InvalidateAnswer { granted }),
         kind::ROLE_ASK => Some(Message::RoleAsk),
         kind::ROLE_ANSWER => r.bool().map(|granted| Message::RoleAnswer { granted }),
         kind::CHANGED => r.role().zip(r.disk()).map(|(role, disk)| Message::Changed { role, disk }),
@@ -407,6 +443,19 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
         Message::WriteAck { id } => (kind::WRITE_ACK, *id, 0),
         Message::Flush { id } => (kind::FLUSH, *id, 0),
         Message::FlushAck { id } => (kind::FLUSH_ACK, *id, 0),
+        Message::VerifyAsk { id, range } => {
+            b.0.extend(range.len.to_le_bytes());
+            (kind::VERIFY_ASK, *id, range.offset)
+        }
+        Message::VerifyReply { id, digests } => {
+            digests.iter().for_each(|digest| b.0.extend(digest.to_le_bytes()));
+            (kind::VERIFY_REPLY, *id, 0)
+        }
+        Message::InvalidateAsk => (kind::INVALIDATE_ASK, 0, 0),
+        Message::InvalidateAnswer { granted } => {
+            b.0.push(u8::from(*granted));
+            (kind::INVALIDATE_ANSWER, 0, 0)
+        }
         Message::RoleAsk => (kind::ROLE_ASK, 0, 0),
         Message::RoleAnswer { granted } => {
             b.0.push(u8::from(*granted));
@@ -516,6 +565,14 @@ impl Reader<'_> {
             words.push(self.u64()?);
         }
         (words.len() <= BITMAP_WORDS).then_some(words)
+    }
+
+    fn digests(&mut self) -> Option<Vec<u128>> {
+        let mut digests = Vec::with_capacity(self.0.len() / 16);
+        while !self.0.is_empty() {
+            digests.push(u128::from_le_bytes(self.array()?));
+        }
+        (digests.len() as u64 * BLOCK <= u64::from(MAX_IO_BYTES)).then_some(digests)
     }
 
     fn generations(&mut self) -> Option<Generations> {

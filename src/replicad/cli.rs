@@ -88,6 +88,24 @@ pub enum Verb {
     /// Wait until both disks are UpToDate.
     #[command(after_help = "Example:\n  futago replica wait-sync r0\n\nExit code 5: not in sync in time.")]
     WaitSync(Wait),
+    /// Compare both disks block by block while applications go on; typed where the resource is Primary.
+    #[command(
+        after_help = "Examples:\n  futago replica verify r0\n  futago replica verify --repair r0    write this host's blocks over those that differ on the peer\n  futago replica verify --stop r0\n\nWrites wait only while their own MiB is compared. `resync-rate` limits the speed.\nCtrl-C ends the watching, not the verify.\nExit code 6: they differ. 7: it ended before its time."
+    )]
+    Verify {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Write this host's blocks over those that differ on the peer.
+        #[arg(long, conflicts_with = "stop")]
+        repair: bool,
+        /// End a verify that runs.
+        #[arg(long)]
+        stop: bool,
+        /// Do not wait for the end; `status` shows it.
+        #[arg(long, conflicts_with = "stop")]
+        no_wait: bool,
+    },
     /// Declare the local data worthless and fetch all of it from the peer.
     #[command(after_help = "Example:\n  futago replica invalidate r0")]
     Invalidate(Target),

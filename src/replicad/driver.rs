@@ -255,6 +255,7 @@ impl Driver {
         for report in reports.drain(..) {
             match report {
                 Report::Disk(Done::Io(io, result)) => self.events.push(Event::DiskDone { io, result }),
+                Report::Disk(Done::Digest(io, result)) => self.events.push(Event::Digested { io, result }),
                 Report::Disk(Done::Meta(tx, result)) => self.events.push(Event::MetaDone { tx, result }),
                 Report::Export(report) => self.events.extend(self.export.reported(report)),
                 Report::Command(token, command, answer) => {
@@ -357,6 +358,7 @@ impl Driver {
                 self.peers.let_go_of(&self.arena, slot);
                 self.jobs.push(Job::Read(io, slot, range));
             }
+            Action::DigestDisk { io, range } => self.jobs.push(Job::Digest(io, range)),
             Action::WriteDisk { io, slot, range } => self.jobs.push(Job::Write(io, slot, range)),
             Action::FlushDisk { io } => self.jobs.push(Job::Flush(io)),
             Action::WriteMeta { tx, writes } => self.jobs.push(Job::Meta(tx, writes)),

@@ -28,6 +28,7 @@ pub mod slots;
 pub mod status;
 pub mod sys;
 mod verbs;
+mod verify;
 mod watch;
 pub mod worker;
 

@@ -135,6 +135,11 @@ fn peer_device_text(out: &mut Lines, device: &DeviceStatus, connection: &Connect
     if let Some(sync) = &connection.sync {
         out.word(4, format!("done:{:.2}", sync.done));
     }
+    if let Some(verify) = &connection.verify {
+        out.word_if(verify.running, || format!("verified:{:.2}", verify.done));
+        let left = verify.differing_kib - verify.repaired_kib;
+        out.word_if(left > 0, || format!("differing:{left}"));
+    }
     out.word_if(detail.verbose, || "resync-suspended:no".to_owned());
     out.end();
     if detail.statistics {
@@ -268,7 +273,10 @@ fn peer_device_json(connection: &ConnectionStatus, device: &DeviceStatus) -> Val
     put("pending", json!(connection.pending));
     put("unacked", json!(connection.unacked));
     put("has-sync-details", json!(connection.sync.is_some()));
-    put("has-online-verify-details", json!(false));
+    put("has-online-verify-details", json!(connection.verify.is_some()));
+    if let Some(verify) = &connection.verify {
+        put("verify", json!(verify));
+    }
     put("percent-in-sync", json!(two_digits(percent_in_sync(connection, device))));
     if let Some(sync) = &connection.sync {
         // In sectors, as the kernel counts a resync.

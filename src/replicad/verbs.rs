@@ -11,7 +11,7 @@ use crate::config::{self, Site};
 use crate::create::{self, CreateError, Leftovers};
 use crate::ctl::{self, Answer, Report, Request};
 use crate::status::{self, Detail, Shown};
-use crate::{disk::DiskProblem, dump};
+use crate::{disk::DiskProblem, dump, verify};
 
 /// Exit codes, as drbdadm's.
 mod exit {
@@ -51,6 +51,10 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         }
         Verb::Disconnect(target) => command("disconnect", &target, Command::Disconnect),
         Verb::Invalidate(target) => command("invalidate", &target, Command::Invalidate),
+        Verb::Verify { target, stop: true, .. } => command("verify", &target, Command::VerifyStop),
+        Verb::Verify { target, repair, no_wait, .. } => {
+            for_each(&target, |name| verify(&target.site, name, repair, no_wait))
+        }
         Verb::WaitConnect(args) => wait("wait-connect", &args, Command::WaitConnect),
         Verb::WaitSync(args) => wait("wait-sync", &args, Command::WaitSync),
         Verb::Status(args) => print_status(&args),
@@ -112,6 +116,17 @@ fn tell(site: &Site, verb: &str, name: &str, command: Command, timeout: Option<D
     let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
     let request = Request::Command { name: name.to_owned(), command, timeout_ms };
     ask(site, &request).map_or_else(|code| code, |answer| say(&answer, verb, name))
+}
+
+fn verify(site: &Site, name: &str, repair: bool, no_wait: bool) -> u8 {
+    let begun = tell(site, "verify", name, Command::Verify { repair }, None);
+    if begun != exit::DONE || no_wait {
+        return begun;
+    }
+    verify::follow(name, || {
+        let status = reports(site, name)?.into_iter().next().and_then(|report| report.status);
+        Ok(status.and_then(|status| status.connection.verify))
+    })
 }
 
 /// Tells people about an answer and returns the exit code.

@@ -17,14 +17,16 @@ use crate::sys::Arena;
 
 /// Operations on the disk at the same time.
 const WORKERS: usize = 4;
-/// Bytes of metadata written at a time.
-const META_PIECE: usize = 256 << 10;
+/// Bytes of a thread's own buffer: of metadata written, or of blocks digested, at a time.
+const PIECE: usize = 256 << 10;
 
 /// One operation.
 #[derive(Debug)]
 pub enum Job {
     /// Disk to slot.
     Read(IoId, Slot, Range),
+    /// What stands for each block of the range.
+    Digest(IoId, Range),
     /// Slot to disk.
     Write(IoId, Slot, Range),
     /// Make completed writes durable.
@@ -38,6 +40,8 @@ pub enum Job {
 pub enum Done {
     /// Of a data operation or flush.
     Io(IoId, Result<(), DiskError>),
+    /// Of digests.
+    Digest(IoId, Result<Vec<u128>, DiskError>),
     /// Of a metadata transaction.
     Meta(MetaTx, Result<(), DiskError>),
 }
@@ -73,7 +77,7 @@ impl Workers {
             let (shared, disk, arena) = (Arc::clone(&shared), Arc::clone(disk), Arc::clone(arena));
             let done = done.clone();
             let body = move || {
-                let mut buffer = Aligned::zeroed(META_PIECE);
+                let mut buffer = Aligned::zeroed(PIECE);
                 while let Some(job) = shared.next() {
                     done(perform(&disk, &arena, &mut buffer, job));
                 }
@@ -136,6 +140,11 @@ fn perform(disk: &Backing, arena: &Arena, buffer: &mut Aligned, job: Job) -> Don
             let room = arena.bytes_mut(slot, 0, range.len as usize);
             Done::Io(io, named("read", disk.read(range.offset, room)))
         }
+        Job::Digest(io, range) => {
+            let mut digests = Vec::new();
+            let read = digest(disk, buffer, range, &mut digests);
+            Done::Digest(io, named("read", read).map(|()| digests))
+        }
         Job::Write(io, slot, range) => {
             let bytes = arena.bytes(slot, range.len as usize);
             Done::Io(io, named("write", disk.write(range.offset, bytes)))
@@ -143,6 +152,18 @@ fn perform(disk: &Backing, arena: &Arena, buffer: &mut Aligned, job: Job) -> Don
         Job::Flush(io) => Done::Io(io, named("flush", disk.flush())),
         Job::Meta(tx, writes) => Done::Meta(tx, named("write metadata", write_meta(disk, buffer, &writes))),
     }
+}
+
+fn digest(disk: &Backing, buffer: &mut Aligned, range: Range, out: &mut Vec<u128>) -> io::Result<()> {
+    let mut offset = range.offset;
+    while offset < range.end() {
+        let len = usize::try_from(range.end() - offset).unwrap_or(usize::MAX).min(PIECE);
+        let piece = buffer.bytes_mut().get_mut(..len).unwrap_or_default();
+        disk.read(offset, piece)?;
+        out.extend(replica::digest::blocks(piece));
+        offset += u64::try_from(len).unwrap_or(u64::MAX);
+    }
+    Ok(())
 }
 
 fn write_meta(disk: &Backing, buffer: &mut Aligned, writes: &[(u64, Vec<u8>)]) -> io::Result<()> {

@@ -87,6 +87,7 @@ fn verified_writes_go_on_while_the_link_is_cut_and_healed_ten_times() {
     let job = "fio --name=load --directory=/mnt --size=48M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=8 \
                --direct=1 --fsync=32 --verify=crc32c --verify_backlog=512 --time_based --runtime=600";
     lab.run_in(A, &format!("systemd-run --quiet --unit=load {job}"));
+    rotten_blocks_are_found_and_repaired(&lab);
     for round in 0..10 {
         lab.run("cut", &["local"]);
         until("the Primary notices that the peer is gone", || state(&lab, A, "cstate") == "Connecting");
@@ -101,6 +102,31 @@ fn verified_writes_go_on_while_the_link_is_cut_and_healed_ten_times() {
     assert!(log.contains("err= 0") && !log.contains("verify failed") && !log.contains("bad magic"), "{log}");
     lab.run_in(A, "umount /mnt");
     disks_are_equal_and_clean(&lab);
+}
+
+/// The disk of the peer changes behind the daemon's back, under load: exactly that is found, and repaired.
+fn rotten_blocks_are_found_and_repaired(lab: &Lab) {
+    let verify = |words: &str| {
+        let output = lab.try_in(A, &format!("futago replica verify {words} r0"));
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = verify("");
+    assert!(code == Some(0) && said.contains("both disks are the same"), "{said}");
+    lab.run_in(
+        B,
+        "dd if=/dev/urandom of=/dev/vdb1 bs=4k seek=60000 count=2 oflag=direct conv=notrunc status=none",
+    );
+    let (code, said) = verify("");
+    assert!(
+        code == Some(6) && said.contains("8 KiB differ") && said.contains("8 KiB at 240000 KiB"),
+        "{said}"
+    );
+    let (code, said) = verify("--repair");
+    assert!(code == Some(0) && said.contains("8 KiB of the peer were written over"), "{said}");
+    let (code, said) = verify("");
+    assert!(code == Some(0) && said.contains("both disks are the same"), "{said}");
+    let refused = lab.try_in(B, "futago replica verify r0");
+    assert_eq!(refused.status.code(), Some(11), "only the Primary can make writes wait");
 }
 
 fn out_of_sync(lab: &Lab) -> u64 {

@@ -79,6 +79,13 @@ impl Disk {
         self.data.write(self.time, block, version);
     }
 
+    /// A block changes by itself, and nobody knows.
+    pub(crate) fn rot(&mut self, block: u64) {
+        let version = u64::MAX / 2 + block;
+        self.data.volatile.remove(&block);
+        self.data.durable.insert(block, version);
+    }
+
     /// What a flush that begins now must cover.
     pub(crate) fn time(&self) -> u64 {
         self.time

@@ -19,6 +19,7 @@ mod model;
 mod pair;
 mod play;
 mod rng;
+mod rot;
 mod world;
 
 pub(crate) use pair::{client, cluster as managed, host, net, setup};

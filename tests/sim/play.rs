@@ -275,6 +275,7 @@ impl Play {
                 self.fail(format!("{} calls a mix of old and new blocks consistent", name(node)));
             }
         }
+        self.verified();
         let idle = self.requests.iter().all(BTreeMap::is_empty);
         let both_exported = self.world.nodes.iter().all(|n| n.exported);
         if !idle && !both_exported {
@@ -293,6 +294,17 @@ impl Play {
         // Writes of a device that was taken away go on without anybody who asked for them.
         if idle && a.device.upper_pending + b.device.upper_pending == 0 && self.in_step() {
             self.agree();
+        }
+    }
+
+    /// No disk changes by itself here: a verify that finds a difference has compared a moment with another one, or
+    /// the disks of two nodes that both call themselves UpToDate differ.
+    fn verified(&mut self) {
+        for node in 0..2 {
+            let found = self.world.status(node).and_then(|s| s.connection.verify).map(|v| v.places);
+            if let Some(place) = found.and_then(|places| places.into_iter().next()) {
+                self.fail(format!("{}: verify finds a difference at {place:?} KiB", name(node)));
+            }
         }
     }
 
@@ -424,6 +436,11 @@ impl Play {
                 self.splits += 1;
                 self.command(node, Command::Connect { discard_my_data: true });
             }
+            35..38 => {
+                let repair = self.world.rng.one_in(2);
+                self.command(node, Command::Verify { repair });
+            }
+            38 if self.world.rng.one_in(3) => self.command(node, Command::VerifyStop),
             _ => {}
         }
     }

@@ -48,6 +48,7 @@ impl Happening {
 #[derive(Clone)]
 pub(crate) enum DiskOp {
     Read { slot: Slot, range: Range },
+    Digest { range: Range },
     Write { range: Range, data: Vec<Version>, resync: bool },
     Flush { time: u64 },
 }
@@ -84,7 +85,7 @@ pub(crate) struct Node {
     /// A resync has changed the disk and is not finished: its data belongs to no point in time.
     pub(crate) mixed: bool,
     /// Requests of applications that are not answered.
-    fronts: BTreeSet<Slot>,
+    pub(crate) fronts: BTreeSet<Slot>,
     /// Buffers that hold blocks of a resync.
     resynced: BTreeSet<Slot>,
     life: u32,
@@ -292,6 +293,7 @@ impl World {
             let life = self.nodes[node].life;
             match action {
                 Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
+                Action::DigestDisk { io, range } => self.disk(node, io, DiskOp::Digest { range }),
                 Action::WriteDisk { io, slot, range } => {
                     let data = self.slot_data(node, slot);
                     let resync = self.nodes[node].resynced.contains(&slot);
@@ -466,14 +468,23 @@ impl World {
         let n = &mut self.nodes[node];
         n.pending.remove(&io.0);
         if n.broken {
-            self.event(node, Event::DiskDone { io, result: Err(broken()) });
+            let event = match op {
+                DiskOp::Digest { .. } => Event::Digested { io, result: Err(broken()) },
+                _ => Event::DiskDone { io, result: Err(broken()) },
+            };
+            self.event(node, event);
             return;
         }
+        let view = |range: Range| (range.offset / BLOCK..range.end() / BLOCK).map(|b| n.disk.view(b));
         match op {
             DiskOp::Read { slot, range } => {
-                let first = range.offset / BLOCK;
-                let data = (first..range.end() / BLOCK).map(|b| n.disk.view(b)).collect();
+                let data = view(range).collect();
                 n.slots.insert(slot, data);
+            }
+            DiskOp::Digest { range } => {
+                let digests = view(range).map(u128::from).collect();
+                self.event(node, Event::Digested { io, result: Ok(digests) });
+                return;
             }
             DiskOp::Write { range, data, resync } => {
                 for (block, version) in (range.offset / BLOCK..).zip(data) {

@@ -97,7 +97,7 @@ pub(super) static TABLE: &[Spec] = &[
     net("shared-secret", Text, Only("", SECRET)),
     net("csums-alg", Text, Ignored("the resync sends every block that is marked as different")),
     net("csums-after-crash-only", Flag, Ignored("the resync sends every block that is marked as different")),
-    net("verify-alg", Text, Ignored("there is no online verify in this version")),
+    net("verify-alg", Text, Ignored("blocks are compared by XXH3-128")),
     net("data-integrity-alg", Text, Ignored("every message carries a CRC32C anyway")),
     net("fencing", Words(FENCINGS), Only("dont-care", FENCING)),
     net("on-congestion", Words(&["block", "pull-ahead", "disconnect"]), Only("block", CONGESTION)),

@@ -5,7 +5,7 @@ use super::role::{Bid, Leave, RoleState};
 use super::store::Job;
 use super::{Engine, LogLevel, Then};
 use crate::control::{Command, Reason, Refusal};
-use crate::event::{Action, Millis, Token};
+use crate::event::{Action, LinkId, Millis, Token};
 use crate::message::Message;
 use crate::state::{DiskState, ReplicationState, Role};
 
@@ -17,6 +17,8 @@ const LEAVE_MS: Millis = 1000;
 pub(super) struct Waiters {
     connect: Vec<Token>,
     sync: Vec<Token>,
+    /// The peer was asked whether it keeps its data while this node gives up its own.
+    invalidate: Option<Token>,
     leaving: Option<(Token, Leave)>,
 }
 
@@ -48,6 +50,8 @@ impl Engine {
             Command::Connect { discard_my_data } => self.connect(token, discard_my_data),
             Command::Disconnect => self.disconnect(token),
             Command::Invalidate => self.invalidate(token),
+            Command::Verify { repair } => self.verify(token, repair),
+            Command::VerifyStop => self.stop_verify(token),
             Command::WaitConnect => self.waiters.connect.push(token),
             Command::WaitSync => self.waiters.sync.push(token),
             Command::Down => self.down(token),
@@ -154,6 +158,7 @@ impl Engine {
                 self.requests_lose_peer();
                 self.flushes_lose_peer();
                 self.resync_loses_peer();
+                self.verify_loses_peer();
             }
             _ => self.stand_alone("disconnected by an administrator".to_owned()),
         }
@@ -188,21 +193,64 @@ impl Engine {
                 Reason::NoUpToDateDisk,
                 format!("the disk of {peer} is {}: it cannot give its data", s.peer_disk),
             )),
+            Some(s) if s.peer_invalidates => Some((
+                Reason::NoUpToDateDisk,
+                format!("{peer} is just giving up its own data: this node has the only copy"),
+            )),
+            Some(_) if self.waiters.invalidate.is_some() => {
+                Some((Reason::InTransition, format!("{peer} was asked already, and has not answered")))
+            }
             Some(_) if self.role != RoleState::Secondary => {
                 Some((Reason::InUse, "this node is Primary: run `secondary` first".to_owned()))
             }
-            Some(_) => None,
+            Some(s) => {
+                let link = s.id;
+                self.waiters.invalidate = Some(token);
+                self.send(link, Message::InvalidateAsk);
+                return;
+            }
         };
         if let Some((reason, text)) = refusal {
             self.refuse_command(token, reason, &text);
+        }
+    }
+
+    /// The peer wants to give up its data. It may, if this node keeps its own: not both at the same moment.
+    pub(super) fn invalidate_asked(&mut self, link: LinkId) {
+        // The lower number goes first.
+        let yields = self.waiters.invalidate.is_none() || self.settings.node_id > self.settings.peer_node_id;
+        let established = |s: &&super::link::Session| s.replication == ReplicationState::Established;
+        let granted =
+            yields && self.disk == DiskState::UpToDate && self.link.joined().is_some_and(|s| established(&s));
+        if granted {
+            if let Some(session) = self.link.session_mut() {
+                session.peer_invalidates = true;
+            }
+            self.refuse_invalidate(Reason::PeerRefused);
+        }
+        self.send(link, Message::InvalidateAnswer { granted });
+    }
+
+    pub(super) fn invalidate_answered(&mut self, granted: bool) {
+        if !granted || self.role != RoleState::Secondary {
+            self.refuse_invalidate(Reason::PeerRefused);
             return;
         }
+        let Some(token) = self.waiters.invalidate.take() else { return };
         self.bitmap.set_all();
         let job = Job::new(Then::Invalidated { token }).bitmap();
         self.store.push(job.superblock(|s| {
             s.consistent = false;
             s.was_up_to_date = false;
         }));
+    }
+
+    /// Nothing was given up.
+    pub(super) fn refuse_invalidate(&mut self, reason: Reason) {
+        if let Some(token) = self.waiters.invalidate.take() {
+            let text = format!("{} may need this copy: nothing was given up", self.settings.peer);
+            self.refuse_command(token, reason, &text);
+        }
     }
 
     pub(super) fn invalidated(&mut self, token: Token) {

@@ -10,6 +10,7 @@
 
 use super::store::Job;
 use super::{Engine, Io, Settings, Then};
+use crate::control::Reason;
 use crate::event::{Action, LinkId, LogLevel, Millis, Range, Slot};
 use crate::message::{Hello, Message, PeerState};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -58,6 +59,8 @@ pub(super) struct Session {
     pub(super) replication: ReplicationState,
     /// Application writes and flushes go to the peer.
     pub(super) mirrors: bool,
+    /// The peer was let to give up its own data: this node has the only copy.
+    pub(super) peer_invalidates: bool,
 }
 
 #[derive(Debug)]
@@ -170,6 +173,7 @@ impl Engine {
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
             mirrors: false,
+            peer_invalidates: false,
         }));
     }
 
@@ -229,6 +233,8 @@ impl Engine {
         self.requests_lose_peer();
         self.flushes_lose_peer();
         self.resync_loses_peer();
+        self.verify_loses_peer();
+        self.refuse_invalidate(Reason::NoConnection);
         self.role_change_loses_peer();
     }
 
@@ -282,6 +288,8 @@ impl Engine {
         self.ios.values().any(|io| match io {
             Io::PeerWrite { .. } | Io::PeerFlush { .. } | Io::ResyncRead { .. } => true,
             Io::FrontWrite { .. } => stale,
+            // Answers nobody any more, and changes nothing.
+            Io::PeerDigest { .. } | Io::VerifyDigest { .. } | Io::VerifyRead { .. } => false,
             Io::FrontRead { .. } | Io::Flush { .. } => false,
         })
     }
@@ -357,6 +365,10 @@ impl Engine {
             (Message::WriteAck { id }, _) => self.write_confirmed(id),
             (Message::Flush { id }, _) => self.peer_wants_flush(link, id),
             (Message::FlushAck { id }, _) => self.peer_flushed(id),
+            (Message::VerifyAsk { id, range }, _) => self.verify_asked(link, id, range),
+            (Message::VerifyReply { id, digests }, _) => self.verify_replied(id, digests),
+            (Message::InvalidateAsk, _) => self.invalidate_asked(link),
+            (Message::InvalidateAnswer { granted }, _) => self.invalidate_answered(granted),
             (Message::RoleAsk, _) => self.role_asked(link, 0),
             (Message::RoleAnswer { granted }, _) => self.role_answered(granted),
             (Message::Changed { role, disk }, _) => self.peer_changed(role, disk),

@@ -13,6 +13,9 @@ use super::{Engine, Io, Purpose, Then};
 use crate::event::{Action, BLOCK, FrontError, FrontOp, MAX_IO_BYTES, Millis, Range, Slot};
 use crate::message::Message;
 
+/// An application is active when it asked for something this many milliseconds ago or less.
+const BUSY_MS: Millis = 200;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Remote {
     /// Sent, not confirmed.
@@ -81,6 +84,17 @@ impl Requests {
         self.started.values().any(|w| overlap(w.range, range))
     }
 
+    /// Whether applications are active.
+    pub(super) fn are_busy(&self, now: Millis) -> bool {
+        self.last_front + BUSY_MS >= now && self.last_front > 0
+    }
+
+    /// Names a write to the peer.
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
     /// A generation of this lone period is durable: lone writes may be answered.
     pub(super) fn is_named(&self) -> bool {
         self.alone == Alone::Named
@@ -145,6 +159,7 @@ impl Engine {
             let blocked = held.iter().any(|(_, r)| overlap(*r, range))
                 || self.requests.touches(range)
                 || self.resync.touches(range)
+                || self.verify.touches(range)
                 || !self.activity.begin(range);
             if blocked {
                 held.push_back((slot, range));
@@ -164,8 +179,7 @@ impl Engine {
     }
 
     fn start_write(&mut self, slot: Slot, range: Range) {
-        self.requests.last_id += 1;
-        let id = self.requests.last_id;
+        let id = self.requests.next_id();
         let io = self.start_io(Io::FrontWrite { request: id });
         self.out.push(Action::WriteDisk { io, slot, range });
         let remote = match self.link.mirror() {
@@ -194,7 +208,7 @@ impl Engine {
     }
 
     pub(super) fn write_confirmed(&mut self, id: u64) {
-        let Some(write) = self.requests.started.get_mut(&id) else { return };
+        let Some(write) = self.requests.started.get_mut(&id) else { return self.verify_written(id) };
         if write.remote == Remote::Pending {
             write.remote = Remote::Confirmed;
             let range = write.range;

@@ -33,8 +33,6 @@ const CHECKPOINT_BLOCKS: u64 = 32_768;
 const CHECKPOINT_MS: Millis = 5000;
 /// Resync requests in flight while applications are active: enough to keep going, little to wait for.
 const DEPTH_BUSY: usize = 3;
-/// An application is active when it asked for something this many milliseconds ago or less.
-const BUSY_MS: Millis = 200;
 /// Milliseconds over which the current speed is taken.
 const RATE_WINDOW_MS: Millis = 2000;
 
@@ -111,6 +109,16 @@ impl Resync {
     /// Whether a resync request in flight touches the range.
     pub(super) fn touches(&self, range: Range) -> bool {
         self.source.as_ref().is_some_and(|s| s.in_flight.values().any(|r| overlap(r.range, range)))
+    }
+
+    /// A buffer of the core's own.
+    pub(super) fn take(&mut self) -> Option<Slot> {
+        self.free.pop()
+    }
+
+    /// Gives one back.
+    pub(super) fn give(&mut self, slot: Slot) {
+        self.free.push(slot);
     }
 
     /// Whether blocks are being copied.
@@ -231,7 +239,7 @@ impl Engine {
     }
 
     fn send_next(&mut self) -> bool {
-        let busy = self.requests.last_front + BUSY_MS >= self.now && self.requests.last_front > 0;
+        let busy = self.requests.are_busy(self.now);
         let Some(source) = &mut self.resync.source else { return false };
         let depth = if busy { DEPTH_BUSY } else { usize::try_from(RESYNC_SLOTS).unwrap_or(1) };
         if source.in_flight.len() >= depth || source.paced_until > self.now {
@@ -503,7 +511,7 @@ impl Engine {
 }
 
 /// Exact for all sizes of disks: 2^52 blocks are far beyond them.
-fn blocks_to_mib(blocks: u64) -> f64 {
+pub(super) fn blocks_to_mib(blocks: u64) -> f64 {
     let whole = u32::try_from(blocks / 256).unwrap_or(u32::MAX);
     let rest = u32::try_from(blocks % 256).unwrap_or_default();
     f64::from(whole) + f64::from(rest) / 256.0

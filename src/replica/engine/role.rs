@@ -204,6 +204,10 @@ impl Engine {
             RoleState::Asking { .. } => self.settings.node_id > self.settings.peer_node_id,
             _ => false,
         };
+        if granted {
+            let why = format!("{} is about to be Primary", self.settings.peer);
+            self.interrupt_verify(&why);
+        }
         self.send(link, Message::RoleAnswer { granted });
     }
 

@@ -15,6 +15,7 @@ pub struct Essence {
     peer_disk: DiskState,
     replication: ReplicationState,
     syncing: bool,
+    verifying: bool,
     managed: Option<Managed>,
 }
 
@@ -44,6 +45,7 @@ impl Engine {
             peer_disk: joined.map_or(DiskState::DUnknown, |s| s.peer_disk),
             replication: joined.map_or(ReplicationState::Off, |s| s.replication),
             syncing: self.resync.is_running(),
+            verifying: self.verify.is_running(),
             managed: self.managed(),
         }
     }
@@ -80,6 +82,7 @@ impl Engine {
             pending: self.requests.unconfirmed(),
             unacked: self.peer_requests(),
             sync: self.sync_status(),
+            verify: self.verify_status(),
         }
     }
 

@@ -183,7 +183,7 @@ impl Bench {
     /// A connection on which the peer says `state`, and goes along with what follows.
     fn connect(&mut self, link: u64, state: PeerState) -> LinkId {
         let link = LinkId(link);
-        let (node, peer) = ("ha-1".to_owned(), "ha-0".to_owned());
+        let (node, peer) = (self.engine.settings.peer.clone(), self.engine.settings.node.clone());
         self.event(Event::LinkUp { link });
         self.receive(link, Message::Hello(Hello { resource: "r0".into(), node, peer }));
         self.receive(link, Message::State(state));

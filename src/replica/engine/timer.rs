@@ -38,7 +38,11 @@ impl Engine {
 
     /// When the oldest request that the peer owes an answer to becomes overdue.
     fn overdue_request(&self) -> Option<Millis> {
-        let owed = [self.requests.oldest_unconfirmed(), self.flusher.oldest_unconfirmed()];
+        let owed = [
+            self.requests.oldest_unconfirmed(),
+            self.flusher.oldest_unconfirmed(),
+            self.verify.oldest_unanswered(),
+        ];
         owed.into_iter().flatten().min().map(|at| at + self.settings.request_timeout_ms)
     }
 
@@ -60,6 +64,7 @@ impl Engine {
             times.extend(self.flusher.background_due());
         }
         times.extend(self.resync.wake_at(self.now));
+        times.extend(self.verify.wake_at(self.now));
         let next = times.into_iter().min();
         if let Some(at) = next
             && next != self.woken_at

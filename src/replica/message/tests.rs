@@ -44,10 +44,15 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(|id| Message::ResyncAck { id }),
         generations().prop_map(Message::SyncFinish),
         Just(Message::SyncCommitted),
-        (any::<u64>(), range).prop_map(|(id, range)| Message::Write { id, range }),
+        (any::<u64>(), range.clone()).prop_map(|(id, range)| Message::Write { id, range }),
+        (any::<u64>(), range).prop_map(|(id, range)| Message::VerifyAsk { id, range }),
+        (any::<u64>(), prop::collection::vec(any::<u128>(), 0..256))
+            .prop_map(|(id, digests)| Message::VerifyReply { id, digests }),
         any::<u64>().prop_map(|id| Message::WriteAck { id }),
         any::<u64>().prop_map(|id| Message::Flush { id }),
         any::<u64>().prop_map(|id| Message::FlushAck { id }),
+        Just(Message::InvalidateAsk),
+        any::<bool>().prop_map(|granted| Message::InvalidateAnswer { granted }),
         Just(Message::RoleAsk),
         any::<bool>().prop_map(|granted| Message::RoleAnswer { granted }),
         (prop::sample::select(Role::ALL), prop::sample::select(DiskState::ALL))

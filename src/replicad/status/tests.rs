@@ -41,6 +41,7 @@ fn fresh() -> Status {
             pending: 0,
             unacked: 0,
             sync: None,
+            verify: None,
         },
         managed: None,
     }

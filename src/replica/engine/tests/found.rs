@@ -215,3 +215,54 @@ fn a_survivor_of_the_primary_stays_the_source_over_its_own_restart() {
     assert!(!restarted.engine.superblock.survived, "cleared before this node tells about itself");
     assert_eq!(restarted.engine.status(1).connection.replication, ReplicationState::WFBitMapS);
 }
+
+/// A node in step with a peer, both Secondary.
+fn in_step(node_id: u32) -> (Bench, LinkId) {
+    let mut bench = Bench::build(settings(node_id), |_| {});
+    let peer = bench.peer();
+    let link = bench.connect(1, peer);
+    bench.receive(link, Message::Changed { role: Role::Secondary, disk: DiskState::UpToDate });
+    let both = bench.engine.status(1);
+    assert_eq!((both.device.disk, both.connection.peer_disk), (DiskState::UpToDate, DiskState::UpToDate));
+    (bench, link)
+}
+
+#[test]
+fn one_node_keeps_its_data_while_the_other_gives_up_its_own() {
+    let (mut bench, link) = in_step(0);
+    bench.receive(link, Message::InvalidateAsk);
+    assert_eq!(bench.sent("InvalidateAnswer"), Some(Message::InvalidateAnswer { granted: true }));
+    let token = bench.command(Command::Invalidate);
+    let refusal = bench.taken_reply(token).unwrap().unwrap_err();
+    assert!(refusal.detail.contains("only copy"), "{refusal:?}");
+}
+
+#[test]
+fn of_two_that_give_up_their_data_at_once_one_keeps_it() {
+    // The lower number goes first: it does not let the other one,
+    let (mut bench, link) = in_step(0);
+    let token = bench.command(Command::Invalidate);
+    bench.receive(link, Message::InvalidateAsk);
+    assert_eq!(bench.sent("InvalidateAnswer"), Some(Message::InvalidateAnswer { granted: false }));
+    assert!(bench.taken_reply(token).is_none());
+    bench.receive(link, Message::InvalidateAnswer { granted: true });
+    assert_eq!(bench.taken_reply(token), Some(Ok(())));
+    assert_eq!(bench.engine.status(1).device.disk, DiskState::Inconsistent);
+    // which keeps its own.
+    let (mut bench, link) = in_step(1);
+    let token = bench.command(Command::Invalidate);
+    bench.receive(link, Message::InvalidateAsk);
+    assert_eq!(bench.sent("InvalidateAnswer"), Some(Message::InvalidateAnswer { granted: true }));
+    assert!(bench.taken_reply(token).unwrap().is_err());
+    bench.receive(link, Message::InvalidateAnswer { granted: false });
+    assert_eq!(bench.engine.status(1).device.disk, DiskState::UpToDate);
+}
+
+#[test]
+fn data_is_not_given_up_when_the_peer_is_lost_before_its_answer() {
+    let (mut bench, link) = in_step(0);
+    let token = bench.command(Command::Invalidate);
+    bench.lose(link);
+    assert!(bench.taken_reply(token).unwrap().is_err());
+    assert_ne!(bench.engine.status(1).device.disk, DiskState::Inconsistent);
+}
