@@ -73,6 +73,18 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "N", default_value_t = 30)]
         last: usize,
     },
+    /// Tell people something through the alert hooks, and write it into the history.
+    #[command(
+        after_help = "Example:\n  futago cluster alert --kind backup-failed the backup of ha-a failed, see journalctl -u futago-backup\n\nFor scripts and units (`OnFailure=`). Exit code 0, 1 failed, 4 when the manager cannot be reached."
+    )]
+    Alert {
+        /// What kind of alert, in one word; hooks are told it.
+        #[arg(long, value_name = "WORD", default_value = "note")]
+        kind: String,
+        /// The sentence.
+        #[arg(value_name = "TEXT", required = true)]
+        text: Vec<String>,
+    },
     /// Collect what somebody who helps needs: status, configuration without secrets, logs, history.
     #[command(
         after_help = "Examples:\n  futago cluster report                    futago-HOST-TIME.tar in the current folder\n  futago cluster report /root/r.tar\n\nRun it on both hosts. Needs no running manager. Passwords and keys are left out.\nExit code 0, or 1 when the file cannot be written."

@@ -49,6 +49,13 @@ pub enum Request {
         /// Longest to wait for the answer.
         timeout_ms: u64,
     },
+    /// Tell people something.
+    Alert {
+        /// What kind of alert.
+        kind: String,
+        /// The sentence.
+        text: String,
+    },
     /// What would be done: now, or if this were asked for.
     Plan {
         /// The command, or `None`: what is about to be done anyway.
@@ -234,6 +241,10 @@ impl Client {
                 self.ask(Input::Plan { command, reply }, answer, CLIENT_TIMEOUT)
                     .await
                     .map_or_else(|text| Answer::Failed { text }, Answer::Plan)
+            }
+            Request::Alert { kind, text } => {
+                self.mailbox.put(Input::Alert { kind, text }).await;
+                Answer::Done("written into the history; the alert hooks are told".to_owned())
             }
             Request::Command { command, timeout_ms } => {
                 let (reply, answer) = oneshot::channel();

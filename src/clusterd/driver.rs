@@ -9,7 +9,7 @@ use std::time::Duration;
 use cluster::config::Config;
 use cluster::control::{CommandError, Status};
 use cluster::engine::Engine;
-use cluster::event::{Action, Event, OpId, Shutdown, Token};
+use cluster::event::{Action, Event, LogLevel, OpId, Shutdown, Token};
 use cluster::member::Node;
 use cluster::message::Message;
 use cluster::timing::Millis;
@@ -162,6 +162,11 @@ impl Driver {
                 self.asked.insert(token, reply);
                 self.event(Event::Command { token, command });
             }
+            Input::Alert { kind, text } => {
+                self.hands.chronicle.decision(LogLevel::Warn, &text);
+                log(LogLevel::Warn, &text);
+                self.alert(Alert { level: LogLevel::Warn, kind, text });
+            }
             Input::Plan { command, reply } => {
                 // Who asked may be gone.
                 let _ = reply.send(self.engine.plan(command.as_ref()));
@@ -237,13 +242,16 @@ impl Driver {
                 log(level, &text);
             }
             Action::Alert { level, kind, text } => {
-                let alert = Alert { level, kind: kind.to_owned(), text };
-                if self.hands.alerts.try_send(alert).is_err() {
-                    tracing::warn!("an alert was lost: those before it are still being told");
-                }
+                self.alert(Alert { level, kind: kind.to_owned(), text });
             }
             Action::WakeAt { at } => self.wake_at = Some(at),
             Action::Exit => self.over = true,
+        }
+    }
+
+    fn alert(&self, alert: Alert) {
+        if self.hands.alerts.try_send(alert).is_err() {
+            tracing::warn!("an alert was lost: those before it are still being told");
         }
     }
 

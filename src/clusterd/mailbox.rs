@@ -45,6 +45,13 @@ pub(crate) enum Input {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<String, CommandError>>,
     },
+    /// Something that people shall be told.
+    Alert {
+        /// What kind.
+        kind: String,
+        /// The sentence.
+        text: String,
+    },
     /// An operator's question.
     Plan {
         /// What if.

@@ -46,6 +46,9 @@ pub(crate) fn run(site: &Site, verb: Verb) -> anyhow::Result<u8> {
         Verb::Act(action) => act(site, action),
         Verb::Timings { target } => times(site, target.as_deref()),
         Verb::History { json, last } => return print_history(site, json, last),
+        Verb::Alert { kind, text } => {
+            ask(site, &Request::Alert { kind, text: text.join(" ") }).map(|answer| say(&answer))
+        }
         Verb::Report { file } => return report::write(site, file),
     };
     Ok(done.unwrap_or_else(|code| code))

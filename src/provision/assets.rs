@@ -28,6 +28,7 @@ static TABLE: &[(&str, &str)] = built_in![
     "playbooks/wordpress.yml",
     "playbooks/backup.yml",
     "playbooks/running.yml",
+    "playbooks/verify.yml",
     "playbooks/zabbix-pair.yml",
     "templates/r0.res.j2",
     "templates/cluster.yml.j2",
@@ -52,6 +53,9 @@ static TABLE: &[(&str, &str)] = built_in![
     "templates/units/futago-replicad.service.j2",
     "templates/units/futago-clusterd.service.j2",
     "templates/units/futago-witnessd.service.j2",
+    "templates/units/futago-alert@.service.j2",
+    "templates/units/futago-verify.service.j2",
+    "templates/units/futago-verify.timer.j2",
     "templates/units/futago-backup.service.j2",
     "templates/units/futago-backup.timer.j2",
 ];

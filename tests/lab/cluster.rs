@@ -29,6 +29,7 @@ fn orders_move_what_runs_and_nothing_else_does() {
     provisioned_again(&pair);
     resource_added_and_taken_out(&pair);
     missing_program(&pair);
+    rotten_block(&pair);
     stopped_manager(&pair);
     orderly_shutdown(&pair);
     drill::on_a_real_pair(&pair);
@@ -148,6 +149,23 @@ fn missing_program(pair: &Managed) {
     pair.lab.run_in(standby, "systemctl unmask mariadb");
     assert_eq!(pair.active(), standby, "it takes over as soon as it can");
     pair.restore();
+}
+
+/// The timer's service looks where the device is in use, and what it finds is an alert.
+fn rotten_block(pair: &Managed) {
+    let active = pair.active();
+    for host in PAIR {
+        pair.lab.run_in(host, "systemctl is-active futago-verify.timer && systemctl start futago-verify");
+    }
+    let rot =
+        "dd if=/dev/urandom of=/dev/vdb1 bs=4k seek=60000 count=1 oflag=direct conv=notrunc status=none";
+    pair.lab.run_in(other(active), rot);
+    assert!(!pair.lab.try_in(active, "systemctl start futago-verify").status.success());
+    pair.until("people are told", || {
+        one_line(&pair.told(active, "history")).contains("futago-verify.service has failed on")
+    });
+    pair.lab.run_in(active, "futago replica verify --repair r0 && systemctl start futago-verify");
+    pair.until_protected();
 }
 
 fn stopped_manager(pair: &Managed) {

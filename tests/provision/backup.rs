@@ -67,7 +67,7 @@ fn switched_off_they_are_made_no_more() {
     let ran = run(false, "backup: off\n");
     assert_eq!(hosts(&ran, "\"disable\",\"--now\",\"futago-backup.timer\""), ["ha-a", "ha-b"]);
     assert_eq!(hosts(&ran, "/etc/systemd/system/futago-backup.service"), ["ha-a", "ha-b"]);
-    assert_eq!((hosts(&ran, "OnCalendar"), hosts(&ran, "mariadb-backup")), (vec![], vec![]));
+    assert_eq!((hosts(&ran, "Backup of"), hosts(&ran, "mariadb-backup")), (vec![], vec![]));
 }
 
 #[test]

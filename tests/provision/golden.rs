@@ -109,7 +109,9 @@ fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
             ("Stack", 2),
             ("Managers", 2),
             ("Hand-over", 2),
-            ("Service", 1)
+            ("Service", 1),
+            ("Alerts of units", 2),
+            ("Verify", 2)
         ]
     );
 }

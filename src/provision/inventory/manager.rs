@@ -25,6 +25,7 @@ pub(super) const MANAGER: &[&str] = &[
     "watchdog",
     "gateway",
     "metrics",
+    "verify",
     "policy",
     "fencing",
     "alerts",
@@ -38,6 +39,7 @@ pub(super) const PROFILES: &[&str] = &["fast", "default", "calm"];
 pub(super) const FILE_SYSTEMS: &[&str] = &["ext4", "xfs"];
 pub(super) const WATCHDOGS: &[&str] = &["auto", "required", "off"];
 pub(super) const FOREIGN_STARTS: &[&str] = &["stop", "alarm"];
+pub(super) const VERIFY: &[&str] = &["daily", "weekly", "monthly", "off"];
 pub(super) const SEGMENTS: &[&str] = &["local", "public", "off"];
 
 /// The replicated device of the shipped playbooks.
@@ -61,6 +63,8 @@ pub struct Manager {
     pub mount: Value,
     /// Segments on which metrics and health are served.
     pub metrics: Vec<String>,
+    /// How often both disks are compared, in systemd's words for a calendar; `off` for never.
+    pub verify: String,
     /// Keys that go into the manager's file as they are.
     pub plain: Map<String, Value>,
 }
@@ -68,10 +72,10 @@ pub struct Manager {
 impl Manager {
     /// As expressions see it.
     pub(super) fn describe(&self) -> Value {
-        let Self { group, everywhere, units, ocf, mount, metrics, plain } = self;
+        let Self { group, everywhere, units, ocf, mount, metrics, verify, plain } = self;
         json!({
             "group": group, "everywhere": everywhere, "units": units, "ocf": ocf, "mount": mount, "metrics": metrics,
-            "settings": plain,
+            "verify": verify, "settings": plain,
         })
     }
 }
@@ -112,6 +116,8 @@ pub(super) fn manager(
     let overrides: Vec<String> = fields.texts("unsafe").into_iter().map(|(text, _)| text).collect();
     keep("unsafe", (!overrides.is_empty()).then(|| overrides.into()));
     let metrics = metrics(&mut fields);
+    let verify = word(&mut fields, "verify", VERIFY).and_then(|v| v.as_str().map(str::to_owned));
+    let verify = verify.unwrap_or_else(|| "monthly".to_owned());
     let mount = mount(&mut fields);
     let own = resource::list(&mut fields, "group");
     let everywhere = resource::list(&mut fields, "everywhere");
@@ -126,7 +132,16 @@ pub(super) fn manager(
     let ocf = group.iter().chain(&everywhere).any(Resource::is_ocf);
     let mount = group.iter().find(|r| r.is_mount_of(DEVICE)).map_or(mount, |r| r.value.clone());
     let values = |list: Vec<Resource>| list.into_iter().map(|r| r.value).collect();
-    Some(Manager { group: values(group), everywhere: values(everywhere), units, ocf, mount, metrics, plain })
+    Some(Manager {
+        group: values(group),
+        everywhere: values(everywhere),
+        units,
+        ocf,
+        mount,
+        metrics,
+        verify,
+        plain,
+    })
 }
 
 /// The group: the device, its file system, what belongs to the stack, what is written, the address, and what of the stack

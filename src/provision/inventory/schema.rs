@@ -50,6 +50,7 @@ mod tests {
         assert_eq!(of("failover_target")["anyOf"][0]["enum"], serde_json::json!(manager::PROFILES));
         assert_eq!(of("fstype")["enum"], serde_json::json!(manager::FILE_SYSTEMS));
         assert_eq!(of("watchdog")["enum"], serde_json::json!(manager::WATCHDOGS));
+        assert_eq!(of("verify")["enum"], serde_json::json!(manager::VERIFY));
         assert_eq!(of("metrics")["items"]["enum"], serde_json::json!(manager::SEGMENTS));
         let resource = &of("group")["items"];
         assert_eq!(keys(resource), sorted(&resource::all_keys()));
