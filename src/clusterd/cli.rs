@@ -75,7 +75,7 @@ pub(crate) enum Verb {
     },
     /// Collect what somebody who helps needs: status, configuration without secrets, logs, history.
     #[command(
-        after_help = "Examples:\n  futago cluster report                    futago-HOST-TIME.tar in the current folder\n  futago cluster report /root/r.tar\n\nRun it on both hosts. Needs no running manager. Passwords and keys are left out.\nExit code 0, or 1 when the file cannot be written."
+        after_help = "Examples:\n  futago cluster report                    futago-HOST-TIME.tar in the current folder\n  futago cluster report /root/r.tar\n\nSays HOST:/path of the file. Run it on both hosts. Needs no running manager. Passwords and keys are left out.\nExit code 0, or 1 when the file cannot be written."
     )]
     Report {
         /// The file to write; refused when it exists.
