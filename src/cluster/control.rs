@@ -77,6 +77,34 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// As an operator types it.
+    pub fn words(&self, name: impl Fn(Node) -> String) -> String {
+        match self {
+            Self::Bootstrap { primary, maintenance } => {
+                let extra = if *maintenance { " --maintenance" } else { "" };
+                format!("bootstrap --primary {}{extra}", name(*primary))
+            }
+            Self::Switchover { to: None } => "switchover".to_owned(),
+            Self::Switchover { to: Some(to) } => format!("switchover --to {}", name(*to)),
+            Self::Standby { node } => format!("standby {}", name(*node)),
+            Self::Online { node } => format!("online {}", name(*node)),
+            Self::Maintenance { on } => format!("maintenance {}", if *on { "on" } else { "off" }),
+            Self::Hold { reason } => format!("hold: {reason}"),
+            Self::Resume => "resume".to_owned(),
+            Self::Cleanup { resource: None } => "cleanup".to_owned(),
+            Self::Cleanup { resource: Some(resource) } => format!("cleanup {resource}"),
+            Self::Restart { resource } => format!("restart {resource}"),
+            Self::ForcePrimary { node, accept_loss } => {
+                let extra = if *accept_loss { " --accept-loss" } else { "" };
+                format!("force-primary {}{extra}", name(*node))
+            }
+            Self::ConfirmOff { node } => format!("confirm-off {}", name(*node)),
+            Self::DiscardDiverged { node } => format!("discard-diverged {}", name(*node)),
+        }
+    }
+}
+
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]

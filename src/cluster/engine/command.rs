@@ -15,7 +15,7 @@ impl Engine {
         if let Origin::Local(_) = origin
             && self.ledger.read
         {
-            log(out, LogLevel::Info, format!("operator: {}", words(&command, |n| self.name(n).to_owned())));
+            log(out, LogLevel::Info, format!("operator: {}", command.words(|n| self.name(n).to_owned())));
         }
         if self.ending.is_some() {
             let text = format!("the manager on {} is ending", self.name(self.me()));
@@ -297,31 +297,5 @@ impl Engine {
         }
         let done = format!("the overruled data of {name} is given up; it is resynchronised");
         self.order_edit(Edit::DiscardDiverged(node), origin, done, now, out);
-    }
-}
-
-/// A command, as an operator types it.
-pub(super) fn words(command: &Command, name: impl Fn(Node) -> String) -> String {
-    match command {
-        Command::Bootstrap { primary, maintenance } => {
-            let extra = if *maintenance { " --maintenance" } else { "" };
-            format!("bootstrap --primary {}{extra}", name(*primary))
-        }
-        Command::Switchover { to: None } => "switchover".to_owned(),
-        Command::Switchover { to: Some(to) } => format!("switchover --to {}", name(*to)),
-        Command::Standby { node } => format!("standby {}", name(*node)),
-        Command::Online { node } => format!("online {}", name(*node)),
-        Command::Maintenance { on } => format!("maintenance {}", if *on { "on" } else { "off" }),
-        Command::Hold { reason } => format!("hold: {reason}"),
-        Command::Resume => "resume".to_owned(),
-        Command::Cleanup { resource: None } => "cleanup".to_owned(),
-        Command::Cleanup { resource: Some(resource) } => format!("cleanup {resource}"),
-        Command::Restart { resource } => format!("restart {resource}"),
-        Command::ForcePrimary { node, accept_loss } => {
-            let extra = if *accept_loss { " --accept-loss" } else { "" };
-            format!("force-primary {}{extra}", name(*node))
-        }
-        Command::ConfirmOff { node } => format!("confirm-off {}", name(*node)),
-        Command::DiscardDiverged { node } => format!("discard-diverged {}", name(*node)),
     }
 }

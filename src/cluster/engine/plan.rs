@@ -1,7 +1,6 @@
 //! `plan`: what would be done, in sentences, without doing it.
 
 use super::Engine;
-use super::command::words;
 use super::idle::Choice;
 use super::phase::Phase;
 use crate::control::Command;
@@ -13,8 +12,7 @@ impl Engine {
     #[must_use]
     pub fn plan(&self, command: Option<&Command>) -> Vec<String> {
         let Some(command) = command else { return self.plan_of_its_own() };
-        let title = words(command, |n| self.name(n).to_owned());
-        let mut steps = match command {
+        match command {
             Command::Switchover { to } => self.plan_switchover(*to),
             Command::Standby { node } => self.plan_standby(*node),
             Command::Restart { resource } => self.plan_restart(resource),
@@ -32,9 +30,7 @@ impl Engine {
             | Command::Hold { .. }
             | Command::Resume
             | Command::Cleanup { .. } => vec!["the record is changed; nothing is moved by that".to_owned()],
-        };
-        steps.insert(0, format!("futago cluster {title}:"));
-        steps
+        }
     }
 
     fn plan_of_its_own(&self) -> Vec<String> {
