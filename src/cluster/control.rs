@@ -176,7 +176,7 @@ pub struct Status {
     pub paths: Vec<PathView>,
     /// The group and then what runs everywhere, in order.
     pub resources: Vec<ResourceView>,
-    /// What is being done right now: `switchover to ha-b: stop mariadb`.
+    /// What is being done right now: `switchover to ha-b: stop mariadb`; what the peer does begins with its name.
     pub doing: Option<String>,
     /// Can it fail over, switch over, lose the witness, right now?
     pub can: Vec<Ability>,
@@ -218,6 +218,12 @@ pub struct NodeView {
     /// Digest of what it is configured to run. Numbers of resources mean the same only where this is the same.
     #[serde(default)]
     pub setup: Option<u64>,
+    /// What is being done there: `switchover to ha-b: stop mariadb`.
+    #[serde(default)]
+    pub doing: Option<String>,
+    /// What failed there for good and waits for an operator, with what to type.
+    #[serde(default)]
+    pub given_up: Option<String>,
 }
 
 /// One resource, where this node sees it.
@@ -235,6 +241,9 @@ pub struct ResourceView {
     pub banned: Nodes,
     /// Milliseconds in its present state on this node.
     pub since_ms: Millis,
+    /// The manager found it in this state when it was started: it may have been so for longer.
+    #[serde(default)]
+    pub found: bool,
     /// Failures counted on A and B.
     pub failures: [u32; 2],
     /// The last failure's reason.

@@ -167,9 +167,7 @@ impl Engine {
         }
         for unit in &mut self.units {
             if resource.as_ref().is_none_or(|name| *name == unit.name) && !unit.replica {
-                unit.given_up = None;
-                unit.bad = 0;
-                unit.retry_at = now;
+                unit.forget(now);
                 unit.look_at = Some(now);
             }
         }

@@ -305,9 +305,7 @@ impl Engine {
             let had = before.intent.failures.contains_key(&unit.name);
             let cleaned = had && !after.intent.failures.contains_key(&unit.name);
             if cleaned {
-                unit.given_up = None;
-                unit.bad = 0;
-                unit.retry_at = now;
+                unit.forget(now);
             }
             if (cleaned || woken) && !unit.replica {
                 unit.look_at = Some(now);

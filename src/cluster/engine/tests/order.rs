@@ -41,6 +41,37 @@ fn a_restart_is_done_where_the_stack_runs() {
 }
 
 #[test]
+fn a_host_tells_what_the_other_one_does() {
+    let mut world = World::settled(Quorum::Witness);
+    world.slow.insert((2, Verb::Stop), 1_000);
+    world.slow.insert((2, Verb::Start), 1_000);
+    world.command(Node::B, Command::Switchover { to: None }, 11);
+    world.run(900);
+    assert_eq!(world.status(Node::B).doing.as_deref(), Some("ha-a: switchover to ha-b: stop db"));
+    world.run(1_000);
+    assert_eq!(world.status(Node::A).doing.as_deref(), Some("ha-b: start on ha-b: start db"));
+    assert_eq!(world.status(Node::B).peer.unwrap().doing, None, "it only waits");
+    world.run(2_000);
+    assert_eq!(world.status(Node::A).doing, None);
+    assert_eq!(world.status(Node::B).doing, None);
+}
+
+#[test]
+fn an_exchanged_manager_does_not_claim_to_know_since_when_it_all_runs() {
+    let mut world = World::settled(Quorum::Witness);
+    let found = |world: &World| -> Vec<bool> {
+        world.status(Node::A).resources.iter().map(|resource| resource.found).collect()
+    };
+    assert_eq!(found(&world), [false; 5]);
+    world.exchange(Node::A);
+    world.run(2_000);
+    assert_eq!(found(&world), [true; 5]);
+    world.crash(Node::A, 2);
+    world.run(1_000);
+    assert_eq!(found(&world), [true, true, false, true, true]);
+}
+
+#[test]
 fn bootstrap_is_refused_once_there_is_a_record() {
     let mut world = World::settled(Quorum::Witness);
     world.command(Node::B, Command::Bootstrap { primary: Node::B, maintenance: false }, 1);
