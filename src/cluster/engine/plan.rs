@@ -87,13 +87,9 @@ impl Engine {
         let Some(index) = self.units.iter().position(|u| u.name == resource) else {
             return vec![format!("refused: there is no resource {resource}")];
         };
-        let id = crate::config::ResourceId(index);
-        let along = self.config.resource(id).is_some_and(crate::policy::takes_dependents_along);
-        let mut names = vec![resource];
-        if along {
-            let dependents = self.dependents(id);
-            names.extend(dependents.iter().filter_map(|d| self.units.get(d.0)).map(|u| u.name.as_str()));
-        }
+        let all = self.taken_along(crate::config::ResourceId(index));
+        let names: Vec<&str> =
+            all.iter().filter_map(|id| self.units.get(id.0)).map(|u| u.name.as_str()).collect();
         let stops = names.iter().rev().map(|n| format!("stop {n}"));
         stops.chain(names.iter().map(|n| format!("start {n}"))).collect()
     }
