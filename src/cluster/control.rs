@@ -77,6 +77,34 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// As an operator types it.
+    pub fn words(&self, name: impl Fn(Node) -> String) -> String {
+        match self {
+            Self::Bootstrap { primary, maintenance } => {
+                let extra = if *maintenance { " --maintenance" } else { "" };
+                format!("bootstrap --primary {}{extra}", name(*primary))
+            }
+            Self::Switchover { to: None } => "switchover".to_owned(),
+            Self::Switchover { to: Some(to) } => format!("switchover --to {}", name(*to)),
+            Self::Standby { node } => format!("standby {}", name(*node)),
+            Self::Online { node } => format!("online {}", name(*node)),
+            Self::Maintenance { on } => format!("maintenance {}", if *on { "on" } else { "off" }),
+            Self::Hold { reason } => format!("hold: {reason}"),
+            Self::Resume => "resume".to_owned(),
+            Self::Cleanup { resource: None } => "cleanup".to_owned(),
+            Self::Cleanup { resource: Some(resource) } => format!("cleanup {resource}"),
+            Self::Restart { resource } => format!("restart {resource}"),
+            Self::ForcePrimary { node, accept_loss } => {
+                let extra = if *accept_loss { " --accept-loss" } else { "" };
+                format!("force-primary {}{extra}", name(*node))
+            }
+            Self::ConfirmOff { node } => format!("confirm-off {}", name(*node)),
+            Self::DiscardDiverged { node } => format!("discard-diverged {}", name(*node)),
+        }
+    }
+}
+
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
@@ -148,7 +176,7 @@ pub struct Status {
     pub paths: Vec<PathView>,
     /// The group and then what runs everywhere, in order.
     pub resources: Vec<ResourceView>,
-    /// What is being done right now: `switchover to ha-b: stop mariadb`.
+    /// What is being done right now: `switchover to ha-b: stop mariadb`; what the peer does begins with its name.
     pub doing: Option<String>,
     /// Can it fail over, switch over, lose the witness, right now?
     pub can: Vec<Ability>,
@@ -190,6 +218,12 @@ pub struct NodeView {
     /// Digest of what it is configured to run. Numbers of resources mean the same only where this is the same.
     #[serde(default)]
     pub setup: Option<u64>,
+    /// What is being done there: `switchover to ha-b: stop mariadb`.
+    #[serde(default)]
+    pub doing: Option<String>,
+    /// What failed there for good and waits for an operator, with what to type.
+    #[serde(default)]
+    pub given_up: Option<String>,
 }
 
 /// One resource, where this node sees it.
@@ -207,6 +241,9 @@ pub struct ResourceView {
     pub banned: Nodes,
     /// Milliseconds in its present state on this node.
     pub since_ms: Millis,
+    /// The manager found it in this state when it was started: it may have been so for longer.
+    #[serde(default)]
+    pub found: bool,
     /// Failures counted on A and B.
     pub failures: [u32; 2],
     /// The last failure's reason.

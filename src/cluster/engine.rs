@@ -14,7 +14,7 @@
 //! | who can take the stack | `fitness` |
 //! | order of starts and stops, looks, failures | `stack`, `monitor`, `failure` |
 //! | the replicated device | `replica` |
-//! | operators | `command`, `desk` |
+//! | operators | `command`, `restart`, `desk` |
 //! | what is told | `status`, `verdict`, `why`, `history` |
 
 mod active;
@@ -33,6 +33,7 @@ mod phase;
 mod plan;
 mod proposal;
 mod replica;
+mod restart;
 mod stack;
 mod status;
 mod takeover;

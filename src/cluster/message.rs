@@ -17,7 +17,7 @@ pub const PROTOCOL: u32 = 1;
 #[serde(rename_all = "kebab-case")]
 pub enum Message {
     /// A data host is alive. Sent on every path.
-    Heartbeat(Heartbeat),
+    Heartbeat(Box<Heartbeat>),
     /// A data host says goodbye: it has stopped everything and acts no more.
     Goodbye {
         /// The newest term it knows.

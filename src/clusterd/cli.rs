@@ -87,7 +87,7 @@ pub(crate) enum Verb {
     },
     /// Collect what somebody who helps needs: status, configuration without secrets, logs, history.
     #[command(
-        after_help = "Examples:\n  futago cluster report                    futago-HOST-TIME.tar in the current folder\n  futago cluster report /root/r.tar\n\nRun it on both hosts. Needs no running manager. Passwords and keys are left out.\nExit code 0, or 1 when the file cannot be written."
+        after_help = "Examples:\n  futago cluster report                    futago-HOST-TIME.tar in the current folder\n  futago cluster report /root/r.tar\n\nSays HOST:/path of the file. Run it on both hosts. Needs no running manager. Passwords and keys are left out.\nExit code 0, or 1 when the file cannot be written."
     )]
     Report {
         /// The file to write; refused when it exists.
@@ -113,7 +113,7 @@ pub(crate) enum Action {
     },
     /// Keep the stack off a host; it moves away if it runs there.
     #[command(
-        after_help = "Example, before work on ha-a:\n  futago cluster standby ha-a\n\nExit code 0, 1 failed, 3 refused, 4 no such host or it cannot be reached."
+        after_help = "Example, before work on ha-a:\n  futago cluster standby ha-a\n\nIf the stack runs there: shows each step and waits until it runs on the other host.\nExit code 0, 1 failed, 3 refused, 4 no such host or it cannot be reached."
     )]
     Standby {
         /// Which host.
@@ -133,7 +133,7 @@ pub(crate) enum Action {
     },
     /// Leave all resources alone, or look after them again.
     #[command(
-        after_help = "Example, around an upgrade of the database:\n  futago cluster maintenance on\n  futago cluster maintenance off\n\nReplication goes on and stays safe. Exit code 0, 1 failed, 3 refused, 4 unreachable."
+        after_help = "Example, around an upgrade of the database:\n  futago cluster maintenance on\n  futago cluster maintenance off\n\nReplication goes on and stays safe. Refused while the stack is being moved or restarted.\nExit code 0, 1 failed, 3 refused, 4 unreachable."
     )]
     Maintenance {
         /// on: leave them alone; off: look after them.
@@ -171,7 +171,7 @@ pub(crate) enum Action {
     },
     /// Stop and start one resource where it runs.
     #[command(
-        after_help = "Example:\n  futago cluster restart apache\n\nExit code 0, 1 failed, 3 refused, 4 no such resource."
+        after_help = "Example:\n  futago cluster restart apache\n\nShows each step and waits until it runs again. Exit code 0, 1 failed, 3 refused, 4 no such resource."
     )]
     Restart {
         /// Name of the resource.

@@ -60,27 +60,46 @@ const PROGRAMS: &[(&str, &[&str])] = &[
 pub(crate) fn write(site: &Site, file: Option<PathBuf>) -> anyhow::Result<u8> {
     let node = site.node();
     let name = format!("futago-{}-{}", node.split('.').next().unwrap_or(&node), compact(SystemTime::now()));
-    let file = file.unwrap_or_else(|| PathBuf::from(format!("{name}.tar")));
     let work = std::env::temp_dir().join(format!("{name}.{}", std::process::id()));
     let folder = work.join(&name);
     // Created anew: nobody else can have put anything there.
     DirBuilder::new().mode(0o700).create(&work).with_context(|| format!("create {}", work.display()))?;
-    let written = collect(site, &folder).and_then(|()| pack(&work, &name, &file));
+    let written = collect(site, &folder).and_then(|()| pack(&work, &name, file));
     fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
-    written?;
-    println!("{}", file.display());
+    println!("{node}:{}", written?.display());
     eprintln!("Passwords, keys and web hooks were left out; look through it before you pass it on.");
     Ok(exit::DONE)
 }
 
-fn pack(work: &Path, name: &str, file: &Path) -> anyhow::Result<()> {
-    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let out = out.with_context(|| format!("create {}", file.display()))?;
+fn pack(work: &Path, name: &str, file: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let (file, out) = match file {
+        Some(file) => create(file)?,
+        None => create_in(Path::new(""), name)?,
+    };
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(work).args(["-cf", "-", name]).stdout(out);
     let status = tar.status().context("start tar")?;
     anyhow::ensure!(status.success(), "`{}` failed ({status})", process::line(&tar));
-    Ok(())
+    std::path::absolute(&file).with_context(|| format!("find {}", file.display()))
+}
+
+/// A new file that only its owner can read.
+fn create(file: PathBuf) -> anyhow::Result<(PathBuf, fs::File)> {
+    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
+    let out = out.with_context(|| format!("create {}", file.display()))?;
+    Ok((file, out))
+}
+
+/// `NAME.tar`, or with a number where there is one already: `NAME-2.tar`.
+fn create_in(folder: &Path, name: &str) -> anyhow::Result<(PathBuf, fs::File)> {
+    let mut file = folder.join(format!("{name}.tar"));
+    for number in 2.. {
+        if !file.exists() {
+            break;
+        }
+        file = folder.join(format!("{name}-{number}.tar"));
+    }
+    create(file)
 }
 
 fn collect(site: &Site, folder: &Path) -> anyhow::Result<()> {
@@ -202,5 +221,13 @@ mod tests {
         }
         assert!(!text.contains("hunter2"));
         assert!(write(&site, Some(file)).is_err(), "an existing file is not overwritten");
+    }
+
+    #[test]
+    fn two_reports_of_the_same_second_have_names_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [1, 2, 3].map(|_| create_in(folder.path(), "futago-ha-a").unwrap().0);
+        let expected = ["futago-ha-a.tar", "futago-ha-a-2.tar", "futago-ha-a-3.tar"];
+        assert_eq!(names, expected.map(|name| folder.path().join(name)));
     }
 }

@@ -173,21 +173,25 @@ fn show(site: &Site, write: impl FnOnce(&mut Page, &Status)) -> Result<u8, u8> {
 }
 
 fn plan(site: &Site, action: Option<Action>) -> Result<u8, u8> {
-    let command = match &action {
-        Some(action) => Some(command(action, &get(site)?)?),
-        None => None,
+    let (command, title) = match &action {
+        Some(action) => {
+            let status = get(site)?;
+            let command = command(action, &status)?;
+            let names = Names::of(&status);
+            let title = command.words(|node| names.get(node).to_owned());
+            (Some(command), Some(title))
+        }
+        None => (None, None),
     };
     let steps = match ask(site, &Request::Plan { command })? {
         Answer::Plan(steps) => steps,
         answer => return Err(say(&answer)),
     };
-    if steps.is_empty() {
-        println!("Nothing is to be done.");
-    }
-    for (step, number) in steps.iter().zip(1..) {
-        println!("{number:3}. {}", words::clean(step));
-    }
-    Ok(exit::DONE)
+    let mut page = Page::stdout();
+    view::plan::write(&mut page, title.as_deref(), &steps);
+    print!("{}", page.finish());
+    let refused = steps.iter().any(|step| step.starts_with("refused: "));
+    Ok(if refused { exit::REFUSED } else { exit::DONE })
 }
 
 fn act(site: &Site, action: Action) -> Result<u8, u8> {

@@ -4,6 +4,7 @@ pub(crate) mod facts;
 pub(crate) mod history;
 pub(crate) mod loss;
 pub(crate) mod page;
+pub(crate) mod plan;
 #[cfg(test)]
 pub(crate) mod sample;
 pub(crate) mod status;

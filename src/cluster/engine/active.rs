@@ -1,5 +1,6 @@
 //! What a primary that acts looks out for: its device, its disk, its network, what operators want.
 
+use super::desk::{Origin, failed};
 use super::history::Kind;
 use super::phase::{Errand, Phase};
 use super::{Engine, alert};
@@ -63,10 +64,24 @@ impl Engine {
         if !standby || self.peer_can_take(now).is_err() {
             return false;
         }
-        let because = format!("{} is in standby", self.name(me));
-        let errand = Errand { kind: Kind::Switchover, because, automatic: false, origins: Vec::new() };
-        self.leave(errand, now, out);
+        self.leave_for_standby(Vec::new(), now, out);
         true
+    }
+
+    /// An operator has put this node into standby and waits for the end of the move.
+    pub(super) fn leave_and_tell(&mut self, origin: Origin, now: Millis, out: &mut Vec<Action>) {
+        if let Err(error) = self.may_switch_over(now) {
+            let me = self.name(self.me());
+            let text =
+                format!("{me} is in standby, and the stack leaves it as soon as it can: {}", error.text);
+            return self.reply(origin, Err(failed(text)), out);
+        }
+        self.leave_for_standby(vec![origin], now, out);
+    }
+
+    fn leave_for_standby(&mut self, origins: Vec<Origin>, now: Millis, out: &mut Vec<Action>) {
+        let because = format!("{} is in standby", self.name(self.me()));
+        self.leave(Errand { kind: Kind::Switchover, because, automatic: false, origins }, now, out);
     }
 
     fn leave_for_health(&mut self, now: Millis, out: &mut Vec<Action>) -> bool {

@@ -15,7 +15,7 @@ impl Engine {
         if let Origin::Local(_) = origin
             && self.ledger.read
         {
-            log(out, LogLevel::Info, format!("operator: {}", words(&command, |n| self.name(n).to_owned())));
+            log(out, LogLevel::Info, format!("operator: {}", command.words(|n| self.name(n).to_owned())));
         }
         if self.ending.is_some() {
             let text = format!("the manager on {} is ending", self.name(self.me()));
@@ -40,13 +40,10 @@ impl Engine {
                 let done = format!("{} may run the stack again; nothing is moved by that", name(node));
                 self.order_edit(Edit::Online(node), origin, done, now, out);
             }
-            Command::Maintenance { on } => {
-                let done = if on {
-                    "maintenance: resources are left alone, no failover"
-                } else {
-                    "maintenance is over: resources are looked after again"
-                };
-                self.order_edit(Edit::Maintenance(on), origin, done.to_owned(), now, out);
+            Command::Maintenance { on: true } => self.maintain(origin, now, out),
+            Command::Maintenance { on: false } => {
+                let done = "maintenance is over: resources are looked after again".to_owned();
+                self.order_edit(Edit::Maintenance(false), origin, done, now, out);
             }
             Command::Hold { reason } => {
                 let done = format!("automatic failover is on hold: {reason}");
@@ -143,12 +140,44 @@ impl Engine {
                 return self.reply(origin, Err(refused(text)), out);
             }
         }
-        let moves = if primary == Some(node) { "the stack moves away from it" } else { "no failover to it" };
-        let done = format!("{} is in standby: {moves}", self.name(node));
+        let done = format!("{} is in standby: no failover to it", self.name(node));
         self.order_edit(Edit::Standby(node), origin, done, now, out);
     }
 
-    fn find(&self, resource: &str) -> Result<ResourceId, CommandError> {
+    /// Resources are left alone as they are: not in the middle of a move, which would end with half a stack. The
+    /// primary knows best what is under way.
+    fn maintain(&mut self, origin: Origin, now: Millis, out: &mut Vec<Action>) {
+        if self.is_under_way() {
+            let what = self.doing(now).unwrap_or_else(|| "a move of the stack".to_owned());
+            let text = format!(
+                "maintenance refused: it would stop halfway what is under way ({what}); wait for its end, which `futago cluster status` shows"
+            );
+            return self.reply(origin, Err(refused(text)), out);
+        }
+        if !self.incumbent() && self.peer_is_there(now) {
+            return self.pass_on(Command::Maintenance { on: true }, origin, now, out);
+        }
+        let done = "maintenance: resources are left alone, no failover".to_owned();
+        self.order_edit(Edit::Maintenance(true), origin, done, now, out);
+    }
+
+    /// The stack, or a part of it, is on its way, and nothing has failed on it yet: then operators may have to step in.
+    fn is_under_way(&self) -> bool {
+        let me = self.me();
+        let to_leave = self.incumbent() && self.desk.edits.iter().any(|o| o.edit == Edit::Standby(me));
+        let starting = match self.phase {
+            Phase::Starting { .. } => self.replica.problem.is_none(),
+            Phase::Active { .. } => {
+                let troubled = self.units.iter().any(|u| u.reason.is_some());
+                self.story.is_open() && !self.group_has_settled() && !troubled
+            }
+            _ => false,
+        };
+        let moving = self.errand.is_some() || self.following.is_some();
+        moving || to_leave || starting || !self.desk.restarts.is_empty()
+    }
+
+    pub(super) fn find(&self, resource: &str) -> Result<ResourceId, CommandError> {
         let index = self.units.iter().position(|u| u.name == resource);
         index.map(ResourceId).ok_or_else(|| {
             let names: Vec<&str> = self.units.iter().map(|u| u.name.as_str()).collect();
@@ -167,9 +196,7 @@ impl Engine {
         }
         for unit in &mut self.units {
             if resource.as_ref().is_none_or(|name| *name == unit.name) && !unit.replica {
-                unit.given_up = None;
-                unit.bad = 0;
-                unit.retry_at = now;
+                unit.forget(now);
                 unit.look_at = Some(now);
             }
         }
@@ -179,32 +206,6 @@ impl Engine {
             None => "all failures are forgotten, everything is looked at again".to_owned(),
         };
         self.order_edit(Edit::Cleanup(resource), origin, done, now, out);
-    }
-
-    fn restart(&mut self, origin: Origin, resource: &str, now: Millis, out: &mut Vec<Action>) {
-        let id = match self.find(resource) {
-            Ok(id) => id,
-            Err(error) => return self.reply(origin, Err(error), out),
-        };
-        if self.is_group(id) && !self.incumbent() {
-            let command = Command::Restart { resource: resource.to_owned() };
-            return self.pass_on(command, origin, now, out);
-        }
-        let acts = matches!(self.phase, Phase::Active { .. }) || !self.is_group(id);
-        let replica = self.units.get(id.0).is_some_and(|u| u.replica);
-        let result = if replica {
-            Err(refused(
-                "the device is not restarted by itself: `futago cluster switchover` moves the stack off it",
-            ))
-        } else if self.maintenance() {
-            Err(refused("the cluster is in maintenance (`futago cluster maintenance off`)"))
-        } else if !acts {
-            Err(refused(format!("the stack does not run on {} just now", self.name(self.me()))))
-        } else {
-            self.recycle(id, now);
-            Ok(format!("{resource} is being restarted on {}", self.name(self.me())))
-        };
-        self.reply(origin, result, out);
     }
 
     fn force_primary(
@@ -297,31 +298,5 @@ impl Engine {
         }
         let done = format!("the overruled data of {name} is given up; it is resynchronised");
         self.order_edit(Edit::DiscardDiverged(node), origin, done, now, out);
-    }
-}
-
-/// A command, as an operator types it.
-pub(super) fn words(command: &Command, name: impl Fn(Node) -> String) -> String {
-    match command {
-        Command::Bootstrap { primary, maintenance } => {
-            let extra = if *maintenance { " --maintenance" } else { "" };
-            format!("bootstrap --primary {}{extra}", name(*primary))
-        }
-        Command::Switchover { to: None } => "switchover".to_owned(),
-        Command::Switchover { to: Some(to) } => format!("switchover --to {}", name(*to)),
-        Command::Standby { node } => format!("standby {}", name(*node)),
-        Command::Online { node } => format!("online {}", name(*node)),
-        Command::Maintenance { on } => format!("maintenance {}", if *on { "on" } else { "off" }),
-        Command::Hold { reason } => format!("hold: {reason}"),
-        Command::Resume => "resume".to_owned(),
-        Command::Cleanup { resource: None } => "cleanup".to_owned(),
-        Command::Cleanup { resource: Some(resource) } => format!("cleanup {resource}"),
-        Command::Restart { resource } => format!("restart {resource}"),
-        Command::ForcePrimary { node, accept_loss } => {
-            let extra = if *accept_loss { " --accept-loss" } else { "" };
-            format!("force-primary {}{extra}", name(*node))
-        }
-        Command::ConfirmOff { node } => format!("confirm-off {}", name(*node)),
-        Command::DiscardDiverged { node } => format!("discard-diverged {}", name(*node)),
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::ledger::Swap;
 use super::proposal::Purpose;
+use super::restart::Restart;
 use super::{Engine, alert};
 use crate::control::{Command, CommandError, CommandErrorKind};
 use crate::event::{Action, LogLevel, Token};
@@ -83,6 +84,7 @@ struct PassedOn {
 pub(super) struct Desk {
     pub(super) edits: VecDeque<Order>,
     pub(super) bootstrap: Option<Bootstrap>,
+    pub(super) restarts: Vec<Restart>,
     /// Answers that are found where no action can be given out.
     pub(super) late: Vec<(Origin, Result<String, CommandError>)>,
     /// Orders that came before the record was read for the first time.
@@ -183,10 +185,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn edit_committed(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn edit_committed(&mut self, now: Millis, out: &mut Vec<Action>) {
         let Some(order) = self.desk.edits.pop_front() else { return };
         if let Edit::Hold(_) | Edit::Maintenance(true) = order.edit {
             alert(out, LogLevel::Info, "held", order.done.clone());
+        }
+        if order.edit == Edit::Standby(self.me()) && self.incumbent() {
+            return self.leave_and_tell(order.origin, now, out);
         }
         self.reply(order.origin, Ok(order.done), out);
     }
@@ -227,6 +232,7 @@ impl Engine {
                 "the change could not be committed in time; `futago cluster status` tells whether it was";
             self.reply(order.origin, Err(failed(text)), out);
         }
+        self.step_restarts(now, out);
         self.repeat_passed_on(now, out);
     }
 
@@ -302,7 +308,8 @@ impl Engine {
         let edits = self.desk.edits.front().map(|o| o.deadline);
         let bootstrap = self.desk.bootstrap.as_ref().map(|b| b.deadline);
         let passed = self.desk.passed_on.values().map(|p| p.again_at.min(p.deadline)).min();
+        let restarts = self.desk.restarts.iter().map(|r| r.deadline).min();
         let early = self.desk.early.front().map(|(_, _, deadline)| *deadline);
-        [edits, bootstrap, passed, early].into_iter().flatten().filter(|at| *at > self.now).min()
+        [edits, bootstrap, restarts, passed, early].into_iter().flatten().filter(|at| *at > self.now).min()
     }
 }

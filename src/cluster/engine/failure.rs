@@ -183,14 +183,16 @@ impl Engine {
         }
     }
 
+    /// A resource, and those on top of it where they have to be restarted with it.
+    pub(super) fn taken_along(&self, id: ResourceId) -> Vec<ResourceId> {
+        let along = self.config.resource(id).is_some_and(takes_dependents_along);
+        let dependents = if along { self.dependents(id) } else { Vec::new() };
+        std::iter::once(id).chain(dependents).collect()
+    }
+
     /// Stop and start in place, with what runs on top of it where that is needed.
     pub(super) fn recycle(&mut self, id: ResourceId, now: Millis) {
-        let along = self.config.resource(id).is_some_and(takes_dependents_along);
-        let mut all = vec![id];
-        if along {
-            all.extend(self.dependents(id));
-        }
-        for id in all {
+        for id in self.taken_along(id) {
             if let Some(unit) = self.units.get_mut(id.0) {
                 unit.recycle = true;
                 unit.retry_at = now;
@@ -305,9 +307,7 @@ impl Engine {
             let had = before.intent.failures.contains_key(&unit.name);
             let cleaned = had && !after.intent.failures.contains_key(&unit.name);
             if cleaned {
-                unit.given_up = None;
-                unit.bad = 0;
-                unit.retry_at = now;
+                unit.forget(now);
             }
             if (cleaned || woken) && !unit.replica {
                 unit.look_at = Some(now);

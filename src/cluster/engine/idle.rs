@@ -67,7 +67,16 @@ impl Engine {
                     self.leave(Errand { kind, because, automatic: true, origins: Vec::new() }, now, out);
                 }
             }
-            Choice::Wait(_) => {}
+            Choice::Wait(why) => self.tell_waiting(&why, out),
+        }
+    }
+
+    /// The stack has left and finds no place yet: nobody is kept waiting for the answer until it does.
+    fn tell_waiting(&mut self, why: &str, out: &mut Vec<Action>) {
+        let waiting = self.errand.as_mut().map(|e| std::mem::take(&mut e.origins)).unwrap_or_default();
+        let text = format!("the stack runs nowhere just now: {why}");
+        for origin in waiting {
+            self.reply(origin, Err(super::desk::failed(text.clone())), out);
         }
     }
 

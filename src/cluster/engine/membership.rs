@@ -90,7 +90,7 @@ impl Engine {
             self.alive(now);
         }
         match message {
-            Message::Heartbeat(heartbeat) => self.heartbeat(heartbeat, now, out),
+            Message::Heartbeat(heartbeat) => self.heartbeat(*heartbeat, now, out),
             Message::Goodbye { term } => self.goodbye(term, out),
             Message::Committed { record } => self.learn(record, now, out),
             Message::Ask { request, command } => self.asked(request, command, now, out),

@@ -64,7 +64,7 @@ impl Engine {
                 AgentResult::Failed => Running::Failed,
                 AgentResult::TimedOut => Running::Unknown,
             };
-            unit.set(state, now);
+            unit.find(state, now);
             self.plan_look(id, now);
             return;
         }

@@ -166,6 +166,9 @@ impl Engine {
         if self.incumbent() && primary && ours == Some(term) && !deposed {
             log(out, LogLevel::Info, format!("still the primary of term {}: nothing is moved", term.0));
             self.tally.quiet_since = now;
+            for unit in self.units.iter_mut().filter(|u| u.replica) {
+                unit.find(Running::Started, now);
+            }
             self.set_phase(Phase::Active { term }, now);
         } else if deposed || (primary && ours.is_some()) {
             log(

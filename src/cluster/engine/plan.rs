@@ -1,7 +1,6 @@
 //! `plan`: what would be done, in sentences, without doing it.
 
 use super::Engine;
-use super::command::words;
 use super::idle::Choice;
 use super::phase::Phase;
 use crate::control::Command;
@@ -13,8 +12,7 @@ impl Engine {
     #[must_use]
     pub fn plan(&self, command: Option<&Command>) -> Vec<String> {
         let Some(command) = command else { return self.plan_of_its_own() };
-        let title = words(command, |n| self.name(n).to_owned());
-        let mut steps = match command {
+        match command {
             Command::Switchover { to } => self.plan_switchover(*to),
             Command::Standby { node } => self.plan_standby(*node),
             Command::Restart { resource } => self.plan_restart(resource),
@@ -32,9 +30,7 @@ impl Engine {
             | Command::Hold { .. }
             | Command::Resume
             | Command::Cleanup { .. } => vec!["the record is changed; nothing is moved by that".to_owned()],
-        };
-        steps.insert(0, format!("futago cluster {title}:"));
-        steps
+        }
     }
 
     fn plan_of_its_own(&self) -> Vec<String> {
@@ -91,13 +87,9 @@ impl Engine {
         let Some(index) = self.units.iter().position(|u| u.name == resource) else {
             return vec![format!("refused: there is no resource {resource}")];
         };
-        let id = crate::config::ResourceId(index);
-        let along = self.config.resource(id).is_some_and(crate::policy::takes_dependents_along);
-        let mut names = vec![resource];
-        if along {
-            let dependents = self.dependents(id);
-            names.extend(dependents.iter().filter_map(|d| self.units.get(d.0)).map(|u| u.name.as_str()));
-        }
+        let all = self.taken_along(crate::config::ResourceId(index));
+        let names: Vec<&str> =
+            all.iter().filter_map(|id| self.units.get(id.0)).map(|u| u.name.as_str()).collect();
         let stops = names.iter().rev().map(|n| format!("stop {n}"));
         stops.chain(names.iter().map(|n| format!("start {n}"))).collect()
     }

@@ -215,7 +215,7 @@ impl Engine {
             Purpose::Intend { edit } => {
                 self.tally.saved();
                 if *edit {
-                    self.edit_committed(out);
+                    self.edit_committed(now, out);
                 }
             }
             Purpose::Bootstrap | Purpose::HandOver | Purpose::Rejoin | Purpose::Barrier => {}

@@ -42,6 +42,8 @@ pub(super) struct Unit {
     pub(super) address: bool,
     pub(super) state: Running,
     pub(super) since: Millis,
+    /// It was in this state when it was looked at first.
+    pub(super) found: bool,
     /// It has been looked at once.
     pub(super) probed: bool,
     pub(super) op: Option<UnitOp>,
@@ -75,6 +77,7 @@ impl Unit {
             address,
             state: if replica { Running::Stopped } else { Running::Unknown },
             since: now,
+            found: true,
             probed: replica,
             op: None,
             look: None,
@@ -90,11 +93,32 @@ impl Unit {
         }
     }
 
+    /// It has come into this state, unless it was in it already.
     pub(super) fn set(&mut self, state: Running, now: Millis) {
         if self.state != state {
+            self.found = self.state == Running::Unknown;
             self.state = state;
             self.since = now;
         }
+    }
+
+    /// The manager finds it in this state, for who knows how long.
+    pub(super) fn find(&mut self, state: Running, now: Millis) {
+        (self.state, self.since, self.found) = (state, now, true);
+    }
+
+    /// What failed for good, with what to type.
+    pub(super) fn told_given_up(&self) -> Option<String> {
+        let why = &self.given_up.as_ref()?.why;
+        Some(format!("{why}; repair it, then type `futago cluster cleanup {}`", self.name))
+    }
+
+    /// An operator has cleaned up: it is looked at without prejudice.
+    pub(super) fn forget(&mut self, now: Millis) {
+        self.given_up = None;
+        self.reason = None;
+        self.bad = 0;
+        self.retry_at = now;
     }
 
     fn is_down(&self) -> bool {

@@ -6,7 +6,7 @@ use super::phase::Phase;
 use super::stack::Unit;
 use crate::config::{Class, Resource, ResourceId};
 use crate::control::{NodeView, PathView, ResourceView, Status};
-use crate::event::{Health, Running};
+use crate::event::{Health, Running, Verb};
 use crate::member::{Node, Nodes, Voter};
 use crate::timing::Millis;
 
@@ -34,7 +34,7 @@ impl Engine {
             witness_heard_ms_ago: heard(self.peer.witness_at),
             paths: self.path_views(now),
             resources: self.resource_views(now),
-            doing: self.doing(),
+            doing: self.doing(now),
             can: self.abilities(now),
             why: self.why(now),
             overrides: Vec::new(),
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Everything runs that is still tried.
-    fn group_has_settled(&self) -> bool {
+    pub(super) fn group_has_settled(&self) -> bool {
         let settled = |u: &Unit| u.state == Running::Started || u.given_up.is_some();
         self.units.iter().take(self.config.group.len()).all(settled)
     }
@@ -79,6 +79,9 @@ impl Engine {
             running: with(&|u| u.state == Running::Started),
             failed: with(&|u| u.state == Running::Failed || u.given_up.is_some()),
             setup: Some(self.setup),
+            // What has been handed over is only watched from here.
+            doing: self.doing_here().filter(|_| self.following.is_none()),
+            given_up: self.given_up(),
         }
     }
 
@@ -120,33 +123,44 @@ impl Engine {
             state,
             banned: if unit.given_up.is_some() { Nodes::only(self.me()) } else { Nodes::NONE },
             since_ms: now.saturating_sub(unit.since),
+            found: unit.found,
             failures: [a, b],
             reason: unit.given_up.as_ref().map(|g| g.why.clone()).or_else(|| unit.reason.clone()),
         }
     }
 
+    /// What failed here for good, with what to type.
+    pub(super) fn given_up(&self) -> Option<String> {
+        self.units.iter().find_map(Unit::told_given_up)
+    }
+
+    /// What is done here; while nothing is started or stopped here, what the peer does.
+    pub(super) fn doing(&self, now: Millis) -> Option<String> {
+        let peer = self.peer.view.as_ref().filter(|_| self.peer_is_there(now));
+        let there = || Some(format!("{}: {}", self.name(self.other()), peer?.doing.as_ref()?));
+        if self.operations().is_none() { there().or_else(|| self.doing_here()) } else { self.doing_here() }
+    }
+
     /// `switchover to ha-b: stop mariadb`.
-    fn doing(&self) -> Option<String> {
+    fn doing_here(&self) -> Option<String> {
         let what = self.story.doing(|n| self.name(n).to_owned());
-        let verbs: Vec<String> = self
-            .units
-            .iter()
-            .filter_map(|u| {
-                let verb = match u.op?.verb {
-                    crate::event::Verb::Start => "start",
-                    crate::event::Verb::Stop => "stop",
-                    crate::event::Verb::Kill => "kill",
-                    crate::event::Verb::Monitor => return None,
-                };
-                Some(format!("{verb} {}", u.name))
-            })
-            .collect();
-        match (what, verbs.is_empty()) {
-            (None, true) => None,
-            (Some(what), true) => Some(what),
-            (None, false) => Some(verbs.join(", ")),
-            (Some(what), false) => Some(format!("{what}: {}", verbs.join(", "))),
-        }
+        let all: Vec<String> = what.into_iter().chain(self.operations()).collect();
+        (!all.is_empty()).then(|| all.join(": "))
+    }
+
+    /// `stop mariadb, stop apache`.
+    fn operations(&self) -> Option<String> {
+        let verb = |unit: &Unit| {
+            let verb = match unit.op?.verb {
+                Verb::Start => "start",
+                Verb::Stop => "stop",
+                Verb::Kill => "kill",
+                Verb::Monitor => return None,
+            };
+            Some(format!("{verb} {}", unit.name))
+        };
+        let verbs: Vec<String> = self.units.iter().filter_map(verb).collect();
+        (!verbs.is_empty()).then(|| verbs.join(", "))
     }
 }
 

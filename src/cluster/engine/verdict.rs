@@ -61,9 +61,9 @@ impl Engine {
         if let Some(reason) = &record.intent.hold {
             return Some(format!("automatic failover is on hold: {reason}; `futago cluster resume` ends it"));
         }
-        if let Some(given_up) = self.units.iter().find_map(|u| u.given_up.as_ref().map(|g| (u, g))) {
-            let (unit, why) = given_up;
-            return Some(format!("{}; repair it, then type `futago cluster cleanup {}`", why.why, unit.name));
+        let there = self.peer.view.as_ref().filter(|_| self.peer_is_there(self.now));
+        if let Some(given_up) = self.given_up().or_else(|| there?.given_up.clone()) {
+            return Some(given_up);
         }
         if !runs && let Some(node) = Node::ALL.into_iter().find(|n| record.intent.diverged.contains(*n)) {
             return Some(format!(

@@ -43,7 +43,10 @@ impl Engine {
             let version = self.record().map_or(Version(0), |r| r.version);
             let view = self.local_view(now);
             let heartbeat = Heartbeat { seq: self.voice.seq, incarnation: self.incarnation, version, view };
-            out.push(Action::Send { to: self.other().into(), message: Message::Heartbeat(heartbeat) });
+            out.push(Action::Send {
+                to: self.other().into(),
+                message: Message::Heartbeat(Box::new(heartbeat)),
+            });
         }
         let status = Box::new(self.status(now));
         let timeless = timeless(&status);

@@ -190,6 +190,12 @@ pub(crate) fn problems(status: &Status, names: &Names) -> Vec<String> {
     Node::ALL.into_iter().flat_map(of).map(|(node, text)| format!("{}: {text}", names.get(node))).collect()
 }
 
+/// How long a resource has been in its state: `> 5 s` when it was found in it.
+pub(crate) fn since(resource: &ResourceView) -> String {
+    let more = if resource.found { "> " } else { "" };
+    format!("{more}{}", time(resource.since_ms))
+}
+
 /// Remarks on a resource: failures, bans, the last reason. Empty when there is nothing to say.
 pub(crate) fn remarks(resource: &ResourceView, names: &Names) -> String {
     let mut out = Vec::new();

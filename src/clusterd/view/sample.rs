@@ -163,7 +163,16 @@ pub(crate) fn no_record() -> Status {
 fn node(role: &str, replica: Option<ReplicaView>) -> NodeView {
     let running = if role == "active" { (0..5).map(ResourceId).collect() } else { Vec::new() };
     let health = Health::good();
-    NodeView { role: role.to_owned(), replica, health, running, failed: Vec::new(), setup: Some(1) }
+    NodeView {
+        role: role.to_owned(),
+        replica,
+        health,
+        running,
+        failed: Vec::new(),
+        setup: Some(1),
+        doing: None,
+        given_up: None,
+    }
 }
 
 fn replica(primary: bool) -> Option<ReplicaView> {
@@ -197,6 +206,7 @@ fn stack() -> Vec<ResourceView> {
         state: [Running::Started, if everywhere { Running::Started } else { Running::Stopped }],
         banned: Nodes::NONE,
         since_ms: 7_500_000,
+        found: name == "apache",
         failures: [0, 0],
         reason: None,
     };

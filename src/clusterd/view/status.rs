@@ -97,7 +97,7 @@ fn stack(page: &mut Page, heading: &str, list: &[&ResourceView], all: &[Resource
             (class, Tone::Dim, &cut(class_of(resource), 26)),
             (state[0], Tone::running(a), words::running(a)),
             (state[1], Tone::running(b), words::running(b)),
-            (0, Tone::Dim, &words::time(resource.since_ms)),
+            (0, Tone::Dim, &facts::since(resource)),
         ]);
         let remarks = facts::remarks(resource, names);
         if !remarks.is_empty() {

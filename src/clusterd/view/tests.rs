@@ -7,7 +7,7 @@ use cluster::member::Node;
 use super::page::{COLUMNS, Page};
 use super::tone::Paint;
 use super::words::{self, Names};
-use super::{history, loss, sample, status, timings, why};
+use super::{history, loss, plan, sample, status, timings, why};
 use crate::history::{Entry, What};
 
 /// Compares with `golden/NAME.txt`; `FUTAGO_BLESS=1` writes it anew.
@@ -88,6 +88,16 @@ fn why_tells_the_decision_and_what_it_rests_on() {
         narrow(&text);
         golden(name, &text);
     }
+}
+
+#[test]
+fn a_plan_has_a_heading_and_numbers_its_steps_only() {
+    let steps = ["ha-a: stop address", "ha-a: the device becomes Secondary"].map(str::to_owned);
+    let text = page(|page| plan::write(page, Some("switchover"), &steps));
+    assert_eq!(
+        text,
+        "futago cluster switchover:\n  1. ha-a: stop address\n  2. ha-a: the device becomes Secondary\n"
+    );
 }
 
 #[test]

@@ -254,11 +254,8 @@ fn stack(frame: &mut Frame<'_>, area: Rect, status: &Status, names: &Names, pain
         }
         let remarks = facts::remarks(resource, names);
         let used: usize = spans.iter().map(|span| span.content.chars().count()).sum();
-        let (tone, last) = if remarks.is_empty() {
-            (Tone::Dim, words::time(resource.since_ms))
-        } else {
-            (Tone::Warn, remarks)
-        };
+        let (tone, last) =
+            if remarks.is_empty() { (Tone::Dim, facts::since(resource)) } else { (Tone::Warn, remarks) };
         spans.push(Span::styled(page::cut(&last, width.saturating_sub(used)), style(paint, tone)));
         lines.push(Line::from(spans));
     }

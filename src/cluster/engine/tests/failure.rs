@@ -60,6 +60,40 @@ fn a_failed_stop_takes_the_device_away_and_the_peer_takes_the_stack() {
 }
 
 #[test]
+fn a_cleanup_takes_the_reason_of_a_failed_stop_away_on_both_hosts() {
+    let mut world = World::settled(Quorum::Witness);
+    world.hosts[0].broken.insert((DB, Verb::Stop), AgentResult::TimedOut);
+    world.command(Node::A, Command::Switchover { to: None }, 3);
+    world.run(3_000);
+    let reason = |world: &World| world.status(Node::A).resources[DB].reason.clone();
+    assert_eq!(reason(&world).as_deref(), Some("broken"));
+    world.command(Node::B, Command::Cleanup { resource: None }, 4);
+    world.run(1_000);
+    assert_eq!(reason(&world), None);
+}
+
+#[test]
+fn what_was_given_up_is_told_with_the_same_word_on_both_hosts() {
+    let mut world = World::settled(Quorum::Witness);
+    world.command(Node::A, Command::Hold { reason: "test".into() }, 1);
+    world.run(500);
+    for _ in 0..2 {
+        world.crash(Node::A, DB);
+        world.run(1_000);
+    }
+    world.command(Node::A, Command::Resume, 2);
+    world.lacks(Node::B, &["there is no db"]);
+    world.run(2_000);
+    let [a, b] = Node::ALL.map(|node| world.status(node));
+    assert_eq!((a.verdict, b.verdict), (Verdict::Held, Verdict::Held));
+    assert_eq!(a.because, b.because);
+    // Of a host that is silent nobody knows what it says now.
+    world.heartbeats = false;
+    world.run(2_000);
+    assert_eq!(world.status(Node::B).verdict, Verdict::Down);
+}
+
+#[test]
 fn a_dead_replication_daemon_hands_over_without_waiting_for_the_lease() {
     let mut world = World::settled(Quorum::Witness);
     world.crash_replica(Node::A);

@@ -41,6 +41,143 @@ fn a_restart_is_done_where_the_stack_runs() {
 }
 
 #[test]
+fn a_restart_is_answered_when_it_is_done() {
+    let mut world = World::settled(Quorum::Witness);
+    world.slow.insert((2, Verb::Start), 700);
+    for (node, token) in [(Node::A, 11), (Node::B, 12)] {
+        world.command(node, Command::Restart { resource: "db".into() }, token);
+        world.run(600);
+        assert_eq!(world.hosts[index(node)].replies.get(&token), None);
+        world.run(200);
+        let done = world.hosts[index(node)].replies[&token].clone().unwrap();
+        assert!(done.starts_with("db runs again on ha-a after 7"), "{done}");
+    }
+}
+
+#[test]
+fn a_restart_that_fails_says_so() {
+    let mut world = World::settled(Quorum::Witness);
+    world.hosts[0].broken.insert((2, Verb::Start), AgentResult::NotHere);
+    world.hosts[1].broken.insert((2, Verb::Start), AgentResult::NotHere);
+    world.command(Node::A, Command::Restart { resource: "db".into() }, 11);
+    world.run(5_000);
+    let error = world.hosts[0].replies[&11].clone().unwrap_err();
+    assert_eq!(error.kind, CommandErrorKind::Failed);
+    assert!(error.text.contains("futago cluster cleanup db"), "{error}");
+}
+
+#[test]
+fn a_restart_is_cut_short_by_a_move() {
+    let mut world = World::settled(Quorum::Witness);
+    world.slow.insert((2, Verb::Stop), 700);
+    world.command(Node::A, Command::Restart { resource: "db".into() }, 11);
+    world.run(100);
+    world.command(Node::A, Command::Switchover { to: None }, 2);
+    world.run(3_000);
+    let error = world.hosts[0].replies[&11].clone().unwrap_err();
+    assert!(error.text.contains("cut short"), "{error}");
+    assert!(world.hosts[0].replies[&2].is_ok());
+    world.assert_runs_on(Node::B);
+}
+
+#[test]
+fn standby_of_the_active_host_is_answered_when_the_stack_runs_on_the_other() {
+    for asked in Node::ALL {
+        let mut world = World::settled(Quorum::Witness);
+        world.slow.insert((2, Verb::Stop), 700);
+        world.command(asked, Command::Standby { node: Node::A }, 11);
+        world.run(600);
+        assert_eq!(world.hosts[index(asked)].replies.get(&11), None);
+        world.run(1_000);
+        let done = world.hosts[index(asked)].replies[&11].clone().unwrap();
+        assert!(done.starts_with("the stack runs on ha-b after"), "{done}");
+        world.assert_runs_on(Node::B);
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_standby_whose_stack_finds_no_place() {
+    let mut world = World::settled(Quorum::Witness);
+    world.slow.insert((2, Verb::Stop), 3_000);
+    world.command(Node::A, Command::Standby { node: Node::A }, 11);
+    world.run(100);
+    world.power_off(Node::B);
+    world.run(5_000);
+    let error = world.hosts[0].replies[&11].clone().unwrap_err();
+    assert_eq!(error.kind, CommandErrorKind::Failed);
+    assert!(error.text.contains("ha-a is in standby, and ha-b was last heard"), "{error}");
+}
+
+#[test]
+fn maintenance_is_refused_while_something_is_under_way() {
+    for (order, slow) in [
+        (Command::Switchover { to: None }, Verb::Stop),
+        (Command::Standby { node: Node::A }, Verb::Stop),
+        (Command::Switchover { to: None }, Verb::Start),
+        (Command::Restart { resource: "db".into() }, Verb::Start),
+    ] {
+        let mut world = World::settled(Quorum::Witness);
+        world.slow.insert((2, slow), 700);
+        world.command(Node::A, order.clone(), 11);
+        for (token, asked) in (2..).zip([Node::A, Node::B, Node::A, Node::B, Node::A, Node::B]) {
+            world.command(asked, Command::Maintenance { on: true }, token);
+            world.run(100);
+            let error = world.hosts[index(asked)].replies[&token].clone().unwrap_err();
+            assert!(error.text.starts_with("maintenance refused"), "{order:?} on {asked:?}: {error}");
+        }
+        world.run(2_000);
+        assert!(world.hosts[0].replies[&11].is_ok(), "{order:?}");
+        world.command(Node::B, Command::Maintenance { on: true }, 9);
+        world.run(100);
+        assert!(world.hosts[1].replies[&9].is_ok(), "{order:?}");
+    }
+}
+
+#[test]
+fn maintenance_is_possible_when_a_start_has_failed() {
+    let mut world = World::settled(Quorum::Witness);
+    world.hosts[1].broken.insert((2, Verb::Start), AgentResult::Failed);
+    world.slow.insert((2, Verb::Start), 700);
+    world.command(Node::A, Command::Switchover { to: None }, 11);
+    world.run(1_500);
+    assert_eq!(world.record.primary, Some(Node::B));
+    world.command(Node::B, Command::Maintenance { on: true }, 2);
+    world.run(100);
+    assert!(world.hosts[1].replies[&2].is_ok());
+}
+
+#[test]
+fn a_host_tells_what_the_other_one_does() {
+    let mut world = World::settled(Quorum::Witness);
+    world.slow.insert((2, Verb::Stop), 1_000);
+    world.slow.insert((2, Verb::Start), 1_000);
+    world.command(Node::B, Command::Switchover { to: None }, 11);
+    world.run(900);
+    assert_eq!(world.status(Node::B).doing.as_deref(), Some("ha-a: switchover to ha-b: stop db"));
+    world.run(1_000);
+    assert_eq!(world.status(Node::A).doing.as_deref(), Some("ha-b: start on ha-b: start db"));
+    assert_eq!(world.status(Node::B).peer.unwrap().doing, None, "it only waits");
+    world.run(2_000);
+    assert_eq!(world.status(Node::A).doing, None);
+    assert_eq!(world.status(Node::B).doing, None);
+}
+
+#[test]
+fn an_exchanged_manager_does_not_claim_to_know_since_when_it_all_runs() {
+    let mut world = World::settled(Quorum::Witness);
+    let found = |world: &World| -> Vec<bool> {
+        world.status(Node::A).resources.iter().map(|resource| resource.found).collect()
+    };
+    assert_eq!(found(&world), [false; 5]);
+    world.exchange(Node::A);
+    world.run(2_000);
+    assert_eq!(found(&world), [true; 5]);
+    world.crash(Node::A, 2);
+    world.run(1_000);
+    assert_eq!(found(&world), [true, true, false, true, true]);
+}
+
+#[test]
 fn bootstrap_is_refused_once_there_is_a_record() {
     let mut world = World::settled(Quorum::Witness);
     world.command(Node::B, Command::Bootstrap { primary: Node::B, maintenance: false }, 1);
@@ -103,8 +240,7 @@ fn the_plan_of_a_switchover_names_every_step_and_does_nothing() {
     let world = World::settled(Quorum::Witness);
     let engine = world.hosts[0].engine.as_ref().unwrap();
     let plan = engine.plan(Some(&Command::Switchover { to: None }));
-    assert_eq!(plan[0], "futago cluster switchover:");
-    assert_eq!(plan[1], "ha-a: stop ip");
+    assert_eq!(plan[0], "ha-a: stop ip");
     assert_eq!(plan.last().unwrap(), "ha-b: start ip");
     assert_eq!(engine.plan(None), ["nothing: everything is as it should be"]);
 }
