@@ -75,7 +75,7 @@ pub(crate) enum Verb {
     },
     /// Tell people something through the alert hooks, and write it into the history.
     #[command(
-        after_help = "Example:\n  futago cluster alert --kind backup-failed the backup of ha-a failed, see journalctl -u futago-backup\n\nFor scripts and units (`OnFailure=`). Exit code 0, 1 failed, 4 when the manager cannot be reached."
+        after_help = "Example:\n  futago cluster alert --kind backup-failed \"the backup failed: journalctl -u futago-backup\"\n\nFor scripts and units (`OnFailure=`). Exit code 0, 1 failed, 4 when the manager cannot be reached."
     )]
     Alert {
         /// What kind of alert, in one word; hooks are told it.
