@@ -166,6 +166,18 @@ fn loops_when_facts_and_registered_results_are_evaluated_on_each_host() {
     );
 }
 
+/// A plan says that it cannot know; a run that left the task out would end as if it had been done.
+#[test]
+fn what_is_not_known_is_left_out_of_a_plan_and_fails_when_it_is_done() {
+    let project = tasks("  - {command: a, register: r}\n  - {command: 'b {{ r.made }}'}\n");
+    let pair = Pair::new(|_, _| Ok(Outcome { unknown: true, ..Outcome::default() }));
+    let planned = pair.run(&project, check(), &Selection::default());
+    assert!(planned.text.contains("with which arguments is unknown until applied"), "{}", planned.text);
+    let done = pair.run(&project, apply(), &Selection::default());
+    assert_eq!(done.exit_code, exit::FAILED, "{}", done.text);
+    assert!(done.text.contains("the variable `r.made` is not defined"), "{}", done.text);
+}
+
 #[test]
 fn changed_when_and_failed_when_replace_the_verdict_of_the_module() {
     let project = tasks(

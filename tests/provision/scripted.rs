@@ -82,7 +82,7 @@ impl Pair {
     /// Plans and runs the project's playbook.
     pub(crate) fn run(&self, project: &Project, options: Options, selection: &Selection) -> Ran {
         let (mut inventory, plan) = project.plan(selection).unwrap();
-        if inventory.manager.is_some() && !options.check {
+        if !options.check {
             inventory.identities = Some(Identities::provide(&inventory, SystemTime::now()).unwrap());
         }
         let (events, text) = (Collected::default(), Shared::default());

@@ -178,9 +178,7 @@ impl<H: Host> One<'_, H> {
             .and_then(|()| items(resolver, self.task, &scope));
         match prepared.map_err(|problem| Box::new(Done::problem(&problem)))? {
             None => Ok(vec![(scope, None)]),
-            Some(Resolved::Unknown) => {
-                Err(Box::new(Done::unknown("for which items is unknown until applied")))
-            }
+            Some(Resolved::Unknown) => Err(self.not_known("for which items")),
             Some(Resolved::Known(items)) if items.is_empty() => {
                 Err(Box::new(Done::skipped("no items".into())))
             }
@@ -235,8 +233,7 @@ impl<H: Host> One<'_, H> {
                     return Err(Box::new(Done::skipped(format!("not when {}", condition.source))));
                 }
                 Ok(Resolved::Unknown) => {
-                    let message = format!("whether {} is unknown until applied", condition.source);
-                    return Err(Box::new(Done::unknown(&message)));
+                    return Err(self.not_known(&format!("whether {}", condition.source)));
                 }
             }
         }
@@ -246,10 +243,21 @@ impl<H: Host> One<'_, H> {
             None => Box::new(Done::failed(Failure::default())),
         })?;
         if resolution.unknown {
-            return Err(Box::new(Done::unknown("with which arguments is unknown until applied")));
+            return Err(self.not_known("with which arguments"));
         }
         let super::Options { check, diff, .. } = self.shared.options;
         Ok(Step { module: resolution.module.to_owned(), args: resolution.args, check, diff })
+    }
+
+    /// A plan says what it cannot know; when it is done, nothing may be left out because of that.
+    fn not_known(&self, what: &str) -> Box<Done> {
+        if self.shared.options.check {
+            return Box::new(Done::unknown(&format!("{what} is unknown until applied")));
+        }
+        Box::new(Done::failed(Failure {
+            message: format!("{what} is not known: a variable or a result that it needs has no value"),
+            ..Failure::default()
+        }))
     }
 
     fn holds(&self, condition: &Expression, scope: &Scope) -> Result<Resolved<bool>, Problem> {
