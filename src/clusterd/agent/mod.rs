@@ -74,7 +74,7 @@ impl Agents {
     /// Takes up all resources, the group's first, then those that run everywhere; nothing is started.
     ///
     /// Units get their runtime drop-in now, so that no start has to wait for a reload. What a host lacks (a unit,
-    /// an agent) is no error here: [`Self::lacking`] tells it, and every operation on it says so.
+    /// an agent) is no error here: the health tells it, and every operation on it says so.
     pub async fn new(
         resources: &[Resource],
         node: &str,
