@@ -25,6 +25,16 @@ pub(crate) enum WaitError {
 pub(crate) fn until<T>(
     limit: Duration,
     interrupt: &Interrupt,
+    look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> Result<T, WaitError> {
+    until_every(LOOK_EVERY, limit, interrupt, look)
+}
+
+/// The same for what costs something to be looked at: a pause of this length between two looks.
+pub(crate) fn until_every<T>(
+    every: Duration,
+    limit: Duration,
+    interrupt: &Interrupt,
     mut look: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> Result<T, WaitError> {
     let deadline = Instant::now() + limit;
@@ -36,7 +46,7 @@ pub(crate) fn until<T>(
         if Instant::now() >= deadline {
             return Err(WaitError::TimedOut(limit));
         }
-        std::thread::sleep(LOOK_EVERY);
+        pause(every, interrupt)?;
     }
 }
 

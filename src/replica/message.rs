@@ -14,9 +14,12 @@
 //! Nothing received is trusted before its checksum is verified, and nothing is allocated for a length above
 //! the bound of its kind.
 
+mod fields;
+
 use crate::event::{BLOCK, MAX_IO_BYTES, Range};
-use crate::generation::{Generations, HISTORY};
+use crate::generation::Generations;
 use crate::state::{DiskState, Role};
+use fields::{Reader, Writer};
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 40;
@@ -474,128 +477,6 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
         Message::Fenced { term } => (kind::FENCED, *term, 0),
     };
     (kind, id, offset, b.0)
-}
-
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    /// A name longer than the wire allows is cut; the receiver then refuses it as not its own.
-    fn text(&mut self, text: &str) -> &mut Self {
-        let bytes = text.as_bytes().get(..MAX_NAME_BYTES).unwrap_or(text.as_bytes());
-        self.0.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn generations(&mut self, g: &Generations) {
-        self.u64(g.current);
-        self.u64(g.bitmap);
-        g.history.iter().for_each(|h| self.u64(*h));
-        self.u64(g.counter);
-    }
-
-    fn state(&mut self, s: &PeerState) {
-        self.generations(&s.generations);
-        self.0.extend([s.role.code(), s.disk.code()]);
-        self.0.extend([u8::from(s.crashed_primary), u8::from(s.reconnect), u8::from(s.discard_my_data)]);
-        self.u64(s.bytes);
-        self.u64(s.dirty_blocks);
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[b]| b)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn bool(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn role(&mut self) -> Option<Role> {
-        self.u8().and_then(Role::from_code)
-    }
-
-    fn disk(&mut self) -> Option<DiskState> {
-        self.u8().and_then(DiskState::from_code)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let len = usize::from(self.u8()?);
-        let (text, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        String::from_utf8(text.to_vec()).ok()
-    }
-
-    fn hello(&mut self) -> Option<Hello> {
-        Some(Hello { resource: self.text()?, node: self.text()?, peer: self.text()? })
-    }
-
-    fn words(&mut self) -> Option<Vec<u64>> {
-        let mut words = Vec::with_capacity(self.0.len() / 8);
-        while !self.0.is_empty() {
-            words.push(self.u64()?);
-        }
-        (words.len() <= BITMAP_WORDS).then_some(words)
-    }
-
-    fn digests(&mut self) -> Option<Vec<u128>> {
-        let mut digests = Vec::with_capacity(self.0.len() / 16);
-        while !self.0.is_empty() {
-            digests.push(u128::from_le_bytes(self.array()?));
-        }
-        (digests.len() as u64 * BLOCK <= u64::from(MAX_IO_BYTES)).then_some(digests)
-    }
-
-    fn generations(&mut self) -> Option<Generations> {
-        let (current, bitmap) = (self.u64()?, self.u64()?);
-        let mut history = [0; HISTORY];
-        for entry in &mut history {
-            *entry = self.u64()?;
-        }
-        Some(Generations { current, bitmap, history, counter: self.u64()? })
-    }
-
-    fn state(&mut self) -> Option<PeerState> {
-        Some(PeerState {
-            generations: self.generations()?,
-            role: self.role()?,
-            disk: self.disk()?,
-            crashed_primary: self.bool()?,
-            reconnect: self.bool()?,
-            discard_my_data: self.bool()?,
-            bytes: self.u64()?,
-            dirty_blocks: self.u64()?,
-        })
-    }
 }
 
 #[cfg(test)]

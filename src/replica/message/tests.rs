@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::generation::HISTORY;
 
 fn generations() -> impl Strategy<Value = Generations> {
     (any::<u64>(), any::<u64>(), any::<[u64; HISTORY]>(), any::<u64>())

@@ -170,13 +170,9 @@ impl Way<'_> {
         let (hosts, host) = (self.scene.hosts, self.active);
         let synced = || {
             let status = hosts.replication(host, calm)?;
-            if status.is_in_sync() {
-                return Ok(Some(status));
-            }
-            std::thread::sleep(ASK_EVERY);
-            Ok(None)
+            Ok(status.is_in_sync().then_some(status))
         };
-        let after = wait::until(HEALTHY, calm, synced)
+        let after = wait::until_every(ASK_EVERY, HEALTHY, calm, synced)
             .with_context(|| format!("wait until both disks are UpToDate, seen from {}", host.name))?;
         self.marks.in_sync_us = Some(calendar_us()?);
         let (lacking_kib, sent_kib) = (before.out_of_sync_kib()?, after.sent_kib()? - before.sent_kib()?);

@@ -120,14 +120,13 @@ impl Hosts {
     /// Waits until both managers say PROTECTED.
     pub(super) fn until_protected(&self, limit: Duration, interrupt: &Interrupt) -> anyhow::Result<()> {
         let mut last = String::new();
-        let waited = wait::until(limit, interrupt, || {
+        let waited = wait::until_every(ASK_EVERY, limit, interrupt, || {
             // A manager that is just being started does not answer.
             match self.unfit(interrupt) {
                 Ok(None) => return Ok(Some(())),
                 Ok(Some(why)) => last = why,
                 Err(error) => last = format!("{error:#}"),
             }
-            std::thread::sleep(ASK_EVERY);
             Ok(None)
         });
         waited.with_context(|| format!("wait until both hosts say PROTECTED: {last}"))
@@ -148,13 +147,7 @@ impl Hosts {
 
     /// Waits until the service runs somewhere.
     pub(super) fn until_active(&self, limit: Duration, interrupt: &Interrupt) -> anyhow::Result<&Remote> {
-        let found = wait::until(limit, interrupt, || {
-            let found = self.active(interrupt)?;
-            if found.is_none() {
-                std::thread::sleep(ASK_EVERY);
-            }
-            Ok(found)
-        });
+        let found = wait::until_every(ASK_EVERY, limit, interrupt, || self.active(interrupt));
         found.context("find the host where the service runs")
     }
 
