@@ -113,6 +113,9 @@ impl Args {
     fn bootstrapped(&self, primary: &str, context: &mut Context) -> Result<Outcome, Error> {
         let found = if context.check { self.status(true)? } else { Some(self.answering(context)?) };
         let Some(status) = found else { return Ok(Context::unknown("the cluster manager does not run yet")) };
+        if !status.knows_the_record() {
+            return Ok(Context::unknown(status.to_string()));
+        }
         if status.has_record() {
             return Ok(self.told(Context::same(format!("the cluster has its record: {status}")), &status));
         }
@@ -211,8 +214,9 @@ impl Args {
         with_data(outcome, data)
     }
 
+    /// A manager that has just started does not know yet whether there is a record.
     fn answering(&self, context: &mut Context) -> Result<Status, Error> {
-        self.wait(context, "waiting for the manager", |_| true)
+        self.wait(context, "waiting for the manager", Status::knows_the_record)
     }
 
     /// Looks again and again until `done`; gives up when nothing has moved for the time given.

@@ -86,6 +86,11 @@ impl Status {
         self.version > 0 && self.primary.is_some()
     }
 
+    /// A majority of voters has said whether there is a record.
+    pub(super) fn knows_the_record(&self) -> bool {
+        self.has_record() || self.is_held()
+    }
+
     pub(super) fn is_protected(&self) -> bool {
         self.verdict == "PROTECTED"
     }
@@ -103,6 +108,9 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.knows_the_record() {
+            return f.write_str(&self.because);
+        }
         if !self.has_record() {
             return f.write_str("it has no record yet");
         }

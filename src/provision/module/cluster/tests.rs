@@ -70,13 +70,29 @@ fn status(node: &str, version: u64, verdict: &str, maintenance: bool) -> Value {
 #[test]
 fn a_cluster_is_bootstrapped_once_in_maintenance() {
     let primary = json!({"state": "bootstrapped", "primary": "ha-a.example.com"});
-    let stand = Stand::new(&[status("a", 0, "DOWN", false), status("a", 1, "HELD", true)]);
+    let stand = Stand::new(&[
+        status("a", 0, "DOWN", false),
+        status("a", 0, "HELD", false),
+        status("a", 1, "HELD", true),
+    ]);
     let outcome = applied("cluster", stand.args(primary.clone()));
     assert_eq!((outcome.changed, outcome.failure.as_ref()), (true, None));
     assert_eq!(stand.verbs(), "bootstrap --primary ha-a.example.com --maintenance\n");
     assert_eq!((&outcome.data["here"], &outcome.data["first_start"]), (&json!(true), &json!(true)));
     let again = applied("cluster", stand.args(primary));
     assert_eq!((again.changed, stand.verbs().lines().count()), (false, 1));
+}
+
+#[test]
+fn a_manager_that_does_not_know_the_record_yet_is_not_asked_for_another_one() {
+    let unknown = status("a", 0, "DOWN", false);
+    let stand = Stand::new(&[unknown.clone(), unknown, status("a", 7, "DEGRADED", false)]);
+    let args = stand.args(json!({"state": "bootstrapped", "primary": "ha-a.example.com"}));
+    let planned = checked("cluster", args.clone());
+    assert_eq!((planned.unknown, planned.message.as_str()), (true, "so it is"));
+    let outcome = applied("cluster", args);
+    assert_eq!((outcome.changed, outcome.failure, stand.is_first_start()), (false, None, false));
+    assert_eq!(stand.verbs(), "");
 }
 
 #[test]
