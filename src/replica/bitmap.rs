@@ -84,6 +84,16 @@ impl Bitmap {
         self.each_word(first, end, |bitmap, word, mask| bitmap.store_word(word, bitmap.word(word) & !mask));
     }
 
+    /// Adds the blocks of another set.
+    pub fn add_all(&mut self, other: &Self) {
+        let mut word = 0;
+        while let Some(block) = other.next_set(word * BITS) {
+            word = block / BITS;
+            self.or_word(word, other.word(word));
+            word += 1;
+        }
+    }
+
     /// Removes every block.
     pub fn clear_all(&mut self) {
         for (index, page) in (0u64..).zip(&mut self.pages) {

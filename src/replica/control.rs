@@ -47,6 +47,8 @@ pub enum Command {
     Disconnect,
     /// Declare the local data worthless: resync everything from the peer.
     Invalidate,
+    /// Be what this disk was before the resync that was interrupted. Answered when it is done.
+    Rollback,
     /// Compare both disks, block by block, while applications go on. Answered when it has begun; the status tells
     /// the rest.
     Verify {
@@ -101,6 +103,8 @@ pub enum Reason {
     Fenced,
     /// What was decided was decided for another moment.
     Stale,
+    /// No resync was interrupted here, or its undo log is not there.
+    NoUndo,
 }
 
 impl Reason {
@@ -120,6 +124,7 @@ impl Reason {
             Self::Managed => -30,
             Self::Fenced => -31,
             Self::Stale => -32,
+            Self::NoUndo => -33,
         }
     }
 
@@ -139,6 +144,7 @@ impl Reason {
             Self::Managed => "The cluster manager decides about this resource",
             Self::Fenced => "A newer term was promised to the cluster",
             Self::Stale => "The decision was made for an earlier state",
+            Self::NoUndo => "There is nothing to roll back",
         }
     }
 
@@ -210,6 +216,20 @@ pub struct DeviceStatus {
     pub upper_pending: u64,
     /// Disk operations not yet answered.
     pub lower_pending: u64,
+    /// What a rollback would bring back.
+    #[serde(default)]
+    pub undo: Option<UndoStatus>,
+}
+
+/// The undo log of a resync that is not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoStatus {
+    /// Old data that it holds, KiB.
+    pub saved_kib: u64,
+    /// Until when the disk had everything before the resync, in seconds since 1970; 0 where it is not known.
+    pub as_of: u64,
+    /// Percent given back by a running rollback.
+    pub restored: Option<f64>,
 }
 
 /// The link and the peer.

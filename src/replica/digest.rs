@@ -1,7 +1,7 @@
 //! What stands for the content of a block when two disks are compared: XXH3-128 (github.com/Cyan4973/xxHash,
 //! doc/xxhash_spec.md). It finds faults, not forgers.
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::event::BLOCK;
 
@@ -9,6 +9,29 @@ use crate::event::BLOCK;
 #[must_use]
 pub fn blocks(bytes: &[u8]) -> Vec<u128> {
     bytes.chunks(usize::try_from(BLOCK).unwrap_or(usize::MAX)).map(xxh3_128).collect()
+}
+
+/// One number for bytes that come piece by piece.
+#[derive(Default)]
+pub struct Stream(Xxh3);
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Stream").field(&self.0.digest128()).finish()
+    }
+}
+
+impl Stream {
+    /// The next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn finish(&self) -> u128 {
+        self.0.digest128()
+    }
 }
 
 #[cfg(test)]

@@ -25,9 +25,11 @@ mod role;
 mod status;
 mod store;
 mod timer;
+mod undo;
 mod verify;
 
 pub use status::Essence;
+pub use undo::UndoPolicy;
 
 use std::collections::BTreeMap;
 
@@ -48,6 +50,7 @@ use request::Requests;
 use resync::Resync;
 use role::RoleState;
 use store::{Job, Store};
+use undo::Undo;
 use verify::Verify;
 
 /// What the configuration says about one resource, seen from one node. Checked before it gets here.
@@ -81,6 +84,17 @@ pub struct Settings {
     pub resync_rate_kib: u64,
     /// The cluster manager decides who is Primary and who goes on alone (`managed`): see `engine/bond.rs`.
     pub managed: bool,
+    /// Whether a resync of this disk keeps what it writes over.
+    pub undo: UndoPolicy,
+}
+
+/// What a core cannot know by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Feeds the generation identifiers that the engine makes up: random in the daemon, fixed in a simulation.
+    pub seed: u64,
+    /// Seconds since 1970 when the shell's clock of milliseconds was 0. For people; never decides.
+    pub unix_seconds: u64,
 }
 
 impl Settings {
@@ -133,6 +147,12 @@ enum Then {
     RoleAsked { link: crate::event::LinkId, term: u64 },
     /// It is stored that this node is Secondary and what may differ.
     Revoked,
+    /// The superblock does not name the undo log any more.
+    UndoAbandoned,
+    /// What a rollback will change is marked.
+    RollbackMarked,
+    /// The disk is what it was before the resync.
+    RolledBack,
 }
 
 /// What a disk operation was for.
@@ -147,6 +167,10 @@ enum Io {
     VerifyRead { id: u64 },
     PeerDigest { link: crate::event::LinkId, id: u64 },
     Flush { run: u64 },
+    PrepareUndo,
+    SaveUndo,
+    RestoreUndo,
+    RollbackFlush,
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +186,7 @@ struct Counters {
 /// One resource.
 pub struct Engine {
     settings: Settings,
+    unix_seconds_at_0: u64,
     now: Millis,
     out: Vec<Action>,
     rng: Rng,
@@ -186,6 +211,7 @@ pub struct Engine {
     flusher: Flusher,
     resync: Resync,
     verify: Verify,
+    undo: Undo,
     waiters: Waiters,
     counters: Counters,
     /// The generation at which this daemon was last in contact and in sync with the peer.
@@ -202,24 +228,25 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// Takes over a disk whose metadata was just read. Begins as Secondary; connects at once.
     ///
-    /// `seed` feeds the generation identifiers that this engine makes up: random in the daemon, fixed in a
-    /// simulation. The first actions (storing what the crash recovery found, dialling) come in `out`.
+    /// The first actions (storing what the crash recovery found, dialling) come in `out`.
     pub fn new(
         settings: Settings,
         attached: Attached,
-        seed: u64,
+        origin: Origin,
         now: Millis,
         out: &mut Vec<Action>,
     ) -> Self {
-        let Attached { layout, superblock, bitmap, activity } = attached;
+        let Attached { layout, superblock, bitmap, activity, undo } = attached;
+        let log = superblock.undo.as_ref().map(|mark| mark.log);
         let mut engine = Self {
             activity: ActivityLog::new(settings.al_extents, activity.sequence),
             disk: disk_state(&superblock),
             link: Link::new(&settings, now),
             settings,
+            unix_seconds_at_0: origin.unix_seconds,
             now,
             out: Vec::new(),
-            rng: Rng::new(seed),
+            rng: Rng::new(origin.seed),
             layout,
             bitmap,
             store: Store::default(),
@@ -235,11 +262,15 @@ impl Engine {
             flusher: Flusher::new(now),
             resync: Resync::default(),
             verify: Verify::default(),
+            undo: Undo::new(log, undo),
             waiters: Waiters::default(),
             counters: Counters::default(),
             seen_generation: None,
             woken_at: None,
         };
+        if log.is_none() {
+            engine.drop_undo();
+        }
         engine.recover(&activity);
         engine.advance();
         out.append(&mut engine.out);
@@ -277,6 +308,7 @@ impl Engine {
             Event::Front { slot, op } => self.front(slot, op),
             Event::DiskDone { io, result } => self.disk_done(io, result),
             Event::Digested { io, result } => self.digested(io, result),
+            Event::Restored { io, result } => self.restored(io, result),
             Event::MetaDone { tx, result } => self.meta_done(tx, result),
             Event::LinkUp { link } => self.link_up(link),
             Event::DialFailed => self.dial_failed(),
@@ -307,6 +339,7 @@ impl Engine {
             progress |= self.advance_flush();
             progress |= self.advance_resync();
             progress |= self.advance_verify();
+            progress |= self.advance_undo();
             progress |= self.advance_role();
             progress |= self.advance_store();
             progress |= self.advance_waiters();
@@ -344,11 +377,20 @@ impl Engine {
             Then::Renewed { token, term } => self.renewed(token, term),
             Then::RoleAsked { link, term } => self.role_asked(link, term),
             Then::Revoked => self.revoked(),
+            Then::UndoAbandoned => self.undo_abandoned(),
+            Then::RollbackMarked => self.rollback_marked(),
+            Then::RolledBack => self.rolled_back(),
         }
     }
 
     fn disk_done(&mut self, io: IoId, result: Result<(), DiskError>) {
         let Some(what) = self.ios.remove(&io) else { return };
+        match what {
+            // Not the disk: the resync goes on without, or ends.
+            Io::PrepareUndo => return self.undo_prepared(result),
+            Io::SaveUndo => return self.undo_saved(result),
+            _ => {}
+        }
         if let Err(error) = &result {
             self.fail_disk(&format!("{} failed: {error}", what.verb()));
         }
@@ -366,7 +408,9 @@ impl Engine {
             Io::ResyncRead { id } => self.resync_read_done(id, ok),
             Io::VerifyRead { id } => self.verify_read_done(id, ok),
             Io::Flush { run } if ok => self.local_flush_done(run),
-            Io::PeerFlush { .. } | Io::Flush { .. } => {}
+            Io::RollbackFlush if ok => self.rollback_flushed(),
+            Io::PeerFlush { .. } | Io::Flush { .. } | Io::RollbackFlush => {}
+            Io::PrepareUndo | Io::SaveUndo | Io::RestoreUndo => {}
             Io::VerifyDigest { .. } | Io::PeerDigest { .. } => {}
         }
     }
@@ -381,6 +425,16 @@ impl Engine {
             }
             _ => {}
         }
+    }
+
+    fn restored(&mut self, io: IoId, result: Result<u64, DiskError>) {
+        if self.ios.remove(&io).is_some() {
+            self.record_restored(result);
+        }
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        self.unix_seconds_at_0 + self.now / 1000
     }
 
     fn start_io(&mut self, what: Io) -> IoId {
@@ -404,6 +458,7 @@ impl Engine {
         self.stand_alone(format!("the local disk failed: {reason}"));
         self.fail_requests();
         self.fail_role_change();
+        self.end_rollback(Reason::DiskFailed, reason);
         for then in self.store.give_up() {
             let token = match then {
                 Then::Invalidated { token } | Then::Renewed { token, .. } => Some(token),
@@ -448,8 +503,9 @@ impl Io {
             | Self::VerifyDigest { .. }
             | Self::VerifyRead { .. }
             | Self::PeerDigest { .. } => "read",
-            Self::FrontWrite { .. } | Self::PeerWrite { .. } => "write",
-            Self::PeerFlush { .. } | Self::Flush { .. } => "flush",
+            Self::FrontWrite { .. } | Self::PeerWrite { .. } | Self::RestoreUndo => "write",
+            Self::PeerFlush { .. } | Self::Flush { .. } | Self::RollbackFlush => "flush",
+            Self::PrepareUndo | Self::SaveUndo => "undo log",
         }
     }
 }

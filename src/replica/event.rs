@@ -106,6 +106,13 @@ pub enum Event {
         /// A digest for each block of the range ([`crate::digest::blocks`]).
         result: Result<Vec<u128>, DiskError>,
     },
+    /// An [`Action::RestoreUndo`] is over.
+    Restored {
+        /// The operation.
+        io: IoId,
+        /// The place of the next record.
+        result: Result<u64, DiskError>,
+    },
     /// A metadata transaction is over; `Ok` means durable.
     MetaDone {
         /// The transaction.
@@ -211,6 +218,35 @@ pub enum Action {
         /// Byte offset on the backing device, and the block-aligned bytes.
         writes: Vec<(u64, Vec<u8>)>,
     },
+    /// Make what the local data area holds durable, make room for an undo log, and empty it. See [`crate::undo`].
+    PrepareUndo {
+        /// Answered by [`Event::DiskDone`]; an error leaves the disk as it is.
+        io: IoId,
+        /// Old data that the resync will save, as far as it is known.
+        bytes: u64,
+    },
+    /// Write a record with what the local data area holds now to the undo log, and make it durable.
+    SaveUndo {
+        /// Answered by [`Event::DiskDone`]; an error leaves the disk as it is.
+        io: IoId,
+        /// Number of the log.
+        log: u64,
+        /// Where in the log.
+        at: u64,
+        /// Of what.
+        ranges: Vec<Range>,
+    },
+    /// Write the old data of a record to where it was on the local data area, if the record is whole.
+    RestoreUndo {
+        /// Answered by [`Event::Restored`].
+        io: IoId,
+        /// Number of the log.
+        log: u64,
+        /// Where in the log.
+        at: u64,
+    },
+    /// The undo log is of no use any more: give its room back, if there is one. There is no answer.
+    DropUndo,
     /// Answer an application's request; the slot goes back to the shell.
     CompleteFront {
         /// The request's slot.

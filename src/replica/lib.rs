@@ -17,3 +17,4 @@ pub mod message;
 pub mod meta;
 mod rng;
 pub mod state;
+pub mod undo;

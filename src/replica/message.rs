@@ -88,6 +88,8 @@ pub enum Message {
         base: u64,
         /// Blocks to be sent.
         blocks: u64,
+        /// Until when the target had everything, in seconds since 1970; 0 where it is not known.
+        as_of: u64,
     },
     /// The target has stored that it is Inconsistent; data may come.
     SyncReady,
@@ -346,7 +348,7 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
         kind::STATE => r.state().map(Message::State),
         kind::BITMAP => r.words().map(|words| Message::Bitmap { first_word: header.offset, words }),
         kind::BITMAP_END => Some(Message::BitmapEnd),
-        kind::SYNC_START => r.u64().map(|base| Message::SyncStart { base, blocks: id }),
+        kind::SYNC_START => r.u64().map(|base| Message::SyncStart { base, blocks: id, as_of: header.offset }),
         kind::SYNC_READY => Some(Message::SyncReady),
         kind::RESYNC => aligned(range).map(|range| Message::Resync { id, range }),
         kind::RESYNC_ACK => Some(Message::ResyncAck { id }),
@@ -430,9 +432,9 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
             (kind::BITMAP, 0, *first_word)
         }
         Message::BitmapEnd => (kind::BITMAP_END, 0, 0),
-        Message::SyncStart { base, blocks } => {
+        Message::SyncStart { base, blocks, as_of } => {
             b.u64(*base);
-            (kind::SYNC_START, *blocks, 0)
+            (kind::SYNC_START, *blocks, *as_of)
         }
         Message::SyncReady => (kind::SYNC_READY, 0, 0),
         Message::Resync { id, range } => (kind::RESYNC, *id, range.offset),

@@ -106,6 +106,11 @@ pub enum Verb {
         #[arg(long, conflicts_with = "stop")]
         no_wait: bool,
     },
+    /// Be what this disk was before a resync whose source was lost on the way.
+    #[command(
+        after_help = "Example, when ha-a will not come back and the disk of this host is Inconsistent, `undo:ready`:\n  futago replica rollback r0\n\nThe disk is Outdated afterwards: it lacks what was written since. Interrupted, it can be begun anew."
+    )]
+    Rollback(Target),
     /// Declare the local data worthless and fetch all of it from the peer.
     #[command(after_help = "Example:\n  futago replica invalidate r0")]
     Invalidate(Target),

@@ -23,6 +23,7 @@ use crate::export::{self, Place};
 use crate::peer::Security;
 use crate::shutdown;
 use crate::sys::StopSignals;
+use crate::undo;
 use crate::watch::Watcher;
 
 /// A driver answers questions at once; one that does not for this long has a defect.
@@ -177,6 +178,10 @@ impl Daemon {
         Plan {
             settings: local.settings.clone(),
             disk: PathBuf::from(&local.disk),
+            undo_file: local
+                .undo_file
+                .as_ref()
+                .map_or_else(|| undo::default_path(&local.settings.resource), PathBuf::from),
             local: local.address,
             remote: local.peer_address,
             security: self.security(local),

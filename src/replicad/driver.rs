@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use replica::control::{Command, Refusal, Status};
-use replica::engine::{Engine, Settings};
+use replica::engine::{Engine, Origin, Settings, UndoPolicy};
 use replica::event::{Action, Event, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
 use replica::message::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,6 +24,7 @@ use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Security, Source};
 use crate::slots::{FreeSlots, TOTAL};
 use crate::sys::Arena;
+use crate::undo::{self, Undo};
 use crate::watch::{Watcher, Watchers};
 use crate::worker::{Done, Job, Workers};
 
@@ -34,6 +35,8 @@ pub struct Plan {
     pub settings: Settings,
     /// The backing device.
     pub disk: PathBuf,
+    /// Where the undo log of its resync goes.
+    pub undo_file: PathBuf,
     /// Address of this node.
     pub local: SocketAddr,
     /// Address of the peer.
@@ -117,24 +120,36 @@ impl Drop for Finished {
 pub fn start(plan: Plan) -> Result<Running, UpError> {
     let system = |what| move |error: io::Error| UpError::System { what, error };
     let disk = Arc::new(Backing::open(&plan.disk)?);
-    let attached = disk.attach()?;
+    let mut attached = disk.attach()?;
+    if let Some(mark) = attached.superblock.undo.as_ref().filter(|_| plan.settings.undo != UndoPolicy::Off) {
+        match undo::find(&plan.undo_file, mark.log, attached.layout.data_bytes) {
+            Ok(found) => attached.undo = Some(found),
+            Err(error) => tracing::warn!("the undo log of the interrupted resync cannot be used: {error}"),
+        }
+    }
     let arena = Arc::new(Arena::new(TOTAL).map_err(system("allocate the request buffers"))?);
     let mailbox = Arc::new(Mailbox::new().map_err(system("create an event descriptor"))?);
     let report = Arc::clone(&mailbox);
     let workers = Workers::start(&disk, &arena, move |done| report.put(Report::Disk(done)))
         .map_err(system("start a disk thread"))?;
+    let report = Arc::clone(&mailbox);
+    let undo = Undo::start(plan.undo_file, Arc::clone(&disk), move |done| report.put(Report::Disk(done)))
+        .map_err(system("start the thread of the undo log"))?;
     let mut seed = [0; 8];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| UpError::System { what: "read random bytes", error: e.into() })?;
     let peers = Peers::new(plan.local, plan.remote, plan.security, !plan.settings.dials());
     let name = plan.settings.resource.clone();
     let mut actions = Vec::new();
-    let engine = Engine::new(plan.settings, attached, u64::from_ne_bytes(seed), 0, &mut actions);
+    let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds };
+    let engine = Engine::new(plan.settings, attached, origin, 0, &mut actions);
     let driver = Driver {
         engine,
         arena,
         slots: FreeSlots::all(),
         workers,
+        undo,
         peers,
         export: Export::new(plan.place),
         mailbox: Arc::clone(&mailbox),
@@ -164,6 +179,7 @@ struct Driver {
     arena: Arc<Arena>,
     slots: FreeSlots,
     workers: Workers,
+    undo: Undo,
     peers: Peers,
     export: Export,
     mailbox: Arc<Mailbox<Report>>,
@@ -255,6 +271,7 @@ impl Driver {
         for report in reports.drain(..) {
             match report {
                 Report::Disk(Done::Io(io, result)) => self.events.push(Event::DiskDone { io, result }),
+                Report::Disk(Done::Restored(io, result)) => self.events.push(Event::Restored { io, result }),
                 Report::Disk(Done::Digest(io, result)) => self.events.push(Event::Digested { io, result }),
                 Report::Disk(Done::Meta(tx, result)) => self.events.push(Event::MetaDone { tx, result }),
                 Report::Export(report) => self.events.extend(self.export.reported(report)),
@@ -362,6 +379,12 @@ impl Driver {
             Action::WriteDisk { io, slot, range } => self.jobs.push(Job::Write(io, slot, range)),
             Action::FlushDisk { io } => self.jobs.push(Job::Flush(io)),
             Action::WriteMeta { tx, writes } => self.jobs.push(Job::Meta(tx, writes)),
+            Action::PrepareUndo { io, bytes } => self.undo.submit(undo::Job::Prepare(io, bytes)),
+            Action::SaveUndo { io, log, at, ranges } => {
+                self.undo.submit(undo::Job::Save(io, log, at, ranges));
+            }
+            Action::RestoreUndo { io, log, at } => self.undo.submit(undo::Job::Restore(io, log, at)),
+            Action::DropUndo => self.undo.submit(undo::Job::Drop),
             Action::CompleteFront { slot, result } => {
                 self.peers.let_go_of(&self.arena, slot);
                 if let Some(fuse) = self.export.fuse_mut() {

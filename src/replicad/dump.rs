@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use replica::config::{Host, Options, Resource};
+use replica::engine::UndoPolicy;
 
 /// The text; reading it again gives the same resource.
 pub(crate) fn text(resource: &Resource) -> String {
@@ -51,12 +52,24 @@ fn write_host(out: &mut String, resource: &Resource, host: &Host) -> std::fmt::R
     writeln!(out, "            meta-disk    internal;")?;
     writeln!(out, "            disk {{")?;
     writeln!(out, "                al-extents   {};", host.options.al_extents)?;
+    writeln!(out, "                undo-log     {};", undo_word(host.options.undo))?;
+    if let Some(file) = &host.undo_file {
+        writeln!(out, "                undo-file    {file};")?;
+    }
     if host.options.resync_rate_kib > 0 {
         writeln!(out, "                resync-rate  {}K;", host.options.resync_rate_kib)?;
     }
     writeln!(out, "            }}")?;
     writeln!(out, "        }}")?;
     writeln!(out, "    }}")
+}
+
+fn undo_word(policy: UndoPolicy) -> &'static str {
+    match policy {
+        UndoPolicy::Off => "no",
+        UndoPolicy::Try => "yes",
+        UndoPolicy::Require => "required",
+    }
 }
 
 #[cfg(test)]
@@ -67,8 +80,9 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back_as_the_same_resource() {
         let source =
-            "resource r0 { protocol C; options { managed yes; } disk { resync-rate 33M; } net { timeout 50; }
-            on ha-a { device /dev/drbd1; disk /dev/vdb1; address 192.168.1.101:7789; meta-disk internal; }
+            "resource r0 { protocol C; options { managed yes; } disk { resync-rate 33M; undo-log required; } net { timeout 50; }
+            on ha-a { device /dev/drbd1; disk /dev/vdb1; address 192.168.1.101:7789; meta-disk internal;
+                disk { undo-file /srv/undo; } }
             on ha-b { device /dev/drbd1; disk /dev/vdc1; address 192.168.1.102:7789; meta-disk internal; } }";
         let first = parse("a", source).unwrap().resources.remove(0);
         let mut again = match parse("b", &text(&first)) {

@@ -13,6 +13,8 @@ use replica::control::{ConnectionStatus, DeviceStatus, Managed, Status};
 use replica::state::{ConnectionState, ReplicationState, Role};
 use serde_json::{Map, Value, json};
 
+use crate::rollback::as_of;
+
 /// What is printed when there is no resource.
 pub const NONE: &str = "# No currently configured DRBD found.\n";
 
@@ -55,7 +57,20 @@ pub fn explanations(resources: &[Shown<'_>]) -> Vec<String> {
         let reason = connection.standalone_reason.as_ref()?;
         Some(format!("{name}: not connected to {}: {reason}", connection.name))
     };
-    resources.iter().filter_map(reason).collect()
+    resources.iter().flat_map(|shown| [reason(shown), half_synced(shown)]).flatten().collect()
+}
+
+/// The resync was interrupted, and the disk could be what it was before.
+fn half_synced(shown: &Shown<'_>) -> Option<String> {
+    let Status { name, connection, device, .. } = shown.status;
+    let undo = device.undo.filter(|undo| undo.restored.is_none())?;
+    (connection.state != ConnectionState::Connected).then(|| {
+        format!(
+            "{name}: the resync from {peer} was interrupted, the disk is a mix. It goes on when {peer} is back; if {peer} is lost for good, `futago replica rollback {name}` brings back what the disk held before{}",
+            as_of(undo.as_of),
+            peer = connection.name
+        )
+    })
 }
 
 fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
@@ -99,6 +114,10 @@ fn device_text(out: &mut Lines, device: &DeviceStatus, backing_dev: Option<&str>
     if detail.verbose {
         out.word(2, format!("backing_dev:{}", backing_dev.unwrap_or("none")));
         out.word(2, "quorum:yes");
+    }
+    if let Some(undo) = &device.undo {
+        out.word(2, if undo.restored.is_some() { "undo:restoring" } else { "undo:ready" });
+        out.word_if(undo.restored.is_some(), || format!("restored:{:.2}", undo.restored.unwrap_or_default()));
     }
     out.end();
     if detail.statistics {
@@ -216,7 +235,7 @@ fn resource_json(shown: &Shown<'_>) -> Value {
 }
 
 fn device_json(device: &DeviceStatus, backing_dev: Option<&str>) -> Value {
-    json!({
+    let mut out = json!({
         "volume": device.volume,
         "minor": device.minor,
         "disk-state": device.disk,
@@ -230,7 +249,11 @@ fn device_json(device: &DeviceStatus, backing_dev: Option<&str>) -> Value {
         "bm-writes": device.bm_writes,
         "upper-pending": device.upper_pending,
         "lower-pending": device.lower_pending,
-    })
+    });
+    if let (Some(undo), Some(out)) = (device.undo, out.as_object_mut()) {
+        out.insert("undo".to_owned(), json!(undo));
+    }
+    out
 }
 
 fn connection_json(connection: &ConnectionStatus, device: &DeviceStatus, shown: &Shown<'_>) -> Value {

@@ -11,7 +11,7 @@ use crate::config::{self, Site};
 use crate::create::{self, CreateError, Leftovers};
 use crate::ctl::{self, Answer, Report, Request};
 use crate::status::{self, Detail, Shown};
-use crate::{disk::DiskProblem, dump, verify};
+use crate::{disk::DiskProblem, dump, rollback, verify};
 
 /// Exit codes, as drbdadm's.
 mod exit {
@@ -51,6 +51,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         }
         Verb::Disconnect(target) => command("disconnect", &target, Command::Disconnect),
         Verb::Invalidate(target) => command("invalidate", &target, Command::Invalidate),
+        Verb::Rollback(target) => for_each(&target, |name| rollback(&target.site, name)),
         Verb::Verify { target, stop: true, .. } => command("verify", &target, Command::VerifyStop),
         Verb::Verify { target, repair, no_wait, .. } => {
             for_each(&target, |name| verify(&target.site, name, repair, no_wait))
@@ -127,6 +128,14 @@ fn verify(site: &Site, name: &str, repair: bool, no_wait: bool) -> u8 {
         let status = reports(site, name)?.into_iter().next().and_then(|report| report.status);
         Ok(status.and_then(|status| status.connection.verify))
     })
+}
+
+fn rollback(site: &Site, name: &str) -> u8 {
+    rollback::follow(
+        name,
+        || tell(site, "rollback", name, Command::Rollback, None),
+        || reports(site, name).ok()?.into_iter().next()?.status,
+    )
 }
 
 /// Tells people about an answer and returns the exit code.

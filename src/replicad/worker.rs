@@ -42,6 +42,8 @@ pub enum Done {
     Io(IoId, Result<(), DiskError>),
     /// Of digests.
     Digest(IoId, Result<Vec<u128>, DiskError>),
+    /// Of the restoring of a record of the undo log: the place of the next one.
+    Restored(IoId, Result<u64, DiskError>),
     /// Of a metadata transaction.
     Meta(MetaTx, Result<(), DiskError>),
 }

@@ -19,7 +19,9 @@ mod model;
 mod pair;
 mod play;
 mod rng;
+mod rollback;
 mod rot;
+mod undo;
 mod world;
 
 pub(crate) use pair::{client, cluster as managed, host, net, setup};
@@ -31,10 +33,11 @@ const SEEDS: u64 = 400;
 /// Faults and commands in a run.
 const STEPS: u64 = 60;
 
+/// Rollbacks in a history.
 fn run(seed: u64) -> Result<u32, String> {
     let mut play = Play::new(seed);
     match play.run(STEPS) {
-        Ok(()) => Ok(play.splits),
+        Ok(()) => Ok(play.rolled_back),
         Err(text) => {
             let lines = if std::env::var_os("SIM_SEED").is_some() { 1000 } else { 40 };
             let tail = play.world.log.len().saturating_sub(lines);
@@ -53,10 +56,13 @@ fn nothing_promised_is_lost_whatever_fails() {
     }
     let started = std::time::Instant::now();
     let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
+    let mut rollbacks = 0;
     for seed in 1..=seeds {
-        if let Err(story) = run(seed) {
-            panic!("{story}");
+        match run(seed) {
+            Ok(some) => rollbacks += some,
+            Err(story) => panic!("{story}"),
         }
     }
-    println!("{seeds} seeds in {:.1} s", started.elapsed().as_secs_f64());
+    println!("{seeds} seeds, {rollbacks} rollbacks in {:.1} s", started.elapsed().as_secs_f64());
+    assert!(rollbacks > 0, "what never happens is not tested");
 }

@@ -46,6 +46,9 @@ pub(crate) struct Play {
     next_slot: u32,
     next_version: Version,
     next_token: u64,
+    /// Orders to roll back that are not answered.
+    rollbacks: BTreeMap<Token, usize>,
+    pub(crate) rolled_back: u32,
     pub(crate) violation: Option<String>,
     pub(crate) splits: u32,
 }
@@ -65,6 +68,8 @@ impl Play {
             next_slot: 100,
             next_version: 1,
             next_token: 0,
+            rollbacks: BTreeMap::new(),
+            rolled_back: 0,
             violation: None,
             splits: 0,
         }
@@ -164,6 +169,10 @@ impl Play {
                     self.forget_being_in_step(node);
                 }
                 Notice::Reply { token, result } => {
+                    let rolled_back = self.rollbacks.remove(&token).filter(|_| result.is_ok());
+                    if let Some(node) = rolled_back {
+                        self.rolled_back(node);
+                    }
                     if let Err(refusal) = result {
                         self.world.say(format!("command {} refused: {refusal}: {}", token.0, refusal.detail));
                     }
@@ -237,6 +246,12 @@ impl Play {
             self.main.answered_at.insert(node);
             return;
         }
+        if let Some((_, fork)) = self.fork.as_ref().filter(|(owner, _)| *owner == node) {
+            if let Some(text) = fork.broken_by(disk, fork.level()) {
+                self.fail(format!("{} was promoted without its own writes: {text}", name(node)));
+            }
+            return;
+        }
         let flushed = self.main.broken_by(disk, Level::Flushed);
         let nobody_has_more = self.main.answered_at.is_empty();
         if flushed.is_none() && nobody_has_more {
@@ -251,6 +266,18 @@ impl Play {
             self.fail(format!("{} was promoted without flushed writes: {text}", name(node)));
         } else {
             self.begin_fork(node);
+        }
+    }
+
+    /// What the resync had brought, and every write since, is not on this node any more, and was never promised to be.
+    fn rolled_back(&mut self, node: usize) {
+        self.rolled_back += 1;
+        self.main.answered_at.remove(&node);
+        self.main.flushed_at.remove(&node);
+        let n = &mut self.world.nodes[node];
+        n.mixed = false;
+        if let Some(text) = n.undo.differs(&n.disk) {
+            self.fail(format!("{} was not rolled back: {text}", name(node)));
         }
     }
 
@@ -358,6 +385,7 @@ impl Play {
 
     fn crash(&mut self, node: usize, power: bool) {
         self.world.crash(node, power);
+        self.rollbacks.retain(|_, at| *at != node);
         self.requests[node].clear();
         let after = 200 + self.world.rng.below(4000);
         self.restart[node] = Some(self.world.now + after);
@@ -405,6 +433,9 @@ impl Play {
     /// Something goes wrong, or an administrator does something.
     fn disturb(&mut self) {
         let node = self.world.rng.below(2) as usize;
+        if self.disturb_resync(node) {
+            return;
+        }
         match self.world.rng.below(40) {
             0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
             3 => self.world.set_cut(node, true),
@@ -436,7 +467,8 @@ impl Play {
                 self.splits += 1;
                 self.command(node, Command::Connect { discard_my_data: true });
             }
-            35..38 => {
+            35 => self.world.nodes[node].cramped = !self.world.nodes[node].cramped,
+            36..38 => {
                 let repair = self.world.rng.one_in(2);
                 self.command(node, Command::Verify { repair });
             }
@@ -445,10 +477,32 @@ impl Play {
         }
     }
 
+    /// The source of a resync goes down on the way, or an administrator takes back what it has done.
+    fn disturb_resync(&mut self, target: usize) -> bool {
+        let here = self.world.status(target).map(|s| s.connection.replication);
+        if here == Some(ReplicationState::SyncTarget) && self.world.rng.one_in(3) {
+            let power = self.world.rng.one_in(2);
+            self.crash(1 - target, power);
+            return true;
+        }
+        let rolls_back = self.may_roll_back(target) && self.world.rng.one_in(3);
+        if rolls_back {
+            self.command(target, Command::Rollback);
+            self.rollbacks.insert(Token(self.next_token), target);
+        }
+        rolls_back
+    }
+
+    fn may_roll_back(&self, node: usize) -> bool {
+        let undo = |s: &Status| s.device.undo.is_some() && s.connection.state != ConnectionState::Connected;
+        self.world.status(node).as_ref().is_some_and(undo)
+    }
+
     /// An administrator forces a node that has not seen the other one, when that one is out of reach.
     fn may_be_forced(&self, node: usize) -> bool {
         let consistent = |s: &Status| {
-            s.device.disk == DiskState::Consistent && s.connection.state != ConnectionState::Connected
+            matches!(s.device.disk, DiskState::Consistent | DiskState::Outdated)
+                && s.connection.state != ConnectionState::Connected
         };
         let other_is_away = self.world.nodes[1 - node].engine.is_none();
         self.fork.is_none() && other_is_away && self.world.status(node).as_ref().is_some_and(consistent)

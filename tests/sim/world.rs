@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use replica::control::{Command, Refusal, Status};
-use replica::engine::{Engine, Settings};
+use replica::engine::{Engine, Origin, Settings, UndoPolicy};
 use replica::event::{
     Action, BLOCK, DiskError, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
 };
@@ -13,6 +13,7 @@ use replica::meta::{Attached, creation};
 
 use crate::disk::{Disk, Version};
 use crate::rng::Rng;
+use crate::undo::Store;
 
 /// Small, and still more extents than the activity log holds.
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
@@ -51,6 +52,9 @@ pub(crate) enum DiskOp {
     Digest { range: Range },
     Write { range: Range, data: Vec<Version>, resync: bool },
     Flush { time: u64 },
+    Prepare { time: u64 },
+    Save { log: u64, at: u64, ranges: Vec<Range> },
+    Restore { log: u64, at: u64 },
 }
 
 enum Packet {
@@ -82,6 +86,9 @@ pub(crate) struct Node {
     pub(crate) slow: bool,
     /// Every operation fails.
     pub(crate) broken: bool,
+    pub(crate) undo: Store,
+    /// The undo log has no room any more.
+    pub(crate) cramped: bool,
     /// A resync has changed the disk and is not finished: its data belongs to no point in time.
     pub(crate) mixed: bool,
     /// Requests of applications that are not answered.
@@ -107,6 +114,7 @@ pub(crate) struct World {
     pub(crate) held: [Vec<Happening>; 2],
     /// The engines obey a cluster manager.
     pub(crate) managed: bool,
+    pub(crate) resync_rate_kib: u64,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
     pub(crate) notices: VecDeque<Notice>,
@@ -134,6 +142,8 @@ impl World {
                 exported: false,
                 slow: false,
                 broken: false,
+                undo: Store::default(),
+                cramped: false,
                 mixed: false,
                 fronts: BTreeSet::new(),
                 resynced: BTreeSet::new(),
@@ -153,6 +163,7 @@ impl World {
             frozen: [false; 2],
             held: [Vec::new(), Vec::new()],
             managed: false,
+            resync_rate_kib: 0,
             lag: 2,
             notices: VecDeque::new(),
             log: Vec::new(),
@@ -176,7 +187,10 @@ impl World {
         let layout = self.nodes[node].disk.layout;
         let time = self.nodes[node].disk.time();
         self.nodes[node].disk.flush(time);
-        let attached = Attached::decode(layout, &self.nodes[node].disk.metadata()).unwrap();
+        let mut attached = Attached::decode(layout, &self.nodes[node].disk.metadata()).unwrap();
+        if let Some(mark) = &attached.superblock.undo {
+            attached.undo = Some(self.nodes[node].undo.find(&self.nodes[node].disk, mark.log));
+        }
         let settings = Settings {
             resource: "r0".into(),
             node: name(node).into(),
@@ -190,13 +204,15 @@ impl World {
             request_timeout_ms: 3000,
             connect_interval_ms: 400,
             al_extents: 3,
-            resync_rate_kib: 0,
+            resync_rate_kib: self.resync_rate_kib,
             managed: self.managed,
+            undo: UndoPolicy::Try,
         };
         let mut out = Vec::new();
         let seed = self.rng.next();
         self.say(format!("{} starts", name(node)));
-        let engine = Engine::new(settings, attached, seed, self.now, &mut out);
+        let origin = Origin { seed, unix_seconds: 1_800_000_000 };
+        let engine = Engine::new(settings, attached, origin, self.now, &mut out);
         self.nodes[node].engine = Some(engine);
         self.perform(node, out);
     }
@@ -213,12 +229,21 @@ impl World {
         n.slots.clear();
         n.resynced.clear();
         for op in std::mem::take(&mut n.pending).into_values() {
-            if let DiskOp::Write { range, data, resync } = op {
-                for (block, version) in (range.offset / BLOCK..).zip(data) {
-                    if self.rng.one_in(2) {
-                        n.mixed |= resync && n.disk.view(block) != version;
-                        n.disk.write(block, version);
-                    }
+            let (content, resync): (Vec<(u64, Version)>, bool) = match op {
+                DiskOp::Write { range, data, resync } => {
+                    ((range.offset / BLOCK..).zip(data).collect(), resync)
+                }
+                DiskOp::Restore { log, at } => (n.undo.record(log, at).unwrap().0, false),
+                DiskOp::Save { log, at, ranges } if self.rng.one_in(2) => {
+                    n.undo.save(&n.disk, log, at, &ranges);
+                    continue;
+                }
+                _ => continue,
+            };
+            for (block, version) in content {
+                if self.rng.one_in(2) {
+                    n.mixed |= resync && n.disk.view(block) != version;
+                    n.disk.write(block, version);
                 }
             }
         }
@@ -303,6 +328,15 @@ impl World {
                     let time = self.nodes[node].disk.time();
                     self.disk(node, io, DiskOp::Flush { time });
                 }
+                Action::PrepareUndo { io, .. } => {
+                    let time = self.nodes[node].disk.time();
+                    self.disk(node, io, DiskOp::Prepare { time });
+                }
+                Action::SaveUndo { io, log, at, ranges } => {
+                    self.disk(node, io, DiskOp::Save { log, at, ranges });
+                }
+                Action::RestoreUndo { io, log, at } => self.disk(node, io, DiskOp::Restore { log, at }),
+                Action::DropUndo => self.nodes[node].undo.clear(),
                 Action::WriteMeta { tx, writes } => {
                     // The bytes reach the disk at once, but are durable only with the flush at the end.
                     for (offset, bytes) in &writes {
@@ -470,6 +504,7 @@ impl World {
         if n.broken {
             let event = match op {
                 DiskOp::Digest { .. } => Event::Digested { io, result: Err(broken()) },
+                DiskOp::Restore { .. } => Event::Restored { io, result: Err(broken()) },
                 _ => Event::DiskDone { io, result: Err(broken()) },
             };
             self.event(node, event);
@@ -493,6 +528,22 @@ impl World {
                 }
             }
             DiskOp::Flush { time } => n.disk.flush(time),
+            DiskOp::Prepare { .. } | DiskOp::Save { .. } if n.cramped => {
+                let result = Err(DiskError("no space left on device".into()));
+                self.event(node, Event::DiskDone { io, result });
+                return;
+            }
+            DiskOp::Prepare { time } => {
+                n.disk.flush(time);
+                n.undo.prepare(&n.disk);
+            }
+            DiskOp::Save { log, at, ranges } => n.undo.save(&n.disk, log, at, &ranges),
+            DiskOp::Restore { log, at } => {
+                let (content, next) = n.undo.record(log, at).unwrap();
+                content.iter().for_each(|(block, version)| n.disk.write(*block, *version));
+                self.event(node, Event::Restored { io, result: Ok(next) });
+                return;
+            }
         }
         self.event(node, Event::DiskDone { io, result: Ok(()) });
     }

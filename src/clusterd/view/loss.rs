@@ -31,7 +31,7 @@ pub(crate) fn of_force(status: &Status, node: Node) -> Vec<String> {
     }
     if let Some(disk) = view(node).map(|v| v.disk.as_str()).filter(|disk| *disk != "UpToDate") {
         let worse = if disk == "Inconsistent" {
-            ": a resync of it has not ended, so file systems on it may be damaged"
+            ": a resync of it has not ended, so file systems on it may be damaged. Where `futago replica status` says undo:ready, `futago replica rollback` first brings back what it held before"
         } else {
             ""
         };

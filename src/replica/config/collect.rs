@@ -235,7 +235,10 @@ impl Collector {
                 let (what, first) = (spec.name.to_owned(), first.at.clone());
                 self.error(statement.at(), Problem::Twice { what, first });
             }
-            None => settings.push(Setting { name: spec.name, number, at: statement.at().clone() }),
+            None => {
+                let (name, word, at) = (spec.name, word.to_owned(), statement.at().clone());
+                settings.push(Setting { name, number, word, at });
+            }
         }
     }
 

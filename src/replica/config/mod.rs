@@ -32,7 +32,7 @@ pub use error::{Advice, ConfigError, Location, Note, Problem, Wanted, Why};
 pub use options::{Kind, Unit};
 
 use crate::activity;
-use crate::engine::Settings;
+use crate::engine::{Settings, UndoPolicy};
 use crate::event::Millis;
 
 /// Most mistakes that are reported in one go: beyond it, the file is something else.
@@ -86,6 +86,8 @@ pub struct Host {
     pub address: SocketAddr,
     /// Path of the backing disk.
     pub disk: String,
+    /// Path of the undo log, where the files say it: a file, or a block device.
+    pub undo_file: Option<String>,
     /// The options that hold on this host.
     pub options: Options,
 }
@@ -111,6 +113,8 @@ pub struct Options {
     pub managed: bool,
     /// `tls`: whether the peer must prove who it is, and nobody can read along. `None`: as the host has an identity.
     pub tls: Option<bool>,
+    /// `undo-log`: whether a resync of this host's disk keeps what it writes over.
+    pub undo: UndoPolicy,
 }
 
 /// What holds where the files say nothing.
@@ -127,6 +131,7 @@ pub const DEFAULTS: Options = Options {
     resync_rate_kib: 0,
     managed: false,
     tls: None,
+    undo: UndoPolicy::Try,
 };
 
 /// A resource as one of its hosts sees it.
@@ -144,6 +149,8 @@ pub struct Local {
     pub peer_address: SocketAddr,
     /// `tls`, where the files say it.
     pub tls: Option<bool>,
+    /// `undo-file`, where the files say it.
+    pub undo_file: Option<String>,
 }
 
 /// Parses one file.
@@ -219,6 +226,7 @@ impl Resource {
             al_extents: options.al_extents.min(activity::MAX_EXTENTS),
             resync_rate_kib: options.resync_rate_kib,
             managed: options.managed,
+            undo: options.undo,
         };
         Ok(Local {
             settings,
@@ -227,6 +235,7 @@ impl Resource {
             address: own.address,
             peer_address: peer.address,
             tls: options.tls,
+            undo_file: own.undo_file.clone(),
         })
     }
 }

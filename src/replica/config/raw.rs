@@ -20,6 +20,8 @@ pub(super) struct Setting {
     pub(super) name: &'static str,
     /// `None` when it has no effect or was wrong.
     pub(super) number: Option<u64>,
+    /// As it was written.
+    pub(super) word: String,
     pub(super) at: Location,
 }
 

@@ -7,6 +7,7 @@ use super::error::{ConfigError, Location, Note, Problem, Wanted, Why};
 use super::raw::{self, Address, Device, Given, Layer, Setting, Slot, Volume};
 use super::{DEFAULTS, Host, Options, Resource};
 use crate::activity;
+use crate::engine::UndoPolicy;
 
 /// Makes resources of what was collected.
 pub(super) fn resources(
@@ -134,7 +135,8 @@ impl Resolver<'_> {
         let address = self.address(raw, host);
         let disk = self.disk(raw, host, volume);
         let options = self.options(raw, host, volume);
-        Some(Host { name: host.name.clone(), node_id: 0, address: address?, disk: disk?, options })
+        let undo_file = self.undo_file(raw, host, volume);
+        Some(Host { name: host.name.clone(), node_id: 0, address: address?, disk: disk?, undo_file, options })
     }
 
     fn address(&mut self, raw: &raw::Resource, host: &raw::Host) -> Option<SocketAddr> {
@@ -208,15 +210,35 @@ impl Resolver<'_> {
         true
     }
 
-    /// The options that hold on a host, the most special one counts.
-    fn options(&mut self, raw: &raw::Resource, host: &raw::Host, volume: u32) -> Options {
+    fn undo_file(&mut self, raw: &raw::Resource, host: &raw::Host, volume: u32) -> Option<String> {
+        let Setting { name, word, at, .. } = self.setting(raw, host, volume, "undo-file", |l| &l.disk)?;
+        if !word.starts_with('/') {
+            let wanted = Wanted::Text("a path from / on: of a file, or of a block device of its own");
+            self.error(&at, Problem::Value { name: name.to_owned(), found: word, wanted });
+            return None;
+        }
+        self.unique(format!("undo-file {word} of {}", host.name), &at);
+        Some(word)
+    }
+
+    /// An option that holds on a host: the most special one counts.
+    fn setting(
+        &self,
+        raw: &raw::Resource,
+        host: &raw::Host,
+        volume: u32,
+        name: &str,
+        of: fn(&Layer) -> &Vec<Setting>,
+    ) -> Option<Setting> {
         let volumes = raw.volumes.iter().chain(&host.volumes).filter(|v| v.number == volume);
         let mut layers = vec![self.common, &raw.layer, &host.layer];
         layers.extend(volumes.map(|v| &v.layer));
         layers.extend(raw.connections.iter().map(|c| &c.layer));
-        let find = |name: &str, of: fn(&Layer) -> &Vec<Setting>| {
-            layers.iter().rev().flat_map(|l| of(l)).find(|s| s.name == name).cloned()
-        };
+        layers.iter().rev().flat_map(|l| of(l)).find(|s| s.name == name).cloned()
+    }
+
+    fn options(&mut self, raw: &raw::Resource, host: &raw::Host, volume: u32) -> Options {
+        let find = |name: &str, of| self.setting(raw, host, volume, name, of);
         let net = |name: &str| find(name, |l| &l.net).and_then(|s| s.number);
         let disk = |name: &str| find(name, |l| &l.disk).and_then(|s| s.number);
         let al_extents = disk("al-extents").and_then(|n| u32::try_from(n).ok());
@@ -232,6 +254,7 @@ impl Resolver<'_> {
             resync_rate_kib: rates.into_iter().flatten().min().unwrap_or(DEFAULTS.resync_rate_kib),
             managed: managed.map_or(DEFAULTS.managed, |yes| yes == 1),
             tls: net("tls").map(|yes| yes == 1).or(DEFAULTS.tls),
+            undo: find("undo-log", |l| &l.disk).map_or(DEFAULTS.undo, |s| undo_policy(&s.word)),
         };
         if let Some(setting) =
             find("al-extents", |l| &l.disk).filter(|_| al_extents > Some(activity::MAX_EXTENTS))
@@ -251,6 +274,14 @@ impl Resolver<'_> {
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
+    }
+}
+
+fn undo_policy(word: &str) -> UndoPolicy {
+    match word {
+        "no" => UndoPolicy::Off,
+        "required" => UndoPolicy::Require,
+        _ => UndoPolicy::Try,
     }
 }
 

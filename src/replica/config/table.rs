@@ -115,6 +115,8 @@ pub(super) static TABLE: &[Spec] = &[
     // disk
     disk("al-extents", Number(Count, 67, 65_534), Used),
     disk("resync-rate", Number(KibPerSecond, 1, 8 << 20), Used),
+    disk("undo-log", Words(&["yes", "no", "required"]), Used),
+    disk("undo-file", Text, Used),
     disk("c-max-rate", Number(KibPerSecond, 1, 8 << 20), Used),
     disk("c-min-rate", Number(KibPerSecond, 0, 8 << 20), Ignored(RESYNC)),
     disk("c-plan-ahead", Number(Tenths, 0, 300), Ignored(RESYNC)),

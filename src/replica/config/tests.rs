@@ -36,12 +36,15 @@ fn show(parsed: &Parsed) -> String {
     let mut out = String::new();
     for Resource { name, volume, minor, device, hosts, at } in &parsed.resources {
         writeln!(out, "{at}: {name} volume {volume} {device} minor {minor}").unwrap();
-        for Host { name, node_id, address, disk, options: o } in hosts {
+        for Host { name, node_id, address, disk, undo_file, options: o } in hosts {
             writeln!(out, "  {name} node-id {node_id} {address} {disk}").unwrap();
             let ping = format!("ping {} / {} ms", o.ping_interval_ms, o.ping_timeout_ms);
             let request = format!("request {} ms x {}", o.timeout_ms, o.ko_count);
             let rest = format!("connect {} ms, al {}", o.connect_interval_ms, o.al_extents);
             writeln!(out, "    {ping}, {request}, {rest}, resync {} KiB/s", o.resync_rate_kib).unwrap();
+            if undo_file.is_some() || o.undo != DEFAULTS.undo {
+                writeln!(out, "    undo {:?} {undo_file:?}", o.undo).unwrap();
+            }
         }
     }
     for include in &parsed.includes {

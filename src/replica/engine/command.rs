@@ -36,7 +36,12 @@ impl Engine {
                 let text = self.disk_failure.clone().unwrap_or_default();
                 self.refuse_command(token, Reason::DiskFailed, &text);
             }
-            Command::Primary { .. } | Command::Connect { .. } if self.waiters.leaving.is_some() => {
+            Command::Primary { .. } | Command::Connect { .. } if self.undo.is_rolling_back() => {
+                self.refuse_command(token, Reason::InTransition, "a rollback is under way");
+            }
+            Command::Primary { .. } | Command::Connect { .. } | Command::Rollback
+                if self.waiters.leaving.is_some() =>
+            {
                 self.refuse_command(token, Reason::InTransition, "this node is just disconnecting");
             }
             Command::Primary { force, term, alone } => self.promote(token, Bid { force, term, alone }),
@@ -50,6 +55,7 @@ impl Engine {
             Command::Connect { discard_my_data } => self.connect(token, discard_my_data),
             Command::Disconnect => self.disconnect(token),
             Command::Invalidate => self.invalidate(token),
+            Command::Rollback => self.rollback(token),
             Command::Verify { repair } => self.verify(token, repair),
             Command::VerifyStop => self.stop_verify(token),
             Command::WaitConnect => self.waiters.connect.push(token),
@@ -159,6 +165,7 @@ impl Engine {
                 self.flushes_lose_peer();
                 self.resync_loses_peer();
                 self.verify_loses_peer();
+                self.undo_loses_peer();
             }
             _ => self.stand_alone("disconnected by an administrator".to_owned()),
         }
@@ -166,6 +173,7 @@ impl Engine {
 
     /// Takes the resource down; the device is gone already.
     pub(super) fn go_down(&mut self, token: Token) {
+        self.end_rollback(Reason::Stopping, "the resource is taken down: begin it anew afterwards");
         if self.is_failed() {
             self.stopped(token);
         } else {

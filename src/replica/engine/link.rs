@@ -234,6 +234,7 @@ impl Engine {
         self.flushes_lose_peer();
         self.resync_loses_peer();
         self.verify_loses_peer();
+        self.undo_loses_peer();
         self.refuse_invalidate(Reason::NoConnection);
         self.role_change_loses_peer();
     }
@@ -282,11 +283,12 @@ impl Engine {
     }
 
     /// Whether disk operations on behalf of the peer are under way, of this connection or an earlier one.
-    fn has_peer_io(&self) -> bool {
+    pub(super) fn has_peer_io(&self) -> bool {
         // What is left of a device that was taken away must not come after what the peer sends.
         let stale = !self.role.has_requests();
         self.ios.values().any(|io| match io {
             Io::PeerWrite { .. } | Io::PeerFlush { .. } | Io::ResyncRead { .. } => true,
+            Io::PrepareUndo | Io::SaveUndo | Io::RestoreUndo | Io::RollbackFlush => true,
             Io::FrontWrite { .. } => stale,
             // Answers nobody any more, and changes nothing.
             Io::PeerDigest { .. } | Io::VerifyDigest { .. } | Io::VerifyRead { .. } => false,
@@ -392,6 +394,12 @@ impl Engine {
             return;
         }
         self.counters.received_bytes += u64::from(range.len);
+        if !self.hold_for_undo(link, id, slot, range, resync) {
+            self.start_peer_write(link, id, range, slot, resync);
+        }
+    }
+
+    pub(super) fn start_peer_write(&mut self, link: LinkId, id: u64, range: Range, slot: Slot, resync: bool) {
         let io = self.start_io(Io::PeerWrite { link, id, slot, range, resync });
         self.out.push(Action::WriteDisk { io, slot, range });
     }

@@ -339,8 +339,8 @@ impl Engine {
             return;
         }
         self.requests.alone = Alone::Storing;
-        let new = self.rng.generation();
-        self.store.push(Job::new(Then::Alone).superblock(move |s| s.generations.rotate(new)));
+        let (new, now) = (self.rng.generation(), self.unix_seconds());
+        self.store.push(Job::new(Then::Alone).superblock(move |s| s.part(new, now)));
     }
 
     pub(super) fn alone_stored(&mut self) {

@@ -25,6 +25,7 @@ use crate::control::SyncStatus;
 use crate::event::{Action, BLOCK, LinkId, LogLevel, MAX_IO_BYTES, Millis, RESYNC_SLOTS, Range, Slot};
 use crate::generation::Generations;
 use crate::message::{BITMAP_WORDS, Message};
+use crate::meta::UndoMark;
 use crate::state::{DiskState, ReplicationState};
 
 /// Blocks confirmed by the target after which both disks are flushed and the bits cleared: 128 MiB.
@@ -167,7 +168,8 @@ impl Engine {
                 let old = std::mem::replace(&mut s.generations.bitmap, renewed);
                 s.generations.remember(old);
             } else if s.generations.bitmap == 0 {
-                s.generations.rotate(renewed);
+                // A crash, and nobody knows when.
+                s.part(renewed, 0);
             }
         }));
         let (now, in_flight, done) = (self.now, BTreeMap::new(), Vec::new());
@@ -195,7 +197,7 @@ impl Engine {
         }
         let Some(link) = self.link.joined().map(|s| s.id) else { return };
         let (base, blocks) = (self.superblock.generations.bitmap, self.bitmap.count());
-        self.send(link, Message::SyncStart { base, blocks });
+        self.send(link, Message::SyncStart { base, blocks, as_of: self.superblock.parted });
     }
 
     fn target_is_ready(&mut self) {
@@ -358,9 +360,14 @@ impl Engine {
         self.send(link, Message::BitmapEnd);
     }
 
-    fn sync_starts(&mut self, base: u64, blocks: u64) {
+    /// Blocks that will come.
+    pub(super) fn resync_awaits(&mut self, blocks: u64) {
         self.resync.awaited = blocks;
+    }
+
+    pub(super) fn mark_target(&mut self, base: u64, undo: Option<UndoMark>) {
         self.store.push(Job::new(Then::TargetReady).superblock(move |s| {
+            s.undo = undo;
             s.consistent = false;
             s.was_up_to_date = false;
             let old = std::mem::replace(&mut s.generations.current, base);
@@ -375,6 +382,9 @@ impl Engine {
         self.log(LogLevel::Info, format!("disk:{} -> Inconsistent: resync target", self.disk));
         self.disk = DiskState::Inconsistent;
         self.seen_generation = None;
+        if self.superblock.undo.is_none() {
+            self.drop_undo();
+        }
         if self.replication() != ReplicationState::WFBitMapT {
             return;
         }
@@ -394,6 +404,7 @@ impl Engine {
         self.bitmap.clear_all();
         self.store.push(Job::new(Then::TargetCommitted).bitmap().superblock(move |s| {
             s.generations.adopt(&source);
+            s.undo = None;
             s.consistent = true;
             s.outdated = false;
             s.was_up_to_date = true;
@@ -402,6 +413,7 @@ impl Engine {
     }
 
     pub(super) fn target_committed(&mut self) {
+        self.drop_undo();
         self.end_resync();
         if self.replication() != ReplicationState::SyncTarget {
             self.disk = super::disk_state(&self.superblock);
@@ -429,7 +441,7 @@ impl Engine {
                 }
             }
             (WFBitMapS, Message::BitmapEnd) => self.bitmaps_merged(),
-            (WFBitMapT, Message::SyncStart { base, blocks }) => self.sync_starts(base, blocks),
+            (WFBitMapT, Message::SyncStart { base, blocks, as_of }) => self.sync_starts(base, blocks, as_of),
             (WFBitMapS, Message::SyncReady) => self.target_is_ready(),
             (SyncSource, Message::ResyncAck { id }) => self.resync_confirmed(id),
             (SyncTarget, Message::SyncFinish(generations)) => self.sync_finishes(generations),

@@ -188,6 +188,9 @@ impl Engine {
             DiskState::Outdated => format!(
                 "{peer} was Primary when this node was disconnected, and has newer data: connect to {peer}; `primary --force` would go back to older data"
             ),
+            _ if self.undo_status().is_some() => format!(
+                "the disk is a mix of old and new blocks: connect to {peer} and let the resync end; if {peer} is lost, `rollback` brings back what this disk was before"
+            ),
             _ => format!(
                 "the disk is {}: it holds no usable data, or a mix of old and new blocks; connect to {peer} and let it resync; on a new pair, `primary --force` declares this disk the good one",
                 self.disk
@@ -254,6 +257,7 @@ impl Engine {
         // The record does not count on the peer any more: what it has is older from now on, whatever it is.
         let lone = bid.alone && self.link.mirror().is_none();
         let (new, base, bytes) = (self.rng.generation(), self.rng.generation(), self.device_bytes());
+        let now = self.unix_seconds();
         self.store.push(Job::new(Then::Promoted { fence, lone }).bitmap().superblock(move |s| {
             // A device that was seen never shrinks.
             s.agreed_bytes = bytes;
@@ -263,6 +267,7 @@ impl Engine {
             s.consistent = true;
             s.was_up_to_date = true;
             s.outdated = false;
+            s.undo = None;
             if begins {
                 let old = std::mem::replace(&mut s.generations.current, new);
                 s.generations.bitmap = base;
@@ -270,7 +275,7 @@ impl Engine {
                 s.generations.counter += 1;
             } else if forced || lone {
                 // Whatever the other disk has that this one lacks, this one was declared the good one.
-                s.generations.rotate(new);
+                s.part(new, now);
             }
         }));
     }
@@ -284,6 +289,9 @@ impl Engine {
             self.link.hurry(self.now);
         }
         let was_worthless = self.disk == DiskState::Inconsistent;
+        if was_worthless {
+            self.drop_undo();
+        }
         self.turn_up_to_date();
         // What this disk got from the peer before may still be in its volatile cache.
         self.requests.answered += 1;

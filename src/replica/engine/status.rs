@@ -62,6 +62,7 @@ impl Engine {
             bm_writes: self.counters.bm_writes,
             upper_pending: self.requests.pending(),
             lower_pending: u64::try_from(self.ios.len()).unwrap_or(u64::MAX),
+            undo: self.undo_status(),
         }
     }
 

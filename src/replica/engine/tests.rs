@@ -45,6 +45,7 @@ fn settings(node_id: u32) -> Settings {
         al_extents: 4,
         resync_rate_kib: 0,
         managed: false,
+        undo: UndoPolicy::Off,
     }
 }
 
@@ -65,10 +66,11 @@ impl Bench {
         superblock.consistent = true;
         superblock.agreed_bytes = layout.data_bytes;
         let bitmap = Bitmap::new(layout.data_bytes / BLOCK);
-        let mut attached = Attached { layout, superblock, bitmap, activity: Transaction::default() };
+        let mut attached =
+            Attached { layout, superblock, bitmap, activity: Transaction::default(), undo: None };
         change(&mut attached);
         let mut todo = Vec::new();
-        let engine = Engine::new(settings, attached, 7, 1, &mut todo);
+        let engine = Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0 }, 1, &mut todo);
         let mut bench = Self { engine, now: 1, todo, last_token: 0, quick_metadata: true, peer_term: 0 };
         bench.metadata();
         bench

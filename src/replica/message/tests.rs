@@ -39,7 +39,11 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), prop::collection::vec(any::<u64>(), 0..50))
             .prop_map(|(first_word, words)| Message::Bitmap { first_word, words }),
         Just(Message::BitmapEnd),
-        (any::<u64>(), any::<u64>()).prop_map(|(base, blocks)| Message::SyncStart { base, blocks }),
+        (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(base, blocks, as_of)| Message::SyncStart {
+            base,
+            blocks,
+            as_of
+        }),
         Just(Message::SyncReady),
         (any::<u64>(), range.clone()).prop_map(|(id, range)| Message::Resync { id, range }),
         any::<u64>().prop_map(|id| Message::ResyncAck { id }),

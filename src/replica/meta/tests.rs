@@ -3,12 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::generation::{Generations, HISTORY};
 
 fn superblock() -> impl Strategy<Value = Superblock> {
-    (any::<[u64; 6]>(), any::<[u64; HISTORY]>(), any::<[bool; 6]>()).prop_map(|(words, history, flags)| {
-        let [sequence, data_bytes, agreed_bytes, current, bitmap, fence] = words;
-        let [consistent, was_up_to_date, outdated, primary, crashed_primary, survived] = flags;
+    (any::<[u64; 8]>(), any::<[u64; HISTORY]>(), any::<[bool; 7]>()).prop_map(|(words, history, flags)| {
+        let [sequence, data_bytes, agreed_bytes, current, bitmap, fence, parted, log] = words;
+        let [consistent, was_up_to_date, outdated, primary, crashed_primary, survived, undo] = flags;
         let generations = Generations { current, bitmap, history, counter: fence ^ current };
+        let before = Generations { current: bitmap, ..generations.clone() };
+        let undo = undo.then_some(UndoMark { log: log.max(1), generations: before, as_of: parted ^ log });
         Superblock {
             sequence,
             data_bytes,
@@ -21,6 +24,8 @@ fn superblock() -> impl Strategy<Value = Superblock> {
             crashed_primary,
             survived,
             fence,
+            parted,
+            undo,
         }
     })
 }

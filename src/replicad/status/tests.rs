@@ -26,6 +26,7 @@ fn fresh() -> Status {
             bm_writes: 0,
             upper_pending: 0,
             lower_pending: 0,
+            undo: None,
         },
         connection: ConnectionStatus {
             peer_node_id: 1,

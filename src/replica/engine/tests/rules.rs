@@ -112,7 +112,7 @@ fn target() -> (Bench, LinkId) {
 fn target_is_marked_before_data_comes() {
     let (mut bench, link) = target();
     bench.quick_metadata = false;
-    bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 1 });
+    bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 1, as_of: 0 });
     assert!(bench.sent("SyncReady").is_none(), "data may come, and the disk is not marked");
     bench.metadata();
     assert!(bench.sent("SyncReady").is_some());
@@ -159,7 +159,7 @@ fn promotion_waits_for_the_consent_of_the_peer() {
 #[test]
 fn sync_target_refuses_primary_and_says_why() {
     let (mut bench, link) = target();
-    bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 1 });
+    bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 1, as_of: 0 });
     for force in [false, true] {
         let token = bench.command(Command::Primary { force, term: None, alone: false });
         let refusal = bench.taken_reply(token).unwrap().unwrap_err();

@@ -114,7 +114,7 @@ fn a_primary_that_learns_of_a_newer_term_is_deposed_and_becomes_the_target() {
     let link = bench.connect(3, peer);
     assert!(bench.sent("BitmapEnd").is_some(), "not the target");
     assert!(bench.bond().deposed);
-    bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 1 });
+    bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 1, as_of: 0 });
     assert!(bench.sent("SyncReady").is_some());
     let token = bench.command(Command::Secondary);
     assert_eq!(bench.taken_reply(token), Some(Ok(())));
