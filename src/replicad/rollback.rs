@@ -20,7 +20,7 @@ pub(crate) fn follow(name: &str, order: impl FnOnce() -> u8 + Send, look: impl F
             match end.recv_timeout(LOOK) {
                 Ok(code) => return code,
                 Err(RecvTimeoutError::Timeout) => {
-                    show(&progress(name, look().and_then(|status| status.device.undo)))
+                    show(&progress(name, look().and_then(|status| status.device.undo)));
                 }
                 Err(RecvTimeoutError::Disconnected) => return 20,
             }

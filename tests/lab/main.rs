@@ -17,3 +17,4 @@ mod managed;
 mod ocf_group;
 mod rebuild;
 mod replication;
+mod rollback;

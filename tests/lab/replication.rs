@@ -8,24 +8,24 @@ use crate::harness::{Lab, possible, signal, until};
 
 /// Small, so that whole disks can be compared.
 const DISK: &str = "256M";
-const DEVICE: &str = "/dev/drbd1";
-const A: &str = "ha-a";
-const B: &str = "ha-b";
+pub(crate) const DEVICE: &str = "/dev/drbd1";
+pub(crate) const A: &str = "ha-a";
+pub(crate) const B: &str = "ha-b";
 
 /// A provisioned pair: ha-a is Primary, an empty ext4 file system is on the device, nothing is mounted.
-fn pair() -> Lab {
+pub(crate) fn pair() -> Lab {
     let lab = Lab::up(&["--disk-size", DISK]);
     lab.apply(&[]);
     lab.run_in(A, "apt-get install -y -qq fio >/dev/null 2>&1");
     lab
 }
 
-fn state(lab: &Lab, host: &str, verb: &str) -> String {
+pub(crate) fn state(lab: &Lab, host: &str, verb: &str) -> String {
     let output = lab.try_in(host, &format!("futago replica {verb} r0"));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn until_in_sync(lab: &Lab) {
+pub(crate) fn until_in_sync(lab: &Lab) {
     until("both disks are UpToDate", || {
         [A, B].iter().all(|host| {
             state(lab, host, "cstate") == "Connected" && state(lab, host, "dstate") == "UpToDate/UpToDate"
@@ -34,13 +34,13 @@ fn until_in_sync(lab: &Lab) {
 }
 
 /// The daemon's process, seen from outside.
-fn daemon(lab: &Lab, host: &str) -> u32 {
+pub(crate) fn daemon(lab: &Lab, host: &str) -> u32 {
     let pids = lab.processes(host, "futago-replicad.service");
     *pids.iter().min().unwrap_or_else(|| panic!("no daemon on {host}"))
 }
 
 /// Checksum of what applications see of the backing disk, read past all caches, metadata left out.
-fn data_of(lab: &Lab, host: &str) -> String {
+pub(crate) fn data_of(lab: &Lab, host: &str) -> String {
     let size = "futago replica status r0 --statistics --verbose | sed -n 's/.*size:\\([0-9]*\\).*/\\1/p'";
     let script =
         format!("dd if=/dev/vdb1 iflag=direct bs=64k count=$(($({size}) / 64)) status=none | sha256sum");
@@ -48,7 +48,7 @@ fn data_of(lab: &Lab, host: &str) -> String {
 }
 
 /// Both nodes Secondary and in sync: their data areas are the same, and the file system is whole.
-fn disks_are_equal_and_clean(lab: &Lab) {
+pub(crate) fn disks_are_equal_and_clean(lab: &Lab) {
     until_in_sync(lab);
     for host in [A, B] {
         lab.run_in(host, "futago replica secondary r0");

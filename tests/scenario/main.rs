@@ -22,6 +22,8 @@ mod pair;
 #[path = "../sim/rng.rs"]
 mod rng;
 mod script;
+#[path = "../sim/undo.rs"]
+mod undo;
 #[path = "../sim/world.rs"]
 mod world;
 

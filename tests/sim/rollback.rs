@@ -2,8 +2,9 @@
 //! returns after all, nothing differs without anybody knowing.
 
 use replica::control::{Command, Status};
+use replica::engine::UndoPolicy;
 use replica::event::{BLOCK, FrontOp, Range, Slot, Token};
-use replica::state::{DiskState, ReplicationState};
+use replica::state::{ConnectionState, DiskState, ReplicationState};
 
 use crate::world::{Notice, World};
 
@@ -34,7 +35,10 @@ fn write(world: &mut World, slot: u32, first: u64, blocks: u64) {
 
 /// The second node was away while the first one, Primary, has written; it is just coming back.
 fn returning(seed: u64) -> World {
-    let mut world = World::new(seed);
+    returning_in(World::new(seed), seed)
+}
+
+fn returning_in(mut world: World, seed: u64) -> World {
     world.start(0);
     world.start(1);
     pass(&mut world, 500);
@@ -126,7 +130,7 @@ fn lose_source(world: &mut World) {
 
 /// The source is there again: the resync runs anew, and a verify finds nothing.
 fn returns(world: &mut World, seed: u64) {
-    world.crash(1, seed % 5 == 0);
+    world.crash(1, seed.is_multiple_of(5));
     (0..2).for_each(|node| world.set_cut(node, false));
     if world.nodes[0].engine.is_none() {
         world.start(0);
@@ -156,5 +160,33 @@ fn without_room_the_resync_goes_on_and_there_is_nothing_to_roll_back() {
         let refused = pass(&mut world, 100).unwrap().unwrap_err();
         assert!(refused.starts_with("There is nothing to roll back"), "{refused}");
         returns(&mut world, seed);
+    }
+}
+
+#[test]
+fn where_the_log_is_required_a_resync_waits_for_room_and_nothing_is_lost() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.undo_policy = UndoPolicy::Require;
+        let mut world = returning_in(world, seed);
+        let from_the_start = seed % 2 == 0;
+        world.nodes[1].cramped = from_the_start;
+        if !from_the_start {
+            until_done(&mut world, 0.0);
+            world.nodes[1].cramped = true;
+        }
+        pass(&mut world, 3_000);
+        let here = status(&world, 1);
+        assert_eq!(here.connection.state, ConnectionState::StandAlone, "seed {seed}");
+        assert!(here.connection.standalone_reason.unwrap().contains("no space left on device"));
+        let device = here.device;
+        assert_eq!(
+            (device.disk == DiskState::Inconsistent, device.undo.is_some()),
+            (!from_the_start, !from_the_start)
+        );
+        world.nodes[1].cramped = false;
+        world.command(1, Token(3), Command::Connect { discard_my_data: false });
+        pass(&mut world, 20_000);
+        assert_eq!(status(&world, 1).connection.replication, ReplicationState::Established, "seed {seed}");
     }
 }

@@ -115,6 +115,7 @@ pub(crate) struct World {
     /// The engines obey a cluster manager.
     pub(crate) managed: bool,
     pub(crate) resync_rate_kib: u64,
+    pub(crate) undo_policy: UndoPolicy,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
     pub(crate) notices: VecDeque<Notice>,
@@ -164,6 +165,7 @@ impl World {
             held: [Vec::new(), Vec::new()],
             managed: false,
             resync_rate_kib: 0,
+            undo_policy: UndoPolicy::Try,
             lag: 2,
             notices: VecDeque::new(),
             log: Vec::new(),
@@ -206,7 +208,7 @@ impl World {
             al_extents: 3,
             resync_rate_kib: self.resync_rate_kib,
             managed: self.managed,
-            undo: UndoPolicy::Try,
+            undo: self.undo_policy,
         };
         let mut out = Vec::new();
         let seed = self.rng.next();
@@ -317,26 +319,6 @@ impl World {
         for action in actions {
             let life = self.nodes[node].life;
             match action {
-                Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
-                Action::DigestDisk { io, range } => self.disk(node, io, DiskOp::Digest { range }),
-                Action::WriteDisk { io, slot, range } => {
-                    let data = self.slot_data(node, slot);
-                    let resync = self.nodes[node].resynced.contains(&slot);
-                    self.disk(node, io, DiskOp::Write { range, data, resync });
-                }
-                Action::FlushDisk { io } => {
-                    let time = self.nodes[node].disk.time();
-                    self.disk(node, io, DiskOp::Flush { time });
-                }
-                Action::PrepareUndo { io, .. } => {
-                    let time = self.nodes[node].disk.time();
-                    self.disk(node, io, DiskOp::Prepare { time });
-                }
-                Action::SaveUndo { io, log, at, ranges } => {
-                    self.disk(node, io, DiskOp::Save { log, at, ranges });
-                }
-                Action::RestoreUndo { io, log, at } => self.disk(node, io, DiskOp::Restore { log, at }),
-                Action::DropUndo => self.nodes[node].undo.clear(),
                 Action::WriteMeta { tx, writes } => {
                     // The bytes reach the disk at once, but are durable only with the flush at the end.
                     for (offset, bytes) in &writes {
@@ -380,6 +362,7 @@ impl World {
                 Action::AbortExport => self.take_device(node),
                 Action::Reply { token, result } => self.notices.push_back(Notice::Reply { token, result }),
                 Action::Log { level, text } => self.say(format!("{} {level:?} {text}", name(node))),
+                Action::DropUndo => self.nodes[node].undo.clear(),
                 Action::WakeAt { at } => {
                     let delay = at.saturating_sub(self.now);
                     let order = self.order + 1;
@@ -391,7 +374,28 @@ impl World {
                     self.nodes[node].life += 1;
                     self.notices.push_back(Notice::Stopped { node });
                 }
+                action => self.perform_on_disk(node, action),
             }
+        }
+    }
+
+    fn perform_on_disk(&mut self, node: usize, action: Action) {
+        let time = self.nodes[node].disk.time();
+        match action {
+            Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
+            Action::DigestDisk { io, range } => self.disk(node, io, DiskOp::Digest { range }),
+            Action::WriteDisk { io, slot, range } => {
+                let data = self.slot_data(node, slot);
+                let resync = self.nodes[node].resynced.contains(&slot);
+                self.disk(node, io, DiskOp::Write { range, data, resync });
+            }
+            Action::FlushDisk { io } => self.disk(node, io, DiskOp::Flush { time }),
+            Action::PrepareUndo { io, .. } => self.disk(node, io, DiskOp::Prepare { time }),
+            Action::SaveUndo { io, log, at, ranges } => {
+                self.disk(node, io, DiskOp::Save { log, at, ranges });
+            }
+            Action::RestoreUndo { io, log, at } => self.disk(node, io, DiskOp::Restore { log, at }),
+            other => unreachable!("not an operation of the disk: {other:?}"),
         }
     }
 

@@ -360,9 +360,13 @@ impl Engine {
         self.send(link, Message::BitmapEnd);
     }
 
-    /// Blocks that will come.
+    /// The source has said how many blocks will come.
     pub(super) fn resync_awaits(&mut self, blocks: u64) {
         self.resync.awaited = blocks;
+    }
+
+    pub(super) fn resync_awaited(&self) -> u64 {
+        self.resync.awaited
     }
 
     pub(super) fn mark_target(&mut self, base: u64, undo: Option<UndoMark>) {

@@ -172,6 +172,8 @@ impl Engine {
         }
         match result {
             Ok(()) => {
+                let mib = self.resync_awaited() * BLOCK / (1 << 20);
+                self.log(LogLevel::Info, format!("undo log begun: the resync will write over {mib} MiB"));
                 let saved = Bitmap::new(self.layout.data_bytes / BLOCK);
                 self.undo.log = Some(Log { number: mark.log, tail: 0, saved });
                 self.mark_target(base, Some(mark));
