@@ -296,6 +296,9 @@ pub struct SyncStatus {
     pub done: f64,
     /// Milliseconds since it began.
     pub elapsed_ms: u64,
+    /// Found to be the same on both sides and not sent, KiB; told by the source.
+    #[serde(default)]
+    pub same_kib: u64,
     /// Recent speed in MiB/s.
     pub rate_mib: f64,
     /// Seconds left at the recent speed.

@@ -163,6 +163,7 @@ enum Io {
     PeerWrite { link: crate::event::LinkId, id: u64, slot: Slot, range: Range, resync: bool },
     PeerFlush { link: crate::event::LinkId, id: u64, covers: u64 },
     ResyncRead { id: u64 },
+    ResyncDigest { id: u64 },
     VerifyDigest { id: u64 },
     VerifyRead { id: u64 },
     PeerDigest { link: crate::event::LinkId, id: u64 },
@@ -411,7 +412,7 @@ impl Engine {
             Io::RollbackFlush if ok => self.rollback_flushed(),
             Io::PeerFlush { .. } | Io::Flush { .. } | Io::RollbackFlush => {}
             Io::PrepareUndo | Io::SaveUndo | Io::RestoreUndo => {}
-            Io::VerifyDigest { .. } | Io::PeerDigest { .. } => {}
+            Io::VerifyDigest { .. } | Io::ResyncDigest { .. } | Io::PeerDigest { .. } => {}
         }
     }
 
@@ -419,6 +420,7 @@ impl Engine {
         let Some(what) = self.ios.remove(&io) else { return };
         match (what, result) {
             (what, Err(error)) => self.fail_disk(&format!("{} failed: {error}", what.verb())),
+            (Io::ResyncDigest { id }, Ok(digests)) => self.resync_digested(id, digests),
             (Io::VerifyDigest { id }, Ok(digests)) => self.verify_digested(id, digests),
             (Io::PeerDigest { link, id }, Ok(digests)) => {
                 self.confirm(link, Message::VerifyReply { id, digests });
@@ -500,6 +502,7 @@ impl Io {
         match self {
             Self::FrontRead { .. }
             | Self::ResyncRead { .. }
+            | Self::ResyncDigest { .. }
             | Self::VerifyDigest { .. }
             | Self::VerifyRead { .. }
             | Self::PeerDigest { .. } => "read",

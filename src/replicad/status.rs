@@ -307,7 +307,7 @@ fn peer_device_json(connection: &ConnectionStatus, device: &DeviceStatus) -> Val
         put("rs-dt-start-ms", json!(sync.elapsed_ms));
         put("rs-paused-ms", json!(0));
         put("rs-failed", json!(0));
-        put("rs-same-csum", json!(0));
+        put("rs-same-csum", json!(sync.same_kib.saturating_mul(2)));
         put("db1/dt1 [MiB/s]", json!(two_digits(sync.rate_mib)));
         if let Some(eta) = sync.eta_seconds {
             put("estimated-seconds-to-finish", json!(eta));

@@ -281,6 +281,16 @@ impl Play {
         }
     }
 
+    /// A rollback that was complete when the node went down: nobody was told.
+    fn fail_unless_rolled_back(&mut self, node: usize) {
+        let n = &self.world.nodes[node];
+        if n.undo.differs(&n.disk).is_some() {
+            self.fail(format!("{} calls a mix of old and new blocks consistent", name(node)));
+        } else {
+            self.rolled_back(node);
+        }
+    }
+
     fn begin_fork(&mut self, node: usize) {
         if self.fork.as_ref().is_some_and(|(owner, _)| *owner == node) {
             return;
@@ -299,7 +309,7 @@ impl Play {
                 matches!(s.device.disk, DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate)
             };
             if self.world.nodes[node].mixed && self.world.status(node).is_some_and(claims) {
-                self.fail(format!("{} calls a mix of old and new blocks consistent", name(node)));
+                self.fail_unless_rolled_back(node);
             }
         }
         self.verified();

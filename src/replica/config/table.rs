@@ -41,6 +41,7 @@ const GLOBAL: &str = "it concerns DRBD's own tools";
 const KERNEL: &str = "the kernel decides this by itself";
 const QUEUES: &str = "queues have fixed bounds here";
 const RESYNC: &str = "the resync's speed is bounded by resync-rate and c-max-rate only";
+const CSUMS: &str = "a resync compares by itself, where that saves something";
 const COMMIT: &str = "with two nodes there is no such phase";
 const SPLIT: &str =
     "a split brain is never resolved by itself; an administrator decides with --discard-my-data";
@@ -95,8 +96,8 @@ pub(super) static TABLE: &[Spec] = &[
     net("allow-remote-read", Flag, Ignored("every node has its own disk")),
     net("cram-hmac-alg", Text, Only("", SECRET)),
     net("shared-secret", Text, Only("", SECRET)),
-    net("csums-alg", Text, Ignored("the resync sends every block that is marked as different")),
-    net("csums-after-crash-only", Flag, Ignored("the resync sends every block that is marked as different")),
+    net("csums-alg", Text, Ignored(CSUMS)),
+    net("csums-after-crash-only", Flag, Ignored(CSUMS)),
     net("verify-alg", Text, Ignored("blocks are compared by XXH3-128")),
     net("data-integrity-alg", Text, Ignored("every message carries a CRC32C anyway")),
     net("fencing", Words(FENCINGS), Only("dont-care", FENCING)),

@@ -173,7 +173,7 @@ impl Engine {
 
     /// Takes the resource down; the device is gone already.
     pub(super) fn go_down(&mut self, token: Token) {
-        self.end_rollback(Reason::Stopping, "the resource is taken down: begin it anew afterwards");
+        self.rollback_goes_down();
         if self.is_failed() {
             self.stopped(token);
         } else {

@@ -291,7 +291,10 @@ impl Engine {
             Io::PrepareUndo | Io::SaveUndo | Io::RestoreUndo | Io::RollbackFlush => true,
             Io::FrontWrite { .. } => stale,
             // Answers nobody any more, and changes nothing.
-            Io::PeerDigest { .. } | Io::VerifyDigest { .. } | Io::VerifyRead { .. } => false,
+            Io::PeerDigest { .. }
+            | Io::VerifyDigest { .. }
+            | Io::ResyncDigest { .. }
+            | Io::VerifyRead { .. } => false,
             Io::FrontRead { .. } | Io::Flush { .. } => false,
         })
     }
@@ -368,6 +371,9 @@ impl Engine {
             (Message::Flush { id }, _) => self.peer_wants_flush(link, id),
             (Message::FlushAck { id }, _) => self.peer_flushed(id),
             (Message::VerifyAsk { id, range }, _) => self.verify_asked(link, id, range),
+            (Message::VerifyReply { id, digests }, _) if self.resync.is_running() => {
+                self.resync_replied(id, digests);
+            }
             (Message::VerifyReply { id, digests }, _) => self.verify_replied(id, digests),
             (Message::InvalidateAsk, _) => self.invalidate_asked(link),
             (Message::InvalidateAnswer { granted }, _) => self.invalidate_answered(granted),

@@ -5,6 +5,7 @@
 //! WFBitMapS        ◄── Bitmap…, BitmapEnd   WFBitMapT
 //! merge, store     ──► SyncStart            mark the disk Inconsistent, durably
 //! SyncSource       ◄── SyncReady            SyncTarget
+//! digest           ◄─► VerifyAsk, -Reply    digest              what is the same is done (`resync/compare.rs`)
 //! read             ──► Resync               write
 //!                  ◄── ResyncAck
 //! flush            ──► Flush ── FlushAck    flush                       now and then, and at the end
@@ -16,7 +17,11 @@
 //! in flight, and a resync does not begin on blocks that a write is in flight to: the target never gets an
 //! older block after a newer one.
 
+mod compare;
+
 use std::collections::BTreeMap;
+
+use compare::Compares;
 
 use super::request::overlap;
 use super::store::Job;
@@ -67,7 +72,8 @@ struct Source {
     stage: Stage,
     cursor: u64,
     in_flight: BTreeMap<u64, Request>,
-    /// Confirmed by the target, not yet flushed.
+    compares: Compares,
+    /// Confirmed by the target, or found to be the same there, not yet flushed.
     done: Vec<(u64, u64)>,
     done_blocks: u64,
     /// Handed to a flush, to be cleared when it is over.
@@ -109,7 +115,11 @@ impl Default for Resync {
 impl Resync {
     /// Whether a resync request in flight touches the range.
     pub(super) fn touches(&self, range: Range) -> bool {
-        self.source.as_ref().is_some_and(|s| s.in_flight.values().any(|r| overlap(r.range, range)))
+        let held = |s: &Source| {
+            let sent = s.in_flight.values().map(|request| request.range);
+            sent.chain(s.compares.ranges()).any(|held| overlap(held, range))
+        };
+        self.source.as_ref().is_some_and(held)
     }
 
     /// A buffer of the core's own.
@@ -177,6 +187,7 @@ impl Engine {
             stage: Stage::Preparing,
             cursor: 0,
             in_flight,
+            compares: Compares::default(),
             done,
             done_blocks: 0,
             clearing_blocks: 0,
@@ -220,11 +231,12 @@ impl Engine {
         if source.stage != Stage::Running || self.is_failed() {
             return false;
         }
-        if self.send_next() {
+        if self.send_next(link) {
             return true;
         }
         let Some(source) = &mut self.resync.source else { return false };
-        let passed = source.in_flight.is_empty() && self.bitmap.next_run(source.cursor, 1).is_none();
+        let under_way = !source.in_flight.is_empty() || !source.compares.is_empty();
+        let passed = !under_way && self.bitmap.next_run(source.cursor, 1).is_none();
         let due = source.done_blocks >= CHECKPOINT_BLOCKS
             || (source.done_blocks > 0 && source.checkpoint_at <= self.now);
         if !passed && !due {
@@ -240,12 +252,20 @@ impl Engine {
         true
     }
 
-    fn send_next(&mut self) -> bool {
+    fn send_next(&mut self, link: LinkId) -> bool {
         let busy = self.requests.are_busy(self.now);
         let Some(source) = &mut self.resync.source else { return false };
         let depth = if busy { DEPTH_BUSY } else { usize::try_from(RESYNC_SLOTS).unwrap_or(1) };
-        if source.in_flight.len() >= depth || source.paced_until > self.now {
+        let full = source.in_flight.len() + source.compares.open() >= depth || self.resync.free.is_empty();
+        if full || source.paced_until > self.now {
             return false;
+        }
+        if let Some(range) = source.compares.next_differing() {
+            let read = !self.requests.touches(range) && self.read_blocks(range);
+            if read && let Some(source) = &mut self.resync.source {
+                source.compares.take_differing();
+            }
+            return read;
         }
         let Some((first, blocks)) = self.bitmap.next_run(source.cursor, u64::from(MAX_IO_BYTES) / BLOCK)
         else {
@@ -256,12 +276,31 @@ impl Engine {
         if self.requests.touches(range) {
             return false;
         }
-        let Some(slot) = self.resync.free.pop() else { return false };
-        source.cursor = first + blocks;
-        let pause_ms = (u64::from(len) / 1024 * 1000).checked_div(self.settings.resync_rate_kib);
-        source.paced_until = self.now + pause_ms.unwrap_or_default();
+        if source.compares.goes_unasked(blocks) {
+            if !self.read_blocks(range) {
+                return false;
+            }
+        } else {
+            self.compare_blocks(link, range);
+        }
+        if let Some(source) = &mut self.resync.source {
+            source.cursor = first + blocks;
+        }
+        true
+    }
+
+    fn next_resync_id(&mut self) -> u64 {
         self.resync.last_id += 1;
-        let id = self.resync.last_id;
+        self.resync.last_id
+    }
+
+    /// Begins to read what is sent then; false when there is no buffer.
+    fn read_blocks(&mut self, range: Range) -> bool {
+        let Some(slot) = self.resync.free.pop() else { return false };
+        let id = self.next_resync_id();
+        let Some(source) = &mut self.resync.source else { return false };
+        let pause_ms = (u64::from(range.len) / 1024 * 1000).checked_div(self.settings.resync_rate_kib);
+        source.paced_until = self.now + pause_ms.unwrap_or_default();
         source.in_flight.insert(id, Request { slot, range });
         let io = self.start_io(Io::ResyncRead { id });
         self.out.push(Action::ReadDisk { io, slot, range });
@@ -520,6 +559,7 @@ impl Engine {
                 100.0 - 100.0 * left_mib / blocks_to_mib(progress.total)
             },
             elapsed_ms,
+            same_kib: self.same_kib(),
             rate_mib,
             eta_seconds: eta.map(whole_seconds),
         })

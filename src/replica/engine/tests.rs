@@ -176,6 +176,22 @@ impl Bench {
         }
     }
 
+    /// Both sides have read what a resync compares: every block differs, or none.
+    fn compare(&mut self, link: LinkId, differ: bool) {
+        while let Some((io, range)) =
+            self.take(|a| if let Action::DigestDisk { io, range } = a { Some((*io, *range)) } else { None })
+        {
+            let Some(Message::VerifyAsk { id, range: asked }) = self.sent("VerifyAsk") else {
+                panic!("the peer is not asked")
+            };
+            assert_eq!(asked, range);
+            let blocks = usize::try_from(u64::from(range.len) / BLOCK).unwrap();
+            self.event(Event::Digested { io, result: Ok(vec![1; blocks]) });
+            let digests = vec![1 + u128::from(differ); blocks];
+            self.receive(link, Message::VerifyReply { id, digests });
+        }
+    }
+
     fn receive(&mut self, link: LinkId, message: Message) {
         let data = matches!(message, Message::Write { .. } | Message::Resync { .. });
         let term = self.peer_term;

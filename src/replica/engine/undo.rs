@@ -423,6 +423,13 @@ impl Engine {
         }
     }
 
+    /// The resource goes down: a rollback that is all but over ends first, another one is begun anew later.
+    pub(super) fn rollback_goes_down(&mut self) {
+        if self.undo.rollback.as_ref().is_some_and(|rollback| rollback.stage != Stage::Storing) {
+            self.end_rollback(Reason::Stopping, "the resource is taken down: begin it anew afterwards");
+        }
+    }
+
     /// Ends one that cannot go on; it may be begun anew.
     pub(super) fn end_rollback(&mut self, reason: Reason, text: &str) {
         if let Some(rollback) = self.undo.rollback.take() {

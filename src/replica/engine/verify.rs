@@ -332,8 +332,10 @@ impl Engine {
 
     /// The peer asks for its part of a comparison.
     pub(super) fn verify_asked(&mut self, link: LinkId, id: u64, range: Range) {
-        let established = self.link.joined().is_some_and(|s| s.replication == ReplicationState::Established);
-        if !established || range.end() > self.layout.data_bytes {
+        let replication = self.link.joined().map(|s| s.replication);
+        let answers =
+            matches!(replication, Some(ReplicationState::Established | ReplicationState::SyncTarget));
+        if !answers || range.end() > self.layout.data_bytes {
             self.unexpected(&format!("VerifyAsk of {} bytes at {}", range.len, range.offset));
         } else if self.role == RoleState::Secondary {
             let io = self.start_io(Io::PeerDigest { link, id });
@@ -370,7 +372,7 @@ impl Engine {
 }
 
 /// Runs of blocks, from block `first` on, that differ. A missing digest differs from any.
-fn runs(first: u64, here: &[u128], there: &[u128]) -> Vec<Range> {
+pub(super) fn runs(first: u64, here: &[u128], there: &[u128]) -> Vec<Range> {
     let mut runs: Vec<Range> = Vec::new();
     for (block, at) in (first..).zip(0..here.len().max(there.len())) {
         if here.get(at) == there.get(at) {

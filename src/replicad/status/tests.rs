@@ -60,6 +60,7 @@ fn sync_source() -> Status {
     status.connection.sync = Some(SyncStatus {
         total_kib: 20_970_844,
         done: 23.8,
+        same_kib: 0,
         elapsed_ms: 50_000,
         rate_mib: 97.478_2,
         eta_seconds: Some(160),

@@ -134,6 +134,7 @@ fn source() -> (Bench, LinkId, IoId) {
     let link = bench.connect(1, peer);
     bench.receive(link, Message::BitmapEnd);
     bench.receive(link, Message::SyncReady);
+    bench.compare(link, true);
     let (io, _) = bench.taken_read().unwrap();
     (bench, link, io)
 }
@@ -157,7 +158,7 @@ fn a_slow_target_does_not_make_the_clock_spin() {
 #[test]
 fn a_block_that_was_never_sent_cannot_be_confirmed() {
     let (mut bench, link, _io) = source();
-    bench.receive(link, Message::ResyncAck { id: 1 });
+    bench.receive(link, Message::ResyncAck { id: 2 });
     assert!(bench.todo.contains(&Action::Hangup { link }), "the disk still reads into the buffer");
     assert!(bench.taken_flush().is_none() && bench.engine.bitmap.contains(5));
 }

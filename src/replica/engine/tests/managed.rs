@@ -353,6 +353,7 @@ fn resync(bench: &mut Bench, link: LinkId) {
     assert!(bench.sent("SyncStart").is_some());
     bench.receive(link, Message::SyncReady);
     for _ in 0..20 {
+        bench.compare(link, true);
         bench.disk();
         if let Some(Message::Resync { id, .. }) = bench.sent("Resync") {
             bench.receive(link, Message::ResyncAck { id });

@@ -197,6 +197,7 @@ fn bits_are_cleared_only_after_both_disks_are_flushed() {
     let link = bench.connect(1, peer);
     bench.receive(link, Message::BitmapEnd);
     bench.receive(link, Message::SyncReady);
+    bench.compare(link, true);
     bench.disk();
     let Some(Message::Resync { id, .. }) = bench.sent("Resync") else { panic!("not sent") };
     bench.receive(link, Message::ResyncAck { id });
@@ -206,6 +207,27 @@ fn bits_are_cleared_only_after_both_disks_are_flushed() {
     bench.disk();
     assert!(!bench.engine.bitmap.contains(5));
     assert!(bench.sent("SyncFinish").is_some());
+}
+
+#[test]
+fn what_is_the_same_is_not_sent_and_cleared_only_after_both_disks_are_flushed() {
+    let mut bench = Bench::ahead();
+    let peer = bench.peer();
+    let link = bench.connect(1, peer);
+    bench.promote(Some(link));
+    bench.receive(link, Message::BitmapEnd);
+    bench.receive(link, Message::SyncReady);
+    bench.front(0, FrontOp::Write(block(5)));
+    assert!(bench.taken_write().is_none(), "a write goes on in what is just compared");
+    bench.compare(link, false);
+    assert!(bench.sent("Resync").is_none() && bench.taken_read().is_none());
+    assert!(bench.taken_write().is_some(), "the write waits although nothing is compared any more");
+    assert!(bench.engine.bitmap.contains(5), "not flushed");
+    let Some(Message::Flush { id }) = bench.sent("Flush") else { panic!("the peer is not asked to flush") };
+    bench.receive(link, Message::FlushAck { id });
+    let io = bench.taken_flush().unwrap();
+    bench.done(io);
+    assert!(!bench.engine.bitmap.contains(5));
 }
 
 #[test]
