@@ -222,8 +222,10 @@ pub enum Action {
     PrepareUndo {
         /// Answered by [`Event::DiskDone`]; an error leaves the disk as it is.
         io: IoId,
-        /// Old data that the resync will save, as far as it is known.
+        /// Old data that the resync will save at most, as far as it is known; less, where blocks are the same.
         bytes: u64,
+        /// Without room for all of it there is to be no log.
+        all: bool,
     },
     /// Write a record with what the local data area holds now to the undo log, and make it durable.
     SaveUndo {

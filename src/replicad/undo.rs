@@ -29,8 +29,8 @@ pub fn default_path(resource: &str) -> PathBuf {
 /// What is asked of the thread; see the actions of the same names in [`replica::event::Action`].
 #[derive(Debug)]
 pub enum Job {
-    /// Make room, and begin.
-    Prepare(IoId, u64),
+    /// Make room, for all of it or as much as it comes to, and begin.
+    Prepare(IoId, u64, bool),
     /// Save the old content of these.
     Save(IoId, u64, u64, Vec<Range>),
     /// Write the old content of a record back.
@@ -85,7 +85,7 @@ impl Drop for Undo {
 
 fn perform(file: &mut LogFile, disk: &Backing, job: Job) -> Option<Done> {
     Some(match job {
-        Job::Prepare(io, bytes) => Done::Io(io, file.prepare(disk, bytes).map_err(DiskError)),
+        Job::Prepare(io, bytes, all) => Done::Io(io, file.prepare(disk, bytes, all).map_err(DiskError)),
         Job::Save(io, log, at, ranges) => Done::Io(io, file.save(disk, log, at, ranges).map_err(DiskError)),
         Job::Restore(io, log, at) => Done::Restored(io, file.restore(disk, log, at).map_err(DiskError)),
         Job::Drop => {

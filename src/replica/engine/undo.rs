@@ -140,7 +140,8 @@ impl Engine {
         let mark = UndoMark { log: self.rng.generation(), generations, as_of };
         self.undo.start = Some(Start { link, base, mark });
         let io = self.start_io(Io::PrepareUndo);
-        self.out.push(Action::PrepareUndo { io, bytes: blocks * BLOCK });
+        let all = self.settings.undo == UndoPolicy::Require;
+        self.out.push(Action::PrepareUndo { io, bytes: blocks * BLOCK, all });
     }
 
     fn sync_goes_on(&mut self, base: u64) {
@@ -173,7 +174,10 @@ impl Engine {
         match result {
             Ok(()) => {
                 let mib = self.resync_awaited() * BLOCK / (1 << 20);
-                self.log(LogLevel::Info, format!("undo log begun: the resync will write over {mib} MiB"));
+                self.log(
+                    LogLevel::Info,
+                    format!("undo log begun: the resync will write over {mib} MiB at most"),
+                );
                 let saved = Bitmap::new(self.layout.data_bytes / BLOCK);
                 self.undo.log = Some(Log { number: mark.log, tail: 0, saved });
                 self.mark_target(base, Some(mark));

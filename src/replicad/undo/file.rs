@@ -51,21 +51,24 @@ impl LogFile {
     }
 
     /// Makes the disk's content durable, and room for this much old data. What was in the log is gone.
-    pub(super) fn prepare(&mut self, disk: &Backing, bytes: u64) -> Result<(), String> {
+    ///
+    /// Without `all` a log for which there may not be enough room is begun all the same: many of the blocks may turn
+    /// out to be equal.
+    pub(super) fn prepare(&mut self, disk: &Backing, bytes: u64, all: bool) -> Result<(), String> {
         disk.flush().map_err(|error| disk.problem("flush", error).to_string())?;
         self.open = None;
         let wanted = bytes + bytes / 16 + EXTRA_BYTES;
         if self.is_device() {
-            self.take_device(wanted)?;
+            self.take_device(if all { wanted } else { EXTRA_BYTES })?;
         } else {
-            self.make_file(wanted)?;
+            self.make_file(wanted, all)?;
         }
         let first = Aligned::zeroed(HEADER_BYTES);
         let log = self.log()?;
         log.write(0, first.bytes()).and_then(|()| log.flush()).map_err(self.failed("begin"))
     }
 
-    fn make_file(&mut self, wanted: u64) -> Result<(), String> {
+    fn make_file(&mut self, wanted: u64, all: bool) -> Result<(), String> {
         if let Some(folder) = self.path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|error| format!("make {}: {error}", folder.display()))?;
@@ -77,7 +80,14 @@ impl LogFile {
             }
             _ => {}
         }
-        check_room(&self.path, wanted)?;
+        let wanted = match check_room(&self.path, wanted) {
+            Err(reason) if !all => {
+                check_room(&self.path, EXTRA_BYTES)?;
+                tracing::warn!("{reason}: if so much differs, the resync will go on without an undo log");
+                EXTRA_BYTES
+            }
+            room => room.map(|()| wanted)?,
+        };
         let mut options = OpenOptions::new();
         let file = options
             .write(true)

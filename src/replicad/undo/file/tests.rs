@@ -23,7 +23,7 @@ impl Bench {
         File::create(&at).unwrap().set_len(DATA).unwrap();
         let disk = Backing::open(&at).unwrap();
         let mut file = LogFile::new(folder.path().join("undo/r0.undo"));
-        file.prepare(&disk, 1 << 20).unwrap();
+        file.prepare(&disk, 1 << 20, true).unwrap();
         Self { folder, disk, file }
     }
 
@@ -113,7 +113,7 @@ fn a_log_grows_beyond_what_was_expected_and_has_its_bounds() {
     let far = bench.file.room - 4096;
     bench.save(far, &[range(1, 2)]);
     assert!(bench.file.room > far + 4096);
-    let error = bench.file.prepare(&bench.disk, 1 << 60).unwrap_err();
+    let error = bench.file.prepare(&bench.disk, 1 << 60, true).unwrap_err();
     assert!(
         error.contains("the undo log needs 1140850688.0 GiB in ") && error.contains("are free there"),
         "{error}"
@@ -124,7 +124,7 @@ fn a_log_grows_beyond_what_was_expected_and_has_its_bounds() {
 fn old_data_of_a_finished_resync_is_not_found_in_a_new_log() {
     let mut bench = Bench::new();
     bench.save(0, &[range(1, 2)]);
-    bench.file.prepare(&bench.disk, 4096).unwrap();
+    bench.file.prepare(&bench.disk, 4096, true).unwrap();
     assert_eq!(bench.file.find(LOG, DATA).unwrap().tail, 0);
     assert!(bench.folder.path().join("undo/r0.undo").exists());
 }
