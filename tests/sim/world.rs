@@ -109,6 +109,8 @@ pub(crate) struct World {
     pub(crate) managed: bool,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
+    /// When a connection last stood.
+    pub(crate) met_at: Millis,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) log: Vec<String>,
     happenings: BTreeMap<(Millis, u64), Happening>,
@@ -154,6 +156,7 @@ impl World {
             held: [Vec::new(), Vec::new()],
             managed: false,
             lag: 2,
+            met_at: 0,
             notices: VecDeque::new(),
             log: Vec::new(),
             happenings: BTreeMap::new(),
@@ -504,6 +507,7 @@ impl World {
             return;
         }
         self.last_link += 1;
+        self.met_at = self.now;
         let link = self.last_link;
         self.links.insert(link, Connection { open: [true; 2], ..Connection::default() });
         self.event(node, Event::LinkUp { link: LinkId(link) });
