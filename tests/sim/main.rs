@@ -12,6 +12,7 @@
     reason = "a test's own world, small numbers; shared with the scenarios"
 )]
 
+mod broken_rules;
 mod disk;
 mod managed_pair;
 mod model;
@@ -25,14 +26,16 @@ mod world;
 pub(crate) use pair::{client, cluster as managed, host, net, setup};
 
 use play::Play;
+use world::Sabotage;
 
 /// Seeds of a normal test run.
 const SEEDS: u64 = 400;
 /// Faults and commands in a run.
 const STEPS: u64 = 60;
 
-fn run(seed: u64) -> Result<u32, String> {
+fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<u32, String> {
     let mut play = Play::new(seed);
+    play.world.sabotage = sabotage;
     match play.run(STEPS) {
         Ok(()) => Ok(play.splits),
         Err(text) => {
@@ -46,7 +49,7 @@ fn run(seed: u64) -> Result<u32, String> {
 #[test]
 fn nothing_promised_is_lost_whatever_fails() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
-        if let Err(story) = run(seed.parse().unwrap()) {
+        if let Err(story) = run(seed.parse().unwrap(), None) {
             panic!("{story}");
         }
         return;
@@ -54,7 +57,7 @@ fn nothing_promised_is_lost_whatever_fails() {
     let started = std::time::Instant::now();
     let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
     for seed in 1..=seeds {
-        if let Err(story) = run(seed) {
+        if let Err(story) = run(seed, None) {
             panic!("{story}");
         }
     }

@@ -14,6 +14,11 @@ use replica::meta::{Attached, creation};
 use crate::disk::{Disk, Version};
 use crate::rng::Rng;
 
+#[path = "sabotage.rs"]
+mod sabotage;
+
+pub(crate) use sabotage::Sabotage;
+
 /// Small, and still more extents than the activity log holds.
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
 const FIRST_PEER_SLOT: u32 = 1000;
@@ -109,6 +114,7 @@ pub(crate) struct World {
     pub(crate) managed: bool,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
+    pub(crate) sabotage: Option<Sabotage>,
     /// When a connection last stood.
     pub(crate) met_at: Millis,
     pub(crate) notices: VecDeque<Notice>,
@@ -156,6 +162,7 @@ impl World {
             held: [Vec::new(), Vec::new()],
             managed: false,
             lag: 2,
+            sabotage: None,
             met_at: 0,
             notices: VecDeque::new(),
             log: Vec::new(),
@@ -293,6 +300,7 @@ impl World {
 
     fn perform(&mut self, node: usize, actions: Vec<Action>) {
         for action in actions {
+            let Some(action) = self.sabotaged(node, action) else { continue };
             let life = self.nodes[node].life;
             match action {
                 Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
