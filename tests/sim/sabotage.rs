@@ -6,7 +6,7 @@ use replica::event::{Action, BLOCK, IoId, LinkId, MetaTx, Millis, Range, Slot, T
 use replica::message::Message;
 use replica::meta::{Attached, Layout, Superblock};
 
-use super::{DiskOp, Happening, Packet, World};
+use super::{DiskOp, Happening, Notice, Packet, World};
 
 /// How long a block of a resync is on its way that was confirmed already.
 const LATE_MS: Millis = 30;
@@ -58,11 +58,24 @@ pub(crate) enum Sabotage {
     GivesUp,
     /// Every wish to give up the own data is granted.
     GrantsEveryLoss,
-    /// The promise to take part in no older term is not stored.
+    /// Under a cluster manager: requests are answered although they must wait for the peer or for the record.
+    AnswersBlocked,
+    /// Under a cluster manager: the promise to take part in no older term is not stored.
     ForgetsFence,
 }
 
 impl World {
+    /// What becomes of a request of an application besides.
+    pub(super) fn sabotaged_front(&mut self, node: usize, slot: Slot) {
+        let blocked = |world: &Self| world.status(node).and_then(|s| s.managed).is_some_and(|m| m.blocked);
+        if self.sabotage == Some(Sabotage::AnswersBlocked)
+            && self.nodes[node].fronts.contains(&slot)
+            && blocked(self)
+        {
+            self.notices.push_back(Notice::Answered { node, slot, result: Ok(()) });
+        }
+    }
+
     /// What the world makes of an action; `None` when that is all.
     pub(super) fn sabotaged(&mut self, node: usize, action: Action) -> Option<Action> {
         let Some(sabotage) = self.sabotage else { return Some(action) };

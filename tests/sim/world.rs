@@ -249,6 +249,7 @@ impl World {
         self.nodes[node].slots.insert(slot, data);
         self.nodes[node].fronts.insert(slot);
         self.event(node, Event::Front { slot, op });
+        self.sabotaged_front(node, slot);
     }
 
     /// Someone else takes the device of a node away: its users get errors, the daemon is not asked.
