@@ -1,5 +1,6 @@
 //! Two nodes with the real engine in a simulated world, from a seed: thousands of runs with crashes, power
-//! cuts, cut links and administrators; after each, nothing that was promised is lost.
+//! cuts, cut links and administrators; after each, nothing that was promised is lost. And each rule that is broken
+//! on purpose must be noticed.
 //!
 //! `SIM_SEED=n cargo test --test sim` replays one run and prints its story.
 

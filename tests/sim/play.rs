@@ -386,7 +386,8 @@ impl Play {
             _ if status.connection.state == ConnectionState::Connected => None,
             // A node that has left on purpose is older by its own word.
             _ if disk == DiskState::Outdated => None,
-            // Its promotion wipes the note out. Until its first write a crash makes both look alike.
+            // Its promotion wipes the note out: when it is killed before its first write is answered, a crashed Primary
+            // that lacks the last writes is taken for the newer one.
             _ if status.role == Role::Primary => None,
             Some((lost, _)) if slow || never => Some((lost, stored)),
             apart => apart.or(Some((now, stored))),
