@@ -9,7 +9,7 @@ use replica::event::{BLOCK, FrontError, FrontOp, Millis, Range, Slot};
 
 use crate::disk::Version;
 use crate::model::{Level, Timeline};
-use crate::world::World;
+use crate::world::{World, name};
 
 /// Blocks that rows are written to, spread over more extents than the activity log holds.
 const HOT_BLOCKS: u64 = 24;
@@ -109,11 +109,30 @@ impl Client {
             }
             Stage::Flushing { promise } => {
                 self.line.flushed(&promise);
+                self.is_durable(world, node, &promise)?;
                 if visible {
                     self.longest_gap = self.longest_gap.max(world.now - self.last_row);
                     self.last_row = world.now;
                     self.rows += 1;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariant acked_rows_durable: what a flush promises outlives any loss of power, on both nodes unless this one
+    /// goes on alone.
+    fn is_durable(&self, world: &World, node: usize, promise: &[(u64, Version)]) -> Result<(), String> {
+        let Some(managed) = world.status(node).and_then(|s| s.managed) else { return Ok(()) };
+        let known = |version: Version| version < self.next_version;
+        for holder in (0..2).filter(|holder| *holder == node || !managed.alone) {
+            let durable = |block: u64| world.nodes[holder].disk.durable(block);
+            let has = |block, version| durable(block) >= version && known(durable(block));
+            if let Some((block, version)) = promise.iter().find(|(b, v)| known(*v) && !has(*b, *v)) {
+                let (lacks, is) = (name(holder), durable(*block));
+                return Err(format!(
+                    "acked_rows_durable: version {version} of block {block} is flushed, durable on {lacks} is {is}"
+                ));
             }
         }
         Ok(())

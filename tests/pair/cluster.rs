@@ -1,6 +1,7 @@
 //! The managed pair: performs what managers, stores and replication engines ask for, in virtual time, and checks
 //! what must hold at every moment.
 
+mod disks;
 mod faults;
 mod rules;
 mod sabotage;
@@ -109,6 +110,7 @@ pub(crate) struct Cluster {
     /// A machine stood still: until then it may answer for an address that its kernel has not yet taken away.
     excused_until: Millis,
     pub(crate) sabotage: Option<Sabotage>,
+    disks: disks::Disks,
 }
 
 impl Host {
@@ -158,6 +160,7 @@ impl Cluster {
             rivals_since: None,
             excused_until: 0,
             sabotage: None,
+            disks: disks::Disks::default(),
         };
         cluster.at(CLIENT_MS, Happening::Client);
         cluster
@@ -223,6 +226,7 @@ impl Cluster {
         for _ in 0..most {
             self.notice();
             self.watch();
+            self.watch_disks();
             self.show_replicas();
             if let Some(text) = &self.violation {
                 return Err(text.clone());
@@ -521,6 +525,7 @@ impl Cluster {
                     checked.unwrap_or_else(|text| self.fail(text));
                 }
                 Notice::Primary { node } => {
+                    self.world.nodes[node].mixed = false;
                     let checked = self.client.promoted(&self.world, node);
                     checked.unwrap_or_else(|text| self.fail(text));
                 }

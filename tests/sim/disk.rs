@@ -62,7 +62,16 @@ impl Disk {
 
     /// What is in a block; blocks never written hold what the disk had when it was new.
     pub(crate) fn view(&self, block: u64) -> Version {
-        self.data.view(block).copied().unwrap_or(u64::MAX - block * 2 - self.node)
+        self.data.view(block).copied().unwrap_or(self.unwritten(block))
+    }
+
+    /// What is in a block whatever happens to the power.
+    pub(crate) fn durable(&self, block: u64) -> Version {
+        self.data.durable.get(&block).copied().unwrap_or(self.unwritten(block))
+    }
+
+    fn unwritten(&self, block: u64) -> Version {
+        u64::MAX - block * 2 - self.node
     }
 
     pub(crate) fn touched(&self) -> impl Iterator<Item = u64> {

@@ -1,5 +1,6 @@
 //! Two nodes with the real engine in a simulated world, from a seed: thousands of runs with crashes, power
-//! cuts, cut links and administrators; after each, nothing that was promised is lost.
+//! cuts, cut links and administrators; after each, nothing that was promised is lost. And each rule that is broken
+//! on purpose must be noticed.
 //!
 //! `SIM_SEED=n cargo test --test sim` replays one run and prints its story.
 
@@ -12,6 +13,7 @@
     reason = "a test's own world, small numbers; shared with the scenarios"
 )]
 
+mod broken_rules;
 mod disk;
 mod managed_pair;
 mod model;
@@ -27,19 +29,21 @@ mod world;
 pub(crate) use pair::{client, cluster as managed, host, net, setup};
 
 use play::Play;
+use world::Sabotage;
 
 /// Seeds of a normal test run.
 const SEEDS: u64 = 400;
 /// Faults and commands in a run.
 const STEPS: u64 = 60;
 
-/// Rollbacks in a history.
-fn run(seed: u64) -> Result<u32, String> {
+/// Plays a history; how many rollbacks it had.
+fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<u32, String> {
     let mut play = Play::new(seed);
+    play.world.sabotage = sabotage;
     match play.run(STEPS) {
         Ok(()) => Ok(play.rolled_back),
         Err(text) => {
-            let lines = if std::env::var_os("SIM_SEED").is_some() { 1000 } else { 40 };
+            let lines = if std::env::var_os("SIM_SEED").is_some() { usize::MAX } else { 40 };
             let tail = play.world.log.len().saturating_sub(lines);
             Err(format!("seed {seed}: {text}\n{}", play.world.log[tail..].join("\n")))
         }
@@ -49,7 +53,7 @@ fn run(seed: u64) -> Result<u32, String> {
 #[test]
 fn nothing_promised_is_lost_whatever_fails() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
-        if let Err(story) = run(seed.parse().unwrap()) {
+        if let Err(story) = run(seed.parse().unwrap(), None) {
             panic!("{story}");
         }
         return;
@@ -58,7 +62,7 @@ fn nothing_promised_is_lost_whatever_fails() {
     let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
     let mut rollbacks = 0;
     for seed in 1..=seeds {
-        match run(seed) {
+        match run(seed, None) {
             Ok(some) => rollbacks += some,
             Err(story) => panic!("{story}"),
         }

@@ -86,7 +86,7 @@ fn is_noticed(sabotage: Sabotage, invariants: &[&str]) {
 
 #[test]
 fn going_alone_before_the_record_says_so_is_noticed() {
-    is_noticed(Sabotage::GrantsEarly, &["acked_rows_survive", "one_writer"]);
+    is_noticed(Sabotage::GrantsEarly, &["acked_rows_survive", "acked_rows_durable", "one_writer"]);
 }
 
 #[test]
@@ -112,4 +112,24 @@ fn voters_that_forget_in_a_crash_are_noticed() {
 #[test]
 fn an_address_that_stays_without_a_lease_is_noticed() {
     is_noticed(Sabotage::KeepsAddress, &["at_most_one_address"]);
+}
+
+#[test]
+fn a_broken_rule_of_replication_is_noticed() {
+    use crate::world::Sabotage::*;
+    let rules: [(_, &[&str]); 10] = [
+        (AnswersBlocked, &["acked_rows_durable"]),
+        (ForgetsFence, &["promises_last"]),
+        (ConfirmsEarly, &["disks_agree", "acked_rows_durable"]),
+        (SkipsPeerFlush, &["acked_rows_durable"]),
+        (SkipsFlush, &["acked_rows_durable"]),
+        (ForgetsMarks, &["disks_agree", "acked_rows_durable"]),
+        (HidesMarks, &["disks_agree", "acked_rows_durable"]),
+        (SkipsActivityLog, &["disks_agree", "acked_rows_durable"]),
+        (SkipsPrimary, &["disks_agree", "acked_rows_durable"]),
+        (ClearsEarly, &["disks_agree", "acked_rows_durable", "no_mix"]),
+    ];
+    for (rule, invariants) in rules {
+        is_noticed(Sabotage::Replica(rule), invariants);
+    }
 }

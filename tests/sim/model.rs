@@ -54,6 +54,18 @@ impl Timeline {
         }
     }
 
+    /// What was answered last in a block, if it was written at all.
+    pub(crate) fn answered(&self, block: u64) -> Option<Version> {
+        self.blocks.get(&block).map(|history| history.versions[history.answered])
+    }
+
+    /// Whether a read may bring a version when another one was answered before it began.
+    pub(crate) fn may_be_read(&self, block: u64, version: Version, oldest: Version) -> bool {
+        let Some(history) = self.blocks.get(&block) else { return true };
+        let from = history.versions.iter().position(|v| *v == oldest).unwrap_or_default();
+        history.versions[from..].contains(&version)
+    }
+
     /// The write is one of this line.
     pub(crate) fn knows(&self, block: u64, version: Version) -> bool {
         self.blocks.get(&block).is_some_and(|history| history.versions.contains(&version))

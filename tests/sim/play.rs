@@ -1,4 +1,4 @@
-//! Applications, faults and administrators on the two nodes, and the check of what they were promised.
+//! Applications on the two nodes, and the check of what they were promised.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,8 @@ use crate::disk::Version;
 use crate::model::{Level, Timeline};
 use crate::world::{Notice, World, name};
 
+mod faults;
+
 /// Requests of the application in flight.
 const DEPTH: usize = 6;
 /// Blocks that applications touch, spread over more extents than the activity log holds. Some writes lie
@@ -17,13 +19,25 @@ const DEPTH: usize = 6;
 const HOT_BLOCKS: u64 = 48;
 const STRIDE: u64 = 93;
 
+/// Milliseconds after which a node has stored that it lost the other one, on a quick disk and on a slow one.
+const STORED_MS: Millis = 200;
+const SLOW_MS: Millis = 10_000;
 /// Steps of the world within one stretch of time, by far more than any stretch needs.
 const MOST_STEPS: u32 = 300_000;
 
 enum Request {
-    Write { first: u64, versions: Vec<Version> },
-    Read { first: u64, len: u64 },
-    Flush { promise: Vec<(u64, Version)> },
+    Write {
+        first: u64,
+        versions: Vec<Version>,
+    },
+    /// With what was answered last in each block when it was asked for.
+    Read {
+        first: u64,
+        oldest: Vec<Option<Version>>,
+    },
+    Flush {
+        promise: Vec<(u64, Version)>,
+    },
 }
 
 /// One run.
@@ -35,12 +49,25 @@ pub(crate) struct Play {
     fork: Option<(usize, Timeline)>,
     /// Answered writes of the main line when the fork began.
     main_writes_at_fork: u64,
-    /// What the fork lacked when it began was not promised: its power was cut before a flush.
+    /// What the fork lacked when it began was not promised: its power was cut before a flush, and somebody has
+    /// promoted it without asking the other node.
     fork_is_excused: bool,
     /// Nodes that have lost power since both agreed last.
     lost_power: [bool; 2],
-    /// Nodes whose daemon has been started anew since both agreed last.
-    restarted: [bool; 2],
+    /// Nodes that may not know any more, since both agreed last, that they were in step until they lost the other.
+    forgot: [bool; 2],
+    /// When a node lost its connection, and when it has stored that at the latest.
+    apart: [Option<(Millis, Millis)>; 2],
+    /// When a node last called itself Outdated.
+    outdated: [Option<Millis>; 2],
+    /// Nodes whose disk somebody has declared the newest since both agreed last.
+    declared: [bool; 2],
+    /// An administrator has promoted the node against its advice.
+    forced: [bool; 2],
+    /// A daemon that will be killed, and when; nothing else happens until then.
+    doomed: Option<(usize, Millis)>,
+    /// Nothing happens until both daemons run.
+    is_calm: bool,
     requests: [BTreeMap<Slot, Request>; 2],
     restart: [Option<Millis>; 2],
     next_slot: u32,
@@ -62,7 +89,13 @@ impl Play {
             main_writes_at_fork: 0,
             fork_is_excused: false,
             lost_power: [false; 2],
-            restarted: [false; 2],
+            forgot: [false; 2],
+            apart: [None; 2],
+            outdated: [None; 2],
+            declared: [false; 2],
+            forced: [false; 2],
+            doomed: None,
+            is_calm: false,
             requests: [BTreeMap::new(), BTreeMap::new()],
             restart: [None, None],
             next_slot: 100,
@@ -85,7 +118,7 @@ impl Play {
         for _ in 0..steps {
             let pause = self.world.rng.below(400);
             self.pass(pause)?;
-            self.disturb();
+            self.trouble();
             self.restart_dead(false);
         }
         self.repair()
@@ -137,7 +170,10 @@ impl Play {
         let range = Range { offset: first * BLOCK, len: (len * BLOCK) as u32 };
         let (op, request, data) = match self.world.rng.below(8) {
             0 => (FrontOp::Flush, Request::Flush { promise: self.line(node).promise() }, Vec::new()),
-            1 => (FrontOp::Read(range), Request::Read { first, len }, Vec::new()),
+            1 => {
+                let oldest = (first..first + len).map(|block| self.line(node).answered(block)).collect();
+                (FrontOp::Read(range), Request::Read { first, oldest }, Vec::new())
+            }
             _ => {
                 let versions: Vec<Version> = (self.next_version..self.next_version + len).collect();
                 self.next_version += len;
@@ -190,6 +226,12 @@ impl Play {
                     for other in 0..2 {
                         let has = self.world.nodes[other].disk.view(block) >= *version
                             && self.is_known(other, block);
+                        if !has && (other == node || mirrored) {
+                            let other = name(other);
+                            self.fail(format!(
+                                "version {version} of block {block} is answered, {other} lacks it"
+                            ));
+                        }
                         if !has {
                             self.line(node).answered_at.remove(&other);
                         }
@@ -199,20 +241,46 @@ impl Play {
             }
             Request::Flush { promise } => {
                 self.line(node).flushed(&promise);
-                if !mirrored {
+                self.check_flush(node, &promise);
+                if mirrored {
+                    self.check_flush(1 - node, &promise);
+                } else {
                     self.line(node).flushed_at.remove(&(1 - node));
                 }
             }
-            Request::Read { first, len } => {
+            Request::Read { first, oldest } => {
                 let seen = self.world.slot_data(node, slot);
-                if seen.len() as u64 != len {
-                    self.fail(format!(
-                        "{}: a read of {len} blocks at {first} brought {}",
-                        name(node),
-                        seen.len()
-                    ));
-                }
+                self.check_read(node, first, &seen, &oldest);
             }
+        }
+    }
+
+    /// What a flush promises is on a disk whatever happens to its power.
+    fn check_flush(&mut self, node: usize, promise: &[(u64, Version)]) {
+        let disk = &self.world.nodes[node].disk;
+        let lacks = |(block, version): &&(u64, Version)| {
+            let has = disk.durable(*block);
+            *version < self.next_version && (has < *version || has >= self.next_version)
+        };
+        if let Some((block, version)) = promise.iter().find(lacks) {
+            let (has, node) = (disk.durable(*block), name(node));
+            self.fail(format!("version {version} of block {block} is flushed, durable on {node} is {has}"));
+        }
+    }
+
+    /// A read brings, for each block, what was answered last when it was asked for, or something later.
+    fn check_read(&mut self, node: usize, first: u64, seen: &[Version], oldest: &[Option<Version>]) {
+        if seen.len() != oldest.len() {
+            let (asked, got) = (oldest.len(), seen.len());
+            self.fail(format!("{}: a read of {asked} blocks at {first} brought {got}", name(node)));
+        }
+        for (block, (version, oldest)) in (first..).zip(seen.iter().zip(oldest)) {
+            let Some(oldest) = oldest.filter(|oldest| !self.line(node).may_be_read(block, *version, *oldest))
+            else {
+                continue;
+            };
+            let node = name(node);
+            self.fail(format!("{node}: a read of block {block} brought {version}, answered was {oldest}"));
         }
     }
 
@@ -236,20 +304,19 @@ impl Play {
     /// A node was promoted: does it have what was promised?
     fn promoted(&mut self, node: usize) {
         self.world.nodes[node].mixed = false;
-        let other_is_primary = self.is_primary(1 - node) && self.world.nodes[1 - node].exported;
+        let other = &self.world.nodes[1 - node];
+        // Also one that just ends and still answers what was asked of it.
+        let other_is_primary = self.is_primary(1 - node) && (other.exported || !other.fronts.is_empty());
         if other_is_primary && self.fork.is_none() {
             self.begin_fork(node);
+            return;
+        }
+        if self.goes_on_with_fork(node) {
             return;
         }
         let disk = &self.world.nodes[node].disk;
         if self.main.broken_by(disk, Level::Answered).is_none() {
             self.main.answered_at.insert(node);
-            return;
-        }
-        if let Some((_, fork)) = self.fork.as_ref().filter(|(owner, _)| *owner == node) {
-            if let Some(text) = fork.broken_by(disk, fork.level()) {
-                self.fail(format!("{} was promoted without its own writes: {text}", name(node)));
-            }
             return;
         }
         let flushed = self.main.broken_by(disk, Level::Flushed);
@@ -291,26 +358,38 @@ impl Play {
         }
     }
 
-    fn begin_fork(&mut self, node: usize) {
-        if self.fork.as_ref().is_some_and(|(owner, _)| *owner == node) {
-            return;
+    /// The node of the fork is promoted again: does it have what was promised on it?
+    fn goes_on_with_fork(&mut self, node: usize) -> bool {
+        let Some((_, fork)) = self.fork.as_mut().filter(|(owner, _)| *owner == node) else { return false };
+        let disk = &self.world.nodes[node].disk;
+        let broken = fork.broken_by(disk, fork.level());
+        fork.lower(disk, node);
+        if let Some(text) = broken {
+            self.fail(format!("{} was promoted without writes of its own line: {text}", name(node)));
         }
+        true
+    }
+
+    fn begin_fork(&mut self, node: usize) {
         self.world.say(format!("{} begins a line of its own", name(node)));
         self.main_writes_at_fork = self.main.writes;
         let lacks = |level| self.main.broken_by(&self.world.nodes[node].disk, level).is_some();
-        self.fork_is_excused = !lacks(Level::Answered) || (self.lost_power[node] && !lacks(Level::Flushed));
+        let excused = self.lost_power[node] && self.forced[node];
+        self.fork_is_excused = !lacks(Level::Answered) || (excused && !lacks(Level::Flushed));
         self.fork = Some((node, Timeline::begin(node)));
     }
 
     /// Rules that hold at every moment.
     fn watch(&mut self) {
         for node in 0..2 {
-            let claims = |s: Status| {
-                matches!(s.device.disk, DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate)
-            };
-            if self.world.nodes[node].mixed && self.world.status(node).is_some_and(claims) {
+            let Some(status) = self.world.status(node) else { continue };
+            let disk = status.device.disk;
+            let claims = matches!(disk, DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate);
+            if self.world.nodes[node].mixed && claims {
                 self.fail_unless_rolled_back(node);
             }
+            self.look_at_link(node, &status);
+            self.stays_outdated(node, disk);
         }
         self.verified();
         let idle = self.requests.iter().all(BTreeMap::is_empty);
@@ -332,6 +411,33 @@ impl Play {
         if idle && a.device.upper_pending + b.device.upper_pending == 0 && self.in_step() {
             self.agree();
         }
+    }
+
+    /// Notes since when each node knows durably that it lost the other one.
+    fn look_at_link(&mut self, node: usize, status: &Status) {
+        let (now, slow, disk) = (self.world.now, self.world.nodes[node].slow, status.device.disk);
+        let never = self.world.nodes[node].broken || disk == DiskState::Failed;
+        let stored = if never { Millis::MAX } else { now + if slow { SLOW_MS } else { STORED_MS } };
+        self.apart[node] = match self.apart[node] {
+            _ if status.connection.state == ConnectionState::Connected => None,
+            // A node that has left on purpose is older by its own word.
+            _ if disk == DiskState::Outdated => None,
+            // Its promotion wipes the note out: when it is killed before its first write is answered, a crashed Primary
+            // that lacks the last writes is taken for the newer one.
+            _ if status.role == Role::Primary => None,
+            Some((lost, _)) if slow || never => Some((lost, stored)),
+            apart => apart.or(Some((now, stored))),
+        };
+    }
+
+    /// A node that is Outdated stays so until it meets the other one.
+    fn stays_outdated(&mut self, node: usize, disk: DiskState) {
+        let was_outdated = self.outdated[node].is_some_and(|at| at > self.world.met_at);
+        // Somebody who forces a promotion declares the disk the newest, also when it goes down on the way.
+        if disk == DiskState::Consistent && was_outdated && !self.declared[node] {
+            self.fail(format!("{} has forgotten that it is Outdated", name(node)));
+        }
+        self.outdated[node] = (disk == DiskState::Outdated).then_some(self.world.now);
     }
 
     /// No disk changes by itself here: a verify that finds a difference has compared a moment with another one, or
@@ -382,7 +488,8 @@ impl Play {
         self.main.answered_at = [0, 1].into();
         self.main.flushed_at = [0, 1].into();
         self.lost_power = [false; 2];
-        self.restarted = [false; 2];
+        self.declared = [false; 2];
+        self.forgot = [false; 2];
     }
 
     fn command(&mut self, node: usize, command: Command) {
@@ -394,6 +501,8 @@ impl Play {
     }
 
     fn crash(&mut self, node: usize, power: bool) {
+        // What outlived the other node was flushed with the note of it.
+        let safe = self.has_noted_loss(node);
         self.world.crash(node, power);
         self.rollbacks.retain(|_, at| *at != node);
         self.requests[node].clear();
@@ -402,7 +511,7 @@ impl Play {
         self.world.nodes[node].broken = false;
         self.lost_power[node] |= power;
         self.forget_being_in_step(node);
-        if power {
+        if power && !safe {
             self.main.answered_at.remove(&node);
             if let Some((owner, fork)) = &mut self.fork
                 && *owner == node
@@ -412,13 +521,18 @@ impl Play {
         }
     }
 
-    /// A daemon that was started anew does not know that it was in step until the other node lost power: the
-    /// crashed Primary is then taken for the newer one, with what its disk still has.
+    /// A daemon that ends before it has stored that it outlived the other one does not know afterwards that it
+    /// was in step: the crashed Primary is then taken for the newer one, with what its disk still has.
     fn forget_being_in_step(&mut self, node: usize) {
-        self.restarted[node] = true;
-        if (0..2).any(|n| self.lost_power[n] && self.restarted[1 - n]) {
+        self.forgot[node] |= !self.has_noted_loss(node);
+        if (0..2).any(|n| self.lost_power[n] && self.forgot[1 - n]) {
             self.main.answered_at.clear();
         }
+    }
+
+    /// A node has stored that it lost the other one, and has not met it since.
+    fn has_noted_loss(&self, node: usize) -> bool {
+        self.apart[node].is_some_and(|(lost, stored)| self.world.met_at < lost && stored <= self.world.now)
     }
 
     fn restart_dead(&mut self, now: bool) {
@@ -438,161 +552,5 @@ impl Play {
 
     fn is_primary(&self, node: usize) -> bool {
         self.world.status(node).is_some_and(|s| s.role == Role::Primary)
-    }
-
-    /// Something goes wrong, or an administrator does something.
-    fn disturb(&mut self) {
-        let node = self.world.rng.below(2) as usize;
-        if self.disturb_resync(node) {
-            return;
-        }
-        match self.world.rng.below(40) {
-            0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
-            3 => self.world.set_cut(node, true),
-            4..8 => (0..2).for_each(|n| self.world.set_cut(n, false)),
-            8..10 => self.crash(node, false),
-            10..12 => self.crash(node, true),
-            12 => (0..2).for_each(|n| self.crash(n, true)),
-            13..16 if self.is_primary(node) => self.command(node, Command::Secondary),
-            13..20 if !self.is_primary(1 - node) => {
-                self.command(node, Command::Primary { force: false, term: None, alone: false });
-            }
-            20 => self.command(node, Command::Disconnect),
-            21..23 => self.command(node, Command::Connect { discard_my_data: false }),
-            23 => self.command(node, Command::Invalidate),
-            24 if !self.is_primary(node) => self.command(node, Command::Down),
-            25 if self.world.rng.one_in(3) => (0..2).for_each(|n| self.command(n, Command::Down)),
-            26 if self.world.rng.one_in(3) => self.world.nodes[node].broken = true,
-            27..30 => self.world.nodes[node].slow = !self.world.nodes[node].slow,
-            30 => self.world.lag = [2, 100, 600][self.world.rng.below(3) as usize],
-            31 if self.world.nodes[node].exported => {
-                self.world.take_device(node);
-                self.requests[node].clear();
-                self.command(node, Command::Secondary);
-            }
-            32..34 if self.may_be_forced(node) => {
-                self.command(node, Command::Primary { force: true, term: None, alone: false });
-            }
-            34 if self.sees_split(node) && !self.is_primary(node) && self.victim() == node => {
-                self.splits += 1;
-                self.command(node, Command::Connect { discard_my_data: true });
-            }
-            35 => self.world.nodes[node].cramped = !self.world.nodes[node].cramped,
-            36..38 => {
-                let repair = self.world.rng.one_in(2);
-                self.command(node, Command::Verify { repair });
-            }
-            38 if self.world.rng.one_in(3) => self.command(node, Command::VerifyStop),
-            _ => {}
-        }
-    }
-
-    /// The source of a resync goes down on the way, or an administrator takes back what it has done.
-    fn disturb_resync(&mut self, target: usize) -> bool {
-        let here = self.world.status(target).map(|s| s.connection.replication);
-        if here == Some(ReplicationState::SyncTarget) && self.world.rng.one_in(3) {
-            let power = self.world.rng.one_in(2);
-            self.crash(1 - target, power);
-            return true;
-        }
-        let rolls_back = self.may_roll_back(target) && self.world.rng.one_in(3);
-        if rolls_back {
-            self.command(target, Command::Rollback);
-            self.rollbacks.insert(Token(self.next_token), target);
-        }
-        rolls_back
-    }
-
-    fn may_roll_back(&self, node: usize) -> bool {
-        let undo = |s: &Status| s.device.undo.is_some() && s.connection.state != ConnectionState::Connected;
-        self.world.status(node).as_ref().is_some_and(undo)
-    }
-
-    /// An administrator forces a node that has not seen the other one, when that one is out of reach.
-    fn may_be_forced(&self, node: usize) -> bool {
-        let consistent = |s: &Status| {
-            matches!(s.device.disk, DiskState::Consistent | DiskState::Outdated)
-                && s.connection.state != ConnectionState::Connected
-        };
-        let other_is_away = self.world.nodes[1 - node].engine.is_none();
-        self.fork.is_none() && other_is_away && self.world.status(node).as_ref().is_some_and(consistent)
-    }
-
-    fn sees_split(&self, node: usize) -> bool {
-        let reason = self.world.status(node).and_then(|s| s.connection.standalone_reason);
-        reason.is_some_and(|r| r.contains("split brain"))
-    }
-
-    /// Mends everything, resolves what only a person can decide, and waits until both nodes agree.
-    fn repair(&mut self) -> Result<(), String> {
-        self.world.lag = 2;
-        for round in 0..40 {
-            for node in 0..2 {
-                self.world.set_cut(node, false);
-                self.world.nodes[node].slow = false;
-                self.world.nodes[node].broken = false;
-            }
-            self.restart_dead(true);
-            self.pass(3000)?;
-            if self.in_step() {
-                return self.settle();
-            }
-            if (0..2).any(|n| self.sees_split(n)) || round >= 10 {
-                self.decide_split()?;
-            } else {
-                self.mend(round);
-            }
-        }
-        Err(format!("the nodes never agreed again: {:?} {:?}", self.world.status(0), self.world.status(1)))
-    }
-
-    fn mend(&mut self, round: u64) {
-        for node in 0..2 {
-            if self.is_primary(node) && self.is_primary(1 - node) && node == 1 {
-                self.command(node, Command::Secondary);
-            }
-            let alone =
-                self.world.status(node).is_some_and(|s| s.connection.state == ConnectionState::StandAlone);
-            if alone {
-                self.command(node, Command::Connect { discard_my_data: false });
-            }
-        }
-        let worthless =
-            (0..2).all(|n| self.world.status(n).is_some_and(|s| s.device.disk == DiskState::Inconsistent));
-        if worthless && round > 2 {
-            self.fail("no node has usable data any more".into());
-        }
-    }
-
-    /// The node whose data a person who knows everything would give up.
-    fn victim(&self) -> usize {
-        let has_main =
-            |node: &usize| self.main.broken_by(&self.world.nodes[*node].disk, self.main.level()).is_none();
-        match &self.fork {
-            Some((owner, _)) => *owner,
-            None => (0..2).find(|n| !has_main(n)).unwrap_or(1),
-        }
-    }
-
-    /// An administrator gives up the line of one node: the one that is not the main line.
-    fn decide_split(&mut self) -> Result<(), String> {
-        self.splits += 1;
-        let victim = self.victim();
-        self.world.say(format!("an administrator gives up the data of {}", name(victim)));
-        self.command(victim, Command::Secondary);
-        self.pass(2000)?;
-        self.command(victim, Command::Disconnect);
-        self.pass(2000)?;
-        self.command(victim, Command::Connect { discard_my_data: true });
-        self.command(1 - victim, Command::Connect { discard_my_data: false });
-        self.pass(3000)
-    }
-
-    fn settle(&mut self) -> Result<(), String> {
-        for node in 0..2 {
-            self.command(node, Command::Secondary);
-        }
-        self.pass(5000)?;
-        if self.in_step() { Ok(()) } else { Err("the nodes parted again without a fault".into()) }
     }
 }

@@ -15,6 +15,11 @@ use crate::disk::{Disk, Version};
 use crate::rng::Rng;
 use crate::undo::Store;
 
+#[path = "sabotage.rs"]
+mod sabotage;
+
+pub(crate) use sabotage::Sabotage;
+
 /// Small, and still more extents than the activity log holds.
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
 const FIRST_PEER_SLOT: u32 = 1000;
@@ -118,6 +123,9 @@ pub(crate) struct World {
     pub(crate) undo_policy: UndoPolicy,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
+    pub(crate) sabotage: Option<Sabotage>,
+    /// When a connection last stood.
+    pub(crate) met_at: Millis,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) log: Vec<String>,
     happenings: BTreeMap<(Millis, u64), Happening>,
@@ -167,6 +175,8 @@ impl World {
             resync_rate_kib: 0,
             undo_policy: UndoPolicy::Try,
             lag: 2,
+            sabotage: None,
+            met_at: 0,
             notices: VecDeque::new(),
             log: Vec::new(),
             happenings: BTreeMap::new(),
@@ -266,6 +276,7 @@ impl World {
         self.nodes[node].slots.insert(slot, data);
         self.nodes[node].fronts.insert(slot);
         self.event(node, Event::Front { slot, op });
+        self.sabotaged_front(node, slot);
     }
 
     /// Someone else takes the device of a node away: its users get errors, the daemon is not asked.
@@ -317,6 +328,7 @@ impl World {
 
     fn perform(&mut self, node: usize, actions: Vec<Action>) {
         for action in actions {
+            let Some(action) = self.sabotaged(node, action) else { continue };
             let life = self.nodes[node].life;
             match action {
                 Action::WriteMeta { tx, writes } => {
@@ -559,6 +571,7 @@ impl World {
             return;
         }
         self.last_link += 1;
+        self.met_at = self.now;
         let link = self.last_link;
         self.links.insert(link, Connection { open: [true; 2], ..Connection::default() });
         self.event(node, Event::LinkUp { link: LinkId(link) });

@@ -280,6 +280,8 @@ impl Engine {
                     log.saved.set(first, end);
                 }
             }
+            // What it was saved for is not written any more: the log lacks nothing.
+            Err(_) if self.undo.held.is_empty() => {}
             Err(error) if self.settings.undo == UndoPolicy::Require => {
                 let text = format!(
                     "the resync is stopped, because the undo log cannot hold more: {error}. Make room and `connect`, or `rollback`"

@@ -28,6 +28,8 @@ pub(crate) enum Sabotage {
     Forgets,
     /// The address stays when the lease ends.
     KeepsAddress,
+    /// One of replication.
+    Replica(crate::world::Sabotage),
 }
 
 impl Cluster {
@@ -63,6 +65,7 @@ impl Cluster {
                 self.witness.vault.forgets = true;
                 self.hosts.iter_mut().for_each(|host| host.vault.forgets = true);
             }
+            Some(Sabotage::Replica(rule)) => self.world.sabotage = Some(rule),
             Some(Sabotage::GrantsEarly) => Node::ALL.into_iter().for_each(|node| self.grant(node)),
             Some(Sabotage::OutsiderBids) => Node::ALL.into_iter().for_each(|node| self.outsider_bids(node)),
             _ => {}
