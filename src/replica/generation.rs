@@ -230,6 +230,9 @@ fn same_generation(me: &PeerState, peer: &PeerState, first: bool) -> Verdict {
         // Both went down: the Primary has at least what the other has.
         (true, false) => say(SOURCE, "both-off"),
         (false, true) => say(TARGET, "both-off"),
+        // One was promoted when it had outlived the other: it has what that one's power cut has taken.
+        (true, true) if me.reconnect && !peer.reconnect => say(SOURCE, "reconnected"),
+        (true, true) if peer.reconnect && !me.reconnect => say(TARGET, "reconnected"),
         (true, true) => say(if first { SOURCE } else { TARGET }, "both-off"),
         (false, false) => say(Decision::NoSync, if me.reconnect { "reconnected" } else { "both-off" }),
     }

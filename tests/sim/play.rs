@@ -221,6 +221,7 @@ impl Play {
         let mirrored = self.in_step();
         match request {
             Request::Write { first, versions } => {
+                self.apart[node] = None;
                 for (block, version) in (first..).zip(&versions) {
                     self.line(node).answer(block, *version);
                     for other in 0..2 {
@@ -422,8 +423,12 @@ impl Play {
             _ if status.connection.state == ConnectionState::Connected => None,
             // A node that has left on purpose is older by its own word.
             _ if disk == DiskState::Outdated => None,
-            // Its promotion wipes the note out: when it is killed before its first write is answered, a crashed Primary
-            // that lacks the last writes is taken for the newer one.
+            // A survivor that is promoted is the newer one over a crash of its own, until a write of its own says so.
+            Some((lost, stored))
+                if status.role == Role::Primary && stored <= now && self.world.met_at < lost =>
+            {
+                Some((lost, stored))
+            }
             _ if status.role == Role::Primary => None,
             Some((lost, _)) if slow || never => Some((lost, stored)),
             apart => apart.or(Some((now, stored))),

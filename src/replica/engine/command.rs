@@ -255,7 +255,8 @@ impl Engine {
 
     /// Nothing was given up.
     pub(super) fn refuse_invalidate(&mut self, reason: Reason) {
-        if let Some(token) = self.waiters.invalidate.take() {
+        let recalled = if reason == Reason::NoConnection { self.store.recall_invalidate() } else { None };
+        if let Some(token) = self.waiters.invalidate.take().or(recalled) {
             let text = format!("{} may need this copy: nothing was given up", self.settings.peer);
             self.refuse_command(token, reason, &text);
         }
@@ -267,6 +268,7 @@ impl Engine {
             format!("disk:{} -> Inconsistent: invalidated by an administrator", self.disk),
         );
         self.disk = DiskState::Inconsistent;
+        self.seen_generation = None;
         self.hang_up("this disk was invalidated: compare again");
         self.reply(token, Ok(()));
     }

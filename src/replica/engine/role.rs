@@ -255,7 +255,8 @@ impl Engine {
             self.bitmap.set_all();
         }
         // The record does not count on the peer any more: what it has is older from now on, whatever it is.
-        let lone = bid.alone && self.link.mirror().is_none();
+        let apart = self.link.mirror().is_none();
+        let lone = bid.alone && apart;
         let (new, base, bytes) = (self.rng.generation(), self.rng.generation(), self.device_bytes());
         let now = self.unix_seconds();
         self.store.push(Job::new(Then::Promoted { fence, lone }).bitmap().superblock(move |s| {
@@ -263,7 +264,8 @@ impl Engine {
             s.agreed_bytes = bytes;
             s.fence = s.fence.max(fence);
             s.primary = true;
-            s.survived = false;
+            // Until something is written here, a crash does not make a node older that has outlived the other one.
+            s.survived &= apart;
             s.consistent = true;
             s.was_up_to_date = true;
             s.outdated = false;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::{Engine, Then};
 use crate::activity::Transaction;
-use crate::event::{Action, BLOCK, DiskError, MetaTx};
+use crate::event::{Action, BLOCK, DiskError, MetaTx, Token};
 use crate::meta::Superblock;
 
 /// Bitmap pages in one transaction: 1 MiB.
@@ -67,6 +67,19 @@ impl Store {
 
     pub(super) fn push(&mut self, job: Job) {
         self.jobs.push_back(job);
+    }
+
+    /// Takes the giving up of the data out, if it is not on its way to the disk yet; who has asked for it.
+    pub(super) fn recall_invalidate(&mut self) -> Option<Token> {
+        let job = self
+            .jobs
+            .iter_mut()
+            .find(|job| matches!(job.then, Then::Invalidated { .. }) && job.change.is_some())?;
+        job.change = None;
+        match std::mem::replace(&mut job.then, Then::Nothing) {
+            Then::Invalidated { token } => Some(token),
+            _ => None,
+        }
     }
 
     /// Forgets all jobs; what would have gone on after them.

@@ -217,6 +217,23 @@ fn a_survivor_of_the_primary_stays_the_source_over_its_own_restart() {
     assert_eq!(restarted.engine.status(1).connection.replication, ReplicationState::WFBitMapS);
 }
 
+/// Nothing was written since: both have the same generation, and both crashed as Primary.
+#[test]
+fn a_survivor_that_was_promoted_stays_the_source_over_its_own_crash() {
+    // The higher number: the tie would go to the other one.
+    let mut bench = Bench::build(settings(1), |_| {});
+    let primary = PeerState { role: Role::Primary, ..bench.peer() };
+    let link = bench.connect(1, primary);
+    bench.lose(link);
+    bench.promote(None);
+    let superblock = bench.engine.superblock.clone();
+    let mut restarted = Bench::build(settings(1), |attached| attached.superblock = superblock);
+    assert!(restarted.engine.superblock.crashed_primary);
+    let crashed = PeerState { crashed_primary: true, dirty_blocks: 3, ..restarted.peer() };
+    restarted.connect(1, crashed);
+    assert_eq!(restarted.engine.status(1).connection.replication, ReplicationState::WFBitMapS);
+}
+
 /// A node in step with a peer, both Secondary.
 fn in_step(node_id: u32) -> (Bench, LinkId) {
     let mut bench = Bench::build(settings(node_id), |_| {});
@@ -256,6 +273,20 @@ fn of_two_that_give_up_their_data_at_once_one_keeps_it() {
     assert_eq!(bench.sent("InvalidateAnswer"), Some(Message::InvalidateAnswer { granted: true }));
     assert!(bench.taken_reply(token).unwrap().is_err());
     bench.receive(link, Message::InvalidateAnswer { granted: false });
+    assert_eq!(bench.engine.status(1).device.disk, DiskState::UpToDate);
+}
+
+#[test]
+fn data_is_not_given_up_when_the_peer_is_lost_before_that_is_stored() {
+    let (mut bench, link) = in_step(0);
+    let token = bench.command(Command::Invalidate);
+    bench.quick_metadata = false;
+    bench.receive(link, Message::InvalidateAnswer { granted: true });
+    // The marks are on their way to the disk, the superblock is not.
+    bench.lose(link);
+    assert!(bench.taken_reply(token).unwrap().unwrap_err().detail.contains("nothing was given up"));
+    bench.metadata();
+    assert!(bench.engine.superblock.consistent);
     assert_eq!(bench.engine.status(1).device.disk, DiskState::UpToDate);
 }
 
