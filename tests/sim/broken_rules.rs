@@ -36,6 +36,8 @@ const RULES: &[(Sabotage, &[&str])] = &[
     (SkipsOutdated, &["has forgotten that it is Outdated"]),
     (GrantsEverybody, &["both nodes are Primary and connected"]),
     (GrantsEveryLoss, &["no node has usable data any more"]),
+    (SavesLate, &["was not rolled back"]),
+    (ForgetsUndone, &[DIFFER]),
     (GivesUp, &[GONE, MERGED]),
 ];
 

@@ -1,7 +1,7 @@
 //! A world that breaks one rule of replication behind the engines' backs: so that it is known that the
 //! simulator would notice an engine that breaks it. The engines themselves are the real ones.
 
-use replica::control::Command;
+use replica::control::{Command, Status};
 use replica::event::{Action, BLOCK, IoId, LinkId, MetaTx, Millis, Range, Slot, Token};
 use replica::message::Message;
 use replica::meta::{Attached, Layout, Superblock};
@@ -58,6 +58,10 @@ pub(crate) enum Sabotage {
     GivesUp,
     /// Every wish to give up the own data is granted.
     GrantsEveryLoss,
+    /// The old content of a block is saved after the block was changed.
+    SavesLate,
+    /// A rollback does not store which blocks it makes different.
+    ForgetsUndone,
     /// Under a cluster manager: requests are answered although they must wait for the peer or for the record.
     AnswersBlocked,
     /// Under a cluster manager: the promise to take part in no older term is not stored.
@@ -95,6 +99,11 @@ impl World {
             }
             Action::WriteDisk { io, slot, range } if self.comes_late(sabotage, node, slot) => {
                 self.write_late(node, io, slot, range);
+                None
+            }
+            Action::SaveUndo { io, log, at, ranges } if sabotage == Sabotage::SavesLate => {
+                self.disk(node, io, DiskOp::Flush { time: 0 });
+                self.do_late(node, io, DiskOp::Save { log, at, ranges });
                 None
             }
             Action::ReadDisk { io, slot, range }
@@ -173,8 +182,12 @@ impl World {
             return None;
         }
         let Layout { bitmap_at, activity_at, super_at, .. } = disk.layout;
+        let rolls_back = |status: Status| status.device.undo.is_some_and(|undo| undo.restored.is_some());
+        let undoes = self.nodes[node].engine.as_ref().is_some_and(|e| rolls_back(e.status(self.now)));
+        let disk = &self.nodes[node].disk;
         let stored = Attached::decode(disk.layout, &disk.metadata()).map(|a| a.superblock).ok();
         writes.retain_mut(|(offset, bytes)| match sabotage {
+            Sabotage::ForgetsUndone if undoes => !(bitmap_at..activity_at).contains(offset),
             Sabotage::ForgetsMarks => !(bitmap_at..activity_at).contains(offset),
             Sabotage::SkipsActivityLog => !(activity_at..super_at).contains(offset),
             _ if *offset >= super_at => is_stored(sabotage, stored.as_ref(), bytes),
@@ -193,10 +206,14 @@ impl World {
 
     /// The disk says that it has the block, and gets it later.
     fn write_late(&mut self, node: usize, io: IoId, slot: Slot, range: Range) {
-        let (data, life) = (self.slot_data(node, slot), self.nodes[node].life);
+        let data = self.slot_data(node, slot);
         let resync = self.nodes[node].resynced.contains(&slot);
-        let op = DiskOp::Write { range, data, resync };
         self.disk(node, io, DiskOp::Write { range, data: Vec::new(), resync });
+        self.do_late(node, io, DiskOp::Write { range, data, resync });
+    }
+
+    fn do_late(&mut self, node: usize, io: IoId, op: DiskOp) {
+        let life = self.nodes[node].life;
         let late = IoId(io.0 | NOBODYS);
         self.nodes[node].pending.insert(late.0, op.clone());
         self.at(LATE_MS, Happening::Disk { node, life, io: late, op });
