@@ -49,6 +49,10 @@ pub enum Command {
     Invalidate,
     /// Be what this disk was before the resync that was interrupted. Answered when it is done.
     Rollback,
+    /// Bring everything that was asked for to its end, and begin nothing: for the exchange of the daemon's program.
+    Pause,
+    /// End the pause.
+    Unpause,
     /// Compare both disks, block by block, while applications go on. Answered when it has begun; the status tells
     /// the rest.
     Verify {

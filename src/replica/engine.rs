@@ -19,6 +19,7 @@ mod command;
 mod flush;
 mod handshake;
 mod link;
+mod pause;
 mod request;
 mod resync;
 mod role;
@@ -28,6 +29,7 @@ mod timer;
 mod undo;
 mod verify;
 
+pub use pause::Resume;
 pub use status::Essence;
 pub use undo::UndoPolicy;
 
@@ -46,6 +48,7 @@ use bond::Bond;
 use command::Waiters;
 use flush::{Flusher, Purpose};
 use link::Link;
+use pause::Pause;
 use request::Requests;
 use resync::Resync;
 use role::RoleState;
@@ -95,6 +98,8 @@ pub struct Origin {
     pub seed: u64,
     /// Seconds since 1970 when the shell's clock of milliseconds was 0. For people; never decides.
     pub unix_seconds: u64,
+    /// An earlier process was Primary with this disk, and has paused: this one goes on.
+    pub resume: Option<Resume>,
 }
 
 impl Settings {
@@ -153,6 +158,8 @@ enum Then {
     RollbackMarked,
     /// The disk is what it was before the resync.
     RolledBack,
+    /// Nothing of what was asked for is left.
+    Paused,
 }
 
 /// What a disk operation was for.
@@ -213,6 +220,7 @@ pub struct Engine {
     resync: Resync,
     verify: Verify,
     undo: Undo,
+    pause: Option<Pause>,
     waiters: Waiters,
     counters: Counters,
     /// The generation at which this daemon was last in contact and in sync with the peer.
@@ -264,6 +272,7 @@ impl Engine {
             resync: Resync::default(),
             verify: Verify::default(),
             undo: Undo::new(log, undo),
+            pause: None,
             waiters: Waiters::default(),
             counters: Counters::default(),
             seen_generation: None,
@@ -272,7 +281,10 @@ impl Engine {
         if log.is_none() {
             engine.drop_undo();
         }
-        engine.recover(&activity);
+        match origin.resume.filter(|_| engine.superblock.primary) {
+            Some(resume) => engine.take_over(resume, &activity),
+            None => engine.recover(&activity),
+        }
         engine.advance();
         out.append(&mut engine.out);
         engine
@@ -283,13 +295,7 @@ impl Engine {
         if !self.superblock.primary {
             return;
         }
-        let before = self.bitmap.count();
-        let per_extent = crate::activity::EXTENT_BYTES / BLOCK;
-        for extent in &activity.extents {
-            let first = u64::from(*extent) * per_extent;
-            self.bitmap.set(first, first + per_extent);
-        }
-        let marked = (self.bitmap.count() - before) * BLOCK / 1024;
+        let marked = self.mark_hot(activity);
         self.log(
             LogLevel::Warn,
             format!(
@@ -300,6 +306,17 @@ impl Engine {
             s.primary = false;
             s.crashed_primary = true;
         }));
+    }
+
+    /// Everything that was hot may differ; KiB that were not marked before.
+    fn mark_hot(&mut self, activity: &Transaction) -> u64 {
+        let before = self.bitmap.count();
+        let per_extent = crate::activity::EXTENT_BYTES / BLOCK;
+        for extent in &activity.extents {
+            let first = u64::from(*extent) * per_extent;
+            self.bitmap.set(first, first + per_extent);
+        }
+        (self.bitmap.count() - before) * BLOCK / 1024
     }
 
     /// Takes one event and appends what shall be done.
@@ -341,6 +358,7 @@ impl Engine {
             progress |= self.advance_resync();
             progress |= self.advance_verify();
             progress |= self.advance_undo();
+            progress |= self.advance_pause();
             progress |= self.advance_role();
             progress |= self.advance_store();
             progress |= self.advance_waiters();
@@ -381,6 +399,7 @@ impl Engine {
             Then::UndoAbandoned => self.undo_abandoned(),
             Then::RollbackMarked => self.rollback_marked(),
             Then::RolledBack => self.rolled_back(),
+            Then::Paused => self.paused(),
         }
     }
 
@@ -461,6 +480,7 @@ impl Engine {
         self.fail_requests();
         self.fail_role_change();
         self.end_rollback(Reason::DiskFailed, reason);
+        self.drop_pause(Reason::DiskFailed, reason);
         for then in self.store.give_up() {
             let token = match then {
                 Then::Invalidated { token } | Then::Renewed { token, .. } => Some(token),

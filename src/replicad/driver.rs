@@ -142,7 +142,7 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     let name = plan.settings.resource.clone();
     let mut actions = Vec::new();
     let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds };
+    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume: None };
     let engine = Engine::new(plan.settings, attached, origin, 0, &mut actions);
     let driver = Driver {
         engine,

@@ -73,8 +73,10 @@ pub(crate) struct Play {
     next_slot: u32,
     next_version: Version,
     next_token: u64,
-    /// Orders to roll back that are not answered.
+    /// Orders to pause, and to roll back, that are not answered.
+    pauses: BTreeMap<Token, usize>,
     rollbacks: BTreeMap<Token, usize>,
+    pub(crate) exchanged: u32,
     pub(crate) rolled_back: u32,
     pub(crate) violation: Option<String>,
     pub(crate) splits: u32,
@@ -101,7 +103,9 @@ impl Play {
             next_slot: 100,
             next_version: 1,
             next_token: 0,
+            pauses: BTreeMap::new(),
             rollbacks: BTreeMap::new(),
+            exchanged: 0,
             rolled_back: 0,
             violation: None,
             splits: 0,
@@ -148,7 +152,9 @@ impl Play {
 
     fn applications(&mut self) {
         for node in 0..2 {
-            let ready = self.world.nodes[node].exported && self.requests[node].len() < DEPTH;
+            let ready = self.world.nodes[node].exported
+                && !self.world.nodes[node].paused
+                && self.requests[node].len() < DEPTH;
             if ready && self.world.rng.one_in(3) {
                 self.submit(node);
             }
@@ -205,6 +211,9 @@ impl Play {
                     self.forget_being_in_step(node);
                 }
                 Notice::Reply { token, result } => {
+                    if let Some(node) = self.pauses.remove(&token) {
+                        self.paused(node, result.is_ok());
+                    }
                     let rolled_back = self.rollbacks.remove(&token).filter(|_| result.is_ok());
                     if let Some(node) = rolled_back {
                         self.rolled_back(node);
@@ -334,6 +343,22 @@ impl Play {
             self.fail(format!("{} was promoted without flushed writes: {text}", name(node)));
         } else {
             self.begin_fork(node);
+        }
+    }
+
+    /// The program is exchanged when nothing is left; now and then that fails.
+    fn paused(&mut self, node: usize, complete: bool) {
+        if complete && !self.world.rng.one_in(5) {
+            if self.is_primary(node) {
+                self.exchanged += 1;
+            } else {
+                self.forget_being_in_step(node);
+            }
+            self.rollbacks.retain(|_, at| *at != node);
+            self.world.exchange(node);
+        } else {
+            self.world.nodes[node].paused = false;
+            self.command(node, Command::Unpause);
         }
     }
 
@@ -510,6 +535,7 @@ impl Play {
         let safe = self.has_noted_loss(node);
         self.world.crash(node, power);
         self.rollbacks.retain(|_, at| *at != node);
+        self.pauses.retain(|_, at| *at != node);
         self.requests[node].clear();
         let after = 200 + self.world.rng.below(4000);
         self.restart[node] = Some(self.world.now + after);

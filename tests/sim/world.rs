@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use replica::control::{Command, Refusal, Status};
-use replica::engine::{Engine, Origin, Settings, UndoPolicy};
+use replica::engine::{Engine, Origin, Resume, Settings, UndoPolicy};
 use replica::event::{
     Action, BLOCK, DiskError, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
 };
@@ -92,6 +92,8 @@ pub(crate) struct Node {
     /// Every operation fails.
     pub(crate) broken: bool,
     pub(crate) undo: Store,
+    /// No request is handed to the daemon, whose program is about to be exchanged.
+    pub(crate) paused: bool,
     /// The undo log has no room any more.
     pub(crate) cramped: bool,
     /// A resync has changed the disk and is not finished: its data belongs to no point in time.
@@ -152,6 +154,7 @@ impl World {
                 slow: false,
                 broken: false,
                 undo: Store::default(),
+                paused: false,
                 cramped: false,
                 mixed: false,
                 fronts: BTreeSet::new(),
@@ -196,6 +199,10 @@ impl World {
 
     /// Starts the daemon of a node.
     pub(crate) fn start(&mut self, node: usize) {
+        self.start_with(node, None);
+    }
+
+    fn start_with(&mut self, node: usize, resume: Option<Resume>) {
         let layout = self.nodes[node].disk.layout;
         let time = self.nodes[node].disk.time();
         self.nodes[node].disk.flush(time);
@@ -223,7 +230,7 @@ impl World {
         let mut out = Vec::new();
         let seed = self.rng.next();
         self.say(format!("{} starts", name(node)));
-        let origin = Origin { seed, unix_seconds: 1_800_000_000 };
+        let origin = Origin { seed, unix_seconds: 1_800_000_000, resume };
         let engine = Engine::new(settings, attached, origin, self.now, &mut out);
         self.nodes[node].engine = Some(engine);
         self.perform(node, out);
@@ -233,10 +240,25 @@ impl World {
     /// told that the connection is gone.
     pub(crate) fn crash(&mut self, node: usize, power: bool) {
         self.say(format!("{} {}", name(node), if power { "loses power" } else { "is killed" }));
+        self.nodes[node].exported = false;
+        self.nodes[node].fronts.clear();
+        self.end_process(node, power);
+    }
+
+    /// The program of a daemon that has paused is exchanged for another one; its device stays.
+    pub(crate) fn exchange(&mut self, node: usize) {
+        let resume = self.nodes[node].engine.as_ref().and_then(Engine::resume);
+        self.say(format!("{} goes on in another process: {resume:?}", name(node)));
+        assert!(self.nodes[node].fronts.is_empty(), "requests are left");
+        self.nodes[node].exported = resume.is_some();
+        self.end_process(node, false);
+        self.start_with(node, resume);
+    }
+
+    fn end_process(&mut self, node: usize, power: bool) {
         let n = &mut self.nodes[node];
         n.engine = None;
-        n.exported = false;
-        n.fronts.clear();
+        n.paused = false;
         n.life += 1;
         n.slots.clear();
         n.resynced.clear();

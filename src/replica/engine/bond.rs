@@ -9,6 +9,7 @@
 //! - Blocks are copied from the Primary only, and only once it is alone: no node that the record calls up to
 //!   date is ever made Inconsistent.
 
+use super::Resume;
 use super::handshake::verdict;
 use super::link::Phase;
 use super::role::{Bid, RoleState};
@@ -67,6 +68,18 @@ impl Engine {
             blocked: self.is_blocked(),
             deposed: bond.deposed,
         })
+    }
+
+    /// Term, whether without the peer, and losses of the peer.
+    pub(super) fn mandate(&self) -> (Option<u64>, bool, u64) {
+        (self.bond.term, self.bond.alone, self.bond.loss)
+    }
+
+    /// The mandate of an earlier process.
+    pub(super) fn take_over_mandate(&mut self, resume: Resume) {
+        self.bond.term = resume.term;
+        self.bond.alone = resume.alone;
+        self.bond.loss = resume.loss;
     }
 
     /// The term in the header of what this node sends: its mandate.
@@ -238,6 +251,7 @@ impl Engine {
         }
         self.log(LogLevel::Warn, why.to_owned());
         self.role = RoleState::Revoking;
+        self.drop_pause(Reason::Stopping, "the device was taken away meanwhile");
         self.out.push(Action::AbortExport);
         self.fail_unanswered();
         self.hang_up("the device was taken away: compare again");

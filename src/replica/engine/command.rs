@@ -36,6 +36,9 @@ impl Engine {
                 let text = self.disk_failure.clone().unwrap_or_default();
                 self.refuse_command(token, Reason::DiskFailed, &text);
             }
+            Command::Secondary | Command::Down | Command::Primary { .. } if self.pause.is_some() => {
+                self.refuse_command(token, Reason::InTransition, "the daemon's program is being exchanged");
+            }
             Command::Primary { .. } | Command::Connect { .. } if self.undo.is_rolling_back() => {
                 self.refuse_command(token, Reason::InTransition, "a rollback is under way");
             }
@@ -55,6 +58,8 @@ impl Engine {
             Command::Connect { discard_my_data } => self.connect(token, discard_my_data),
             Command::Disconnect => self.disconnect(token),
             Command::Invalidate => self.invalidate(token),
+            Command::Pause => self.pause(token),
+            Command::Unpause => self.end_pause(token),
             Command::Rollback => self.rollback(token),
             Command::Verify { repair } => self.verify(token, repair),
             Command::VerifyStop => self.stop_verify(token),

@@ -27,6 +27,8 @@ pub(super) enum Purpose {
     Evict,
     /// The device was given up.
     Demote,
+    /// Another process shall go on.
+    Pause,
     /// Resynced blocks shall be cleared.
     Checkpoint(Checkpoint),
     /// Not much shall be unflushed at the peer.
@@ -305,6 +307,7 @@ impl Engine {
             Purpose::Front(slot) => self.out.push(Action::CompleteFront { slot, result: Ok(()) }),
             Purpose::Evict => self.store.push(Job::new(Then::ActivityEvicted).bitmap()),
             Purpose::Demote => self.demotion_flushed(),
+            Purpose::Pause => self.pause_flushed(),
             Purpose::Checkpoint(checkpoint) => self.checkpoint_flushed(checkpoint, both),
             Purpose::Background => {}
         }

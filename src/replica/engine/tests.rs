@@ -70,7 +70,8 @@ impl Bench {
             Attached { layout, superblock, bitmap, activity: Transaction::default(), undo: None };
         change(&mut attached);
         let mut todo = Vec::new();
-        let engine = Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0 }, 1, &mut todo);
+        let engine =
+            Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0, resume: None }, 1, &mut todo);
         let mut bench = Self { engine, now: 1, todo, last_token: 0, quick_metadata: true, peer_term: 0 };
         bench.metadata();
         bench

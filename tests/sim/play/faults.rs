@@ -24,7 +24,7 @@ impl Play {
         if self.disturb_resync(node) {
             return;
         }
-        match self.world.rng.below(42) {
+        match self.world.rng.below(45) {
             0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
             3 => self.world.set_cut(node, true),
             4..8 => (0..2).for_each(|n| self.world.set_cut(n, false)),
@@ -59,7 +59,12 @@ impl Play {
             }
             38 if self.world.rng.one_in(3) => self.command(node, Command::VerifyStop),
             39 if (0..2).all(|n| !self.is_primary(n)) => (0..2).for_each(|n| self.promote(n)),
-            40.. if self.is_primary(node) && self.in_step() => self.strike(node),
+            40..43 if self.world.nodes[node].engine.is_some() && !self.world.nodes[node].paused => {
+                self.world.nodes[node].paused = true;
+                self.command(node, Command::Pause);
+                self.pauses.insert(Token(self.next_token), node);
+            }
+            43.. if self.is_primary(node) && self.in_step() => self.strike(node),
             _ => {}
         }
     }
