@@ -26,6 +26,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The daemon says something at least this often only when something changes; its socket tells when it is gone.
 /// Saying what is wanted takes no longer than this.
 const ASK: Duration = Duration::from_secs(2);
+/// Pause before a daemon is asked again whose program is being exchanged.
+const LOOK_AT_ONCE: Duration = Duration::from_millis(20);
+/// Longest that an exchange of its program is believed to take.
+const EXCHANGE: Duration = Duration::from_secs(3);
 /// Longest that a command may take: a demotion makes everything durable on two disks.
 const COMMAND: Duration = Duration::from_secs(20);
 /// Taking the device away must not wait for anything.
@@ -202,6 +206,11 @@ async fn watch(resource: Resource, mailbox: Mailbox) {
     let mut said = String::new();
     loop {
         let reason = resource.follow(&mut told, &mailbox).await.to_string();
+        if told.is_some() && resource.is_being_exchanged() {
+            // The device is there, and what it is asked for waits.
+            tokio::time::sleep(LOOK_AT_ONCE).await;
+            continue;
+        }
         if told.take().is_some() {
             said.clear();
             mailbox.put(Input::Event(Event::Replica(None))).await;
@@ -211,6 +220,15 @@ async fn watch(resource: Resource, mailbox: Mailbox) {
             said = reason;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+impl Resource {
+    /// Whether the daemon has left a note, a moment ago, that its program is being exchanged.
+    fn is_being_exchanged(&self) -> bool {
+        let note = std::fs::metadata(self.socket.with_extension("exchange"));
+        let age = note.and_then(|note| note.modified()).ok().and_then(|at| at.elapsed().ok());
+        age.is_some_and(|age| age < EXCHANGE)
     }
 }
 

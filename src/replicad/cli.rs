@@ -111,6 +111,14 @@ pub enum Verb {
         after_help = "Example, when ha-a will not come back and the disk of this host is Inconsistent, `undo:ready`:\n  futago replica rollback r0\n\nThe disk is Outdated afterwards: it lacks what was written since. Interrupted, it can be begun anew."
     )]
     Rollback(Target),
+    /// Exchange the daemon's program for the one that is installed now; mounted devices go on.
+    ///
+    /// Requests of applications are brought to their end, the new program takes the process over, and takes new requests:
+    /// who uses a device waits for a moment. Refused while writes wait for the peer; everything goes on as before then.
+    #[command(
+        after_help = "Example, after an update of futago:\n  futago replica reexec\n\nAlso: systemctl reload futago-replicad. Exit code 11: refused."
+    )]
+    Reexec(Here),
     /// Declare the local data worthless and fetch all of it from the peer.
     #[command(after_help = "Example:\n  futago replica invalidate r0")]
     Invalidate(Target),
@@ -165,6 +173,13 @@ pub struct Target {
     /// Name of the resource, or `all`.
     #[arg(value_name = "RES")]
     pub(crate) resource: String,
+}
+
+/// The daemon of this host.
+#[derive(Debug, Args)]
+pub struct Here {
+    #[command(flatten)]
+    pub(crate) site: Site,
 }
 
 /// A resource, or all.

@@ -44,6 +44,9 @@ pub enum Request {
         /// Longest to wait for the answer.
         timeout_ms: Option<u64>,
     },
+    /// Exchange the daemon's program for the one that is installed now. There is an answer only when that was not
+    /// possible: the connection ends, and the socket is there again soon.
+    Exchange,
     /// Tell about one resource or all.
     Status {
         /// Resource.

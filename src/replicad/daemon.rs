@@ -19,6 +19,7 @@ use crate::alive;
 use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
+use crate::exchange::{self, Inherited};
 use crate::export::{self, Place};
 use crate::peer::Security;
 use crate::shutdown;
@@ -77,9 +78,11 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
         changing: Mutex::default(),
         tokens: AtomicU64::new(1),
     });
-    daemon.bring_all_up();
+    daemon.bring_all_up(exchange::inherited());
     let socket = daemon.site.socket();
     ctl::listen(&socket, Arc::clone(&daemon)).with_context(|| format!("listen on {}", socket.display()))?;
+    // Whoever has waited for it asks again.
+    let _ = fs::remove_file(daemon.exchange_note());
     alive::tell(&daemon).context("start the thread that talks to systemd")?;
     say("READY=1");
     signals.wait().context("wait for a signal")?;
@@ -134,7 +137,13 @@ impl Daemon {
         up.collect()
     }
 
-    fn bring_all_up(&self) {
+    /// Stands beside the control socket while the program is exchanged.
+    pub(crate) fn exchange_note(&self) -> PathBuf {
+        self.site.socket().with_extension("exchange")
+    }
+
+    /// Brings all resources up, those first whose devices are in use already.
+    fn bring_all_up(&self, mut inherited: BTreeMap<String, Inherited>) {
         let (parsed, problems) = config::load_what_works(&self.site.config);
         problems.iter().for_each(|problem| tracing::error!("{problem}"));
         for note in &parsed.notes {
@@ -147,15 +156,19 @@ impl Daemon {
         }
         for local in here {
             let name = local.settings.resource.clone();
-            if let Err(reason) = self.bring_up(local) {
+            let device = inherited.remove(&name);
+            if let Err(reason) = self.bring_up(local, device) {
                 tracing::error!("{name} is not up: {reason}");
             }
         }
+        for name in inherited.keys() {
+            tracing::error!("{name} is not defined for this host any more: its device is gone");
+        }
     }
 
-    fn bring_up(&self, local: Local) -> Result<(), String> {
+    fn bring_up(&self, local: Local, inherited: Option<Inherited>) -> Result<(), String> {
         let name = local.settings.resource.clone();
-        let result = driver::start(self.plan(&local)).map_err(|error| error.to_string());
+        let result = driver::start(self.plan(&local, inherited)).map_err(|error| error.to_string());
         let (running, problem) = match result {
             Ok(running) => (Some(Arc::new(running)), None),
             Err(reason) => (None, Some(reason)),
@@ -166,7 +179,7 @@ impl Daemon {
         outcome
     }
 
-    fn plan(&self, local: &Local) -> Plan {
+    fn plan(&self, local: &Local, inherited: Option<Inherited>) -> Plan {
         let place = Place {
             name: format!("futago:{}:{}", local.settings.resource, self.machine),
             link: PathBuf::from(&local.device),
@@ -174,7 +187,9 @@ impl Daemon {
             program: PathBuf::from("/proc/self/exe"),
             exclusive: local.settings.managed,
         };
-        export::remove_leftovers(&place);
+        if inherited.is_none() {
+            export::remove_leftovers(&place);
+        }
         Plan {
             settings: local.settings.clone(),
             disk: PathBuf::from(&local.disk),
@@ -186,6 +201,7 @@ impl Daemon {
             remote: local.peer_address,
             security: self.security(local),
             place,
+            inherited,
         }
     }
 
@@ -204,7 +220,9 @@ impl Daemon {
         };
         match config::find(&parsed, name, &self.site) {
             Err(text) => Answer::Unknown { text },
-            Ok(local) => self.bring_up(local).map_or_else(|text| Answer::Failed { text }, |()| Answer::Done),
+            Ok(local) => {
+                self.bring_up(local, None).map_or_else(|text| Answer::Failed { text }, |()| Answer::Done)
+            }
         }
     }
 
@@ -341,6 +359,10 @@ impl Service for Daemon {
             }
             Request::Status { name } => self.status(name.as_deref()),
             Request::Watch { name } => self.watch(&name, client),
+            Request::Exchange => {
+                let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+                Answer::Failed { text: exchange::exchange(self) }
+            }
         }
     }
 }

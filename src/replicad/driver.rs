@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 
 use crate::STACK_BYTES;
 use crate::disk::{Backing, DiskProblem};
+use crate::exchange::{HandOver, Inherited};
 use crate::export::{self, Export, Place};
 use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Security, Source};
@@ -29,7 +31,7 @@ use crate::watch::{Watcher, Watchers};
 use crate::worker::{Done, Job, Workers};
 
 /// All that is needed to bring a resource up.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
     /// What the core must know.
     pub settings: Settings,
@@ -45,6 +47,8 @@ pub struct Plan {
     pub security: Security,
     /// The block device to be offered.
     pub place: Place,
+    /// The block device that an earlier process has left.
+    pub inherited: Option<Inherited>,
 }
 
 /// Why a resource could not be brought up.
@@ -78,6 +82,8 @@ pub enum Report {
     Status(SyncSender<Status>),
     /// Somebody wants to hear of every change.
     Watch(Watcher),
+    /// What another process needs to go on, of a resource that is paused.
+    HandOver(SyncSender<Result<Option<HandOver>, String>>),
     /// Fail every request of applications and let go of the block device.
     Abort,
 }
@@ -142,7 +148,8 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     let name = plan.settings.resource.clone();
     let mut actions = Vec::new();
     let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume: None };
+    let resume = plan.inherited.as_ref().map(|device| device.resume);
+    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume };
     let engine = Engine::new(plan.settings, attached, origin, 0, &mut actions);
     let driver = Driver {
         engine,
@@ -151,11 +158,15 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
         workers,
         undo,
         peers,
-        export: Export::new(plan.place),
+        export: match plan.inherited {
+            Some(device) => Export::take_over(plan.place, device.fuse, device.number, device.bytes),
+            None => Export::new(plan.place),
+        },
         mailbox: Arc::clone(&mailbox),
         began: Instant::now(),
         wake_at: None,
         stopped: false,
+        pause: None,
         actions,
         events: Vec::new(),
         jobs: Vec::new(),
@@ -186,6 +197,8 @@ struct Driver {
     began: Instant,
     wake_at: Option<Millis>,
     stopped: bool,
+    /// The order to pause: from then on no request is taken.
+    pause: Option<Token>,
     /// To be performed.
     actions: Vec<Action>,
     /// To be told to the core.
@@ -217,7 +230,7 @@ impl Driver {
                 self.take_reports(&mut scratch.reports);
             }
             self.serve_peers(&ready, now, &mut scratch.received);
-            if ready.fuse {
+            if ready.fuse && self.pause.is_none() {
                 self.serve_fuse(&mut scratch.requests);
             }
             self.peers.tick(now, &mut self.events);
@@ -247,7 +260,7 @@ impl Driver {
         self.peers.watched(&self.slots, &mut watched);
         let mut descriptors = Vec::with_capacity(watched.len() + 2);
         descriptors.push(PollFd::new(&self.mailbox, PollFlags::IN));
-        let fuse = self.export.fuse().filter(|_| self.slots.has_front());
+        let fuse = self.export.fuse().filter(|_| self.slots.has_front() && self.pause.is_none());
         let fuse_at = fuse.map(|fuse| {
             descriptors.push(PollFd::new(fuse, PollFlags::IN));
             descriptors.len() - 1
@@ -276,6 +289,11 @@ impl Driver {
                 Report::Disk(Done::Meta(tx, result)) => self.events.push(Event::MetaDone { tx, result }),
                 Report::Export(report) => self.events.extend(self.export.reported(report)),
                 Report::Command(token, command, answer) => {
+                    match command {
+                        Command::Pause => self.pause = Some(token),
+                        Command::Unpause => self.pause = None,
+                        _ => {}
+                    }
                     self.waiting.insert(token, answer);
                     self.events.push(Event::Command { token, command });
                 }
@@ -289,9 +307,20 @@ impl Driver {
                     let _ = answer.try_send(self.engine.status(self.now()));
                 }
                 Report::Watch(watcher) => self.watchers.add(watcher, self.engine.status(self.now())),
+                Report::HandOver(answer) => {
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(self.hand_over());
+                }
                 Report::Abort => self.export.abort(),
             }
         }
+    }
+
+    fn hand_over(&self) -> Result<Option<HandOver>, String> {
+        let (Some((fuse, number)), Some(resume)) = (self.export.standing()?, self.engine.resume()) else {
+            return Ok(None);
+        };
+        Ok(Some(HandOver { fuse: fuse.as_fd().as_raw_fd(), number, bytes: fuse.bytes(), resume }))
     }
 
     fn serve_fuse(&mut self, requests: &mut Vec<(Slot, FrontOp)>) {
@@ -408,6 +437,9 @@ impl Driver {
             Action::StartExport { .. } | Action::StopExport => self.perform_export(&action),
             Action::AbortExport => self.export.revoke(),
             Action::Reply { token, result } => {
+                if self.pause == Some(token) && result.is_err() {
+                    self.pause = None;
+                }
                 if let Some(answer) = self.waiting.remove(&token) {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(result);

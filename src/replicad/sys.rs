@@ -2,11 +2,12 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use linux_raw_sys::loop_device as raw;
 use replica::event::{MAX_IO_BYTES, Slot};
+use rustix::io::FdFlags;
 use rustix::ioctl::{self, Ioctl, IoctlOutput, NoArg, Opcode, Setter, Updater};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
@@ -144,6 +145,21 @@ pub fn loop_keep(device: impl AsFd + Copy) -> io::Result<()> {
     info.lo_flags &= !(raw::_bindgen_ty_1::LO_FLAGS_AUTOCLEAR as u32);
     // SAFETY: LOOP_SET_STATUS64 reads a `loop_info64`.
     Ok(unsafe { ioctl::ioctl(device, Setter::<{ raw::LOOP_SET_STATUS64 }, _>::new(info)) }?)
+}
+
+/// Whether a program that takes this process' place inherits a descriptor, which stays open meanwhile.
+pub fn set_inherited(descriptor: RawFd, yes: bool) -> io::Result<()> {
+    // SAFETY: only its flag is set; a number that is not open is an error (EBADF).
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let flags = if yes { FdFlags::empty() } else { FdFlags::CLOEXEC };
+    Ok(rustix::io::fcntl_setfd(borrowed, flags)?)
+}
+
+/// Owns a descriptor that the program before this one has left open. To be called once for each.
+pub fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
+    set_inherited(descriptor, false)?;
+    // SAFETY: open, as was just seen, and nobody else in this process knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// SIGTERM and SIGINT, blocked in every thread that is started later, and waited for by one.

@@ -11,7 +11,7 @@ use crate::config::{self, Site};
 use crate::create::{self, CreateError, Leftovers};
 use crate::ctl::{self, Answer, Report, Request};
 use crate::status::{self, Detail, Shown};
-use crate::{disk::DiskProblem, dump, rollback, verify};
+use crate::{disk::DiskProblem, dump, reexec, rollback, verify};
 
 /// Exit codes, as drbdadm's.
 mod exit {
@@ -19,7 +19,7 @@ mod exit {
     pub(super) const UNKNOWN: u8 = 1;
     pub(super) const TIMED_OUT: u8 = 5;
     pub(super) const NOT_UP: u8 = 10;
-    pub(super) const FAILED: u8 = 20;
+    pub(crate) const FAILED: u8 = 20;
     pub(super) const REFUSED_DATA: u8 = 40;
 }
 
@@ -64,6 +64,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
             print_word(&target, |s| format!("{}/{}", s.device.disk, s.connection.peer_disk))
         }
         Verb::Cstate(target) => print_word(&target, |s| s.connection.state.to_string()),
+        Verb::Reexec(here) => reexec::run(&here.site),
         Verb::Dump(args) => print_config(&args.site, &args.resource),
         // Not a verb for people; handled before it gets here.
         Verb::LoopDevice { .. } => exit::UNKNOWN,
@@ -94,7 +95,7 @@ fn for_each(target: &Target, run: impl Fn(&str) -> u8) -> u8 {
     })
 }
 
-fn ask(site: &Site, request: &Request) -> Result<Answer, u8> {
+pub(crate) fn ask(site: &Site, request: &Request) -> Result<Answer, u8> {
     let socket = site.socket();
     ctl::ask(&socket, request).map_err(|error| {
         let reason = match &error {
@@ -207,7 +208,7 @@ fn create_md(site: &Site, name: &str, leftovers: Leftovers) -> u8 {
 }
 
 /// The resources that are asked for, or an exit code.
-fn reports(site: &Site, name: &str) -> Result<Vec<Report>, u8> {
+pub(crate) fn reports(site: &Site, name: &str) -> Result<Vec<Report>, u8> {
     let chosen = (name != "all").then(|| name.to_owned());
     match ask(site, &Request::Status { name: chosen })? {
         Answer::Status(reports) => Ok(reports),

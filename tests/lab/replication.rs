@@ -195,3 +195,46 @@ fn a_disk_with_data_and_a_wrong_host_key_are_refused() {
     assert_eq!(refused.status.code(), Some(4), "{said}");
     assert!(said.contains("known_hosts:1") && said.matches("SHA256:").count() >= 2, "{said}");
 }
+
+/// The daemon's program is exchanged on either side under a verified load: nobody but the peer notices.
+#[test]
+fn the_program_is_exchanged_under_a_mounted_and_busy_file_system() {
+    if !possible() {
+        return;
+    }
+    let lab = pair();
+    lab.run_in(A, &format!("mount {DEVICE} /mnt"));
+    let job = "fio --name=load --directory=/mnt --size=48M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=8 \
+               --direct=1 --fsync=32 --verify=crc32c --verify_backlog=512 --time_based --runtime=600";
+    lab.run_in(A, &format!("systemd-run --quiet --unit=load {job}"));
+    for round in 0..4 {
+        let before = daemon(&lab, A);
+        let said = lab.run_in(A, "futago replica reexec");
+        assert!(said.contains("r0: goes on as Primary"), "{said}");
+        assert_eq!(daemon(&lab, A), before, "another process");
+        until_in_sync(&lab);
+        let said = lab.run_in(B, "systemctl reload futago-replicad && futago replica role r0");
+        assert_eq!(said, "Secondary");
+        until_in_sync(&lab);
+        assert_eq!(lab.run_in(A, "systemctl is-active load"), "active", "fio failed in round {round}");
+    }
+    a_broken_program_is_not_taken(&lab);
+    // Killed after all that, it is started anew by systemd, and the device is gone as ever.
+    lab.run_in(A, "systemctl kill --signal=INT load; while systemctl is-active -q load; do sleep 0.1; done");
+    let log = lab.run_in(A, "journalctl -u load -o cat");
+    assert!(log.contains("err= 0") && !log.contains("verify failed") && !log.contains("bad magic"), "{log}");
+    lab.run_in(A, "umount /mnt && futago replica secondary r0 && futago replica primary r0");
+    disks_are_equal_and_clean(&lab);
+}
+
+/// What is installed does not run: the old program goes on.
+fn a_broken_program_is_not_taken(lab: &Lab) {
+    let before = daemon(lab, A);
+    lab.run_in(A, "cd /usr/local/sbin && mv futago futago.good && printf '#!/bin/sh\nexit 3\n' > futago && chmod 755 futago");
+    let refused = lab.try_in(A, "/usr/local/sbin/futago.good replica reexec");
+    assert_eq!(refused.status.code(), Some(11));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("everything goes on as before"));
+    lab.run_in(A, "cd /usr/local/sbin && mv futago.good futago");
+    assert_eq!((daemon(lab, A), lab.run_in(A, "systemctl is-active load").as_str()), (before, "active"));
+    until_in_sync(lab);
+}

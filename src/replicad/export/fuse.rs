@@ -78,8 +78,19 @@ impl Fuse {
         rustix::mount::fsconfig_create(&fs)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let mount = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        let pending = (0..FRONT_SLOTS).map(|_| None).collect();
-        Ok((Self { fd, name: name.to_owned(), bytes, pending }, mount))
+        Ok((Self::take_over(fd, name, bytes), mount))
+    }
+
+    /// Goes on with the connection of an earlier process, whose requests are all answered.
+    #[must_use]
+    pub fn take_over(fd: OwnedFd, name: &str, bytes: u64) -> Self {
+        Self { fd, name: name.to_owned(), bytes, pending: (0..FRONT_SLOTS).map(|_| None).collect() }
+    }
+
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Takes requests until there are none, slots run out or a batch is full; data requests go to `out`.

@@ -17,6 +17,7 @@ mod wire;
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,6 +98,23 @@ impl Export {
     #[must_use]
     pub fn new(place: Place) -> Self {
         Self { place, state: State::Off, end: None }
+    }
+
+    /// Goes on with the device of an earlier process.
+    #[must_use]
+    pub fn take_over(place: Place, fuse: OwnedFd, number: u32, bytes: u64) -> Self {
+        let fuse = Fuse::take_over(fuse, &place.name, bytes);
+        Self { place, state: State::On { fuse, number }, end: None }
+    }
+
+    /// Connection and number of a device that stands, for another process; an error when one is just being made or
+    /// taken away.
+    pub fn standing(&self) -> Result<Option<(&Fuse, u32)>, String> {
+        match &self.state {
+            State::On { fuse, number } => Ok(Some((fuse, *number))),
+            State::Off => Ok(None),
+            _ => Err("its block device is just being made or taken away".to_owned()),
+        }
     }
 
     /// The connection to be watched, if there is one.

@@ -1,0 +1,170 @@
+//! The exchange of the daemon's program under devices that are in use: everything that was asked for is brought to
+//! its end, the new program takes this process' place (execve), and goes on with the same FUSE connections.
+//! Applications only wait.
+//!
+//! What is handed over is in the environment: for each resource that is Primary here the descriptor of its device
+//! and what the core cannot read from the disk. The cluster manager finds a note beside the control socket, and does
+//! not take the silence for the end of the daemon.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use replica::control::Command as Order;
+use replica::engine::Resume;
+use replica::event::Token;
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::Daemon;
+use crate::driver::{Report, Running};
+use crate::sys;
+
+/// What the new program reads.
+const ENVIRONMENT: &str = "FUTAGO_HANDOVER";
+/// Longest that the requests of applications may take to their end.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A driver answers questions at once.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Tokens of these orders; the verbs' tokens are small numbers, those of the shutdown large ones.
+const FIRST_TOKEN: u64 = 1 << 61;
+
+/// A device that goes on in another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// Descriptor of the FUSE connection.
+    pub fuse: RawFd,
+    /// Number of the loop device.
+    pub number: u32,
+    /// Size of the device in bytes.
+    pub bytes: u64,
+    /// For the core.
+    pub resume: Resume,
+}
+
+/// A device that this process has got from the one before it.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The FUSE connection.
+    pub fuse: OwnedFd,
+    /// Number of the loop device.
+    pub number: u32,
+    /// Size of the device in bytes.
+    pub bytes: u64,
+    /// For the core.
+    pub resume: Resume,
+}
+
+/// What the process before this one has handed over, by resource; nothing after a start in order.
+pub(crate) fn inherited() -> BTreeMap<String, Inherited> {
+    let Ok(text) = std::env::var(ENVIRONMENT) else { return BTreeMap::new() };
+    let found: Result<BTreeMap<String, HandOver>, _> = serde_json::from_str(&text);
+    let handed = found.unwrap_or_else(|error| {
+        tracing::error!("{ENVIRONMENT} cannot be read: {error}; devices that were in use are gone");
+        BTreeMap::new()
+    });
+    handed.into_iter().filter_map(|(name, device)| Some((name, device.inherit()?))).collect()
+}
+
+impl HandOver {
+    fn inherit(self) -> Option<Inherited> {
+        match sys::inherited(self.fuse) {
+            Ok(fuse) => Some(Inherited { fuse, number: self.number, bytes: self.bytes, resume: self.resume }),
+            Err(error) => {
+                tracing::error!("take over descriptor {}: {error}", self.fuse);
+                None
+            }
+        }
+    }
+}
+
+/// Exchanges the program. It returns only when that was not possible; everything goes on as before then.
+pub(crate) fn exchange(daemon: &Daemon) -> String {
+    let running = daemon.running();
+    let why = match pause_all(&running).and_then(|()| hand_over(&running)) {
+        Err(why) => why,
+        Ok(devices) => become_new(daemon, &devices),
+    };
+    running.iter().for_each(|(_, resource)| drop(order(resource, Order::Unpause, ANSWER)));
+    tracing::error!("the program was not exchanged: {why}");
+    why
+}
+
+fn pause_all(running: &[(String, Arc<Running>)]) -> Result<(), String> {
+    running.iter().try_for_each(|(name, resource)| {
+        order(resource, Order::Pause, PAUSE).map_err(|why| format!("{name}: {why}"))
+    })
+}
+
+fn order(resource: &Running, order: Order, within: Duration) -> Result<(), String> {
+    let (sender, answer) = sync_channel(1);
+    let token = Token(FIRST_TOKEN + u64::from(order == Order::Unpause));
+    resource.mailbox.put(Report::Command(token, order, sender));
+    match answer.recv_timeout(within) {
+        Ok(result) => result.map_err(|refusal| format!("{refusal}: {}", refusal.detail)),
+        Err(_) if resource.is_finished() => Ok(()),
+        Err(_) => {
+            resource.mailbox.put(Report::Abandoned(token));
+            Err(format!("requests did not come to their end within {} s", within.as_secs()))
+        }
+    }
+}
+
+fn hand_over(running: &[(String, Arc<Running>)]) -> Result<BTreeMap<String, HandOver>, String> {
+    let mut devices = BTreeMap::new();
+    for (name, resource) in running.iter().filter(|(_, resource)| !resource.is_finished()) {
+        let (sender, answer) = sync_channel(1);
+        resource.mailbox.put(Report::HandOver(sender));
+        let device =
+            answer.recv_timeout(ANSWER).map_err(|_| format!("{name}: its driver does not answer"))?;
+        devices.extend(device?.map(|device| (name.clone(), device)));
+    }
+    Ok(devices)
+}
+
+/// Becomes the new program; the reason is why not.
+fn become_new(daemon: &Daemon, devices: &BTreeMap<String, HandOver>) -> String {
+    let mut words = std::env::args_os();
+    let Some(program) = words.next() else { return "this process does not know its program".to_owned() };
+    if let Err(why) = is_sound(&program) {
+        return why;
+    }
+    let text = match serde_json::to_string(devices) {
+        Ok(text) => text,
+        Err(error) => return format!("write down what is handed over: {error}"),
+    };
+    let note = daemon.exchange_note();
+    if let Err(error) = std::fs::write(&note, b"") {
+        return format!("write {}: {error}", note.display());
+    }
+    let inherit = |yes| devices.values().try_for_each(|device| sys::set_inherited(device.fuse, yes));
+    if let Err(error) = inherit(true) {
+        return format!("hand a descriptor over: {error}");
+    }
+    tracing::info!(
+        devices = devices.len(),
+        "the program is exchanged for {}",
+        PathBuf::from(&program).display()
+    );
+    let error = Command::new(&program).args(words).env(ENVIRONMENT, text).exec();
+    let _ = inherit(false);
+    let _ = std::fs::remove_file(&note);
+    format!("start {}: {error}", PathBuf::from(program).display())
+}
+
+/// A program that does not even say its version shall not take over.
+fn is_sound(program: &OsString) -> Result<(), String> {
+    let shown = PathBuf::from(program).display().to_string();
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown} --version failed ({status}): the program is not taken")),
+        Err(error) => Err(format!("start {shown}: {error}")),
+    }
+}
