@@ -30,6 +30,7 @@ fn orders_move_what_runs_and_nothing_else_does() {
     resource_added_and_taken_out(&pair);
     missing_program(&pair);
     rotten_block(&pair);
+    exchanged_program(&pair);
     stopped_manager(&pair);
     orderly_shutdown(&pair);
     drill::on_a_real_pair(&pair);
@@ -166,6 +167,26 @@ fn rotten_block(pair: &Managed) {
     });
     pair.lab.run_in(active, "futago replica verify --repair r0 && systemctl start futago-verify");
     pair.until_protected();
+}
+
+/// On the active host and on the standby: nothing moves, and no row is refused.
+fn exchanged_program(pair: &Managed) {
+    let active = pair.active();
+    let term = |host: &str| pair.status(host).map(|s| s["record"]["term"].clone());
+    let before = term(active);
+    let client = pair.client();
+    for _ in 0..3 {
+        for host in [active, other(active)] {
+            client.until_rows(20);
+            let said = pair.lab.run_in(host, "futago replica reexec");
+            assert!(said.contains("r0: goes on as"), "{said}");
+            pair.until_protected();
+        }
+    }
+    client.until_rows(20);
+    let report = client.stop();
+    assert_survived("the program of the replication daemon exchanged", &report);
+    assert_eq!((pair.active(), term(active)), (active, before), "the stack has moved");
 }
 
 fn stopped_manager(pair: &Managed) {
