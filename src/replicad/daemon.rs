@@ -137,6 +137,22 @@ impl Daemon {
         up.collect()
     }
 
+    /// Whether the resource files still mean the same device; else a program that is new must not go on with it.
+    pub(crate) fn is_as_configured(&self, name: &str) -> Result<(), String> {
+        let parsed = config::load(&self.site.config).map_err(|error| error.to_string())?;
+        let new = config::find(&parsed, name, &self.site)?;
+        let Some(old) = self.resources().get(name).map(|resource| resource.local.clone()) else {
+            return Ok(());
+        };
+        let what = |local: &Local| (local.disk.clone(), local.device.clone(), local.settings.managed);
+        if what(&new) == what(&old) {
+            return Ok(());
+        }
+        Err(format!(
+            "the resource file names another disk or device now, or says `managed` otherwise: that needs `down {name}` and `up {name}`"
+        ))
+    }
+
     /// Stands beside the control socket while the program is exchanged.
     pub(crate) fn exchange_note(&self) -> PathBuf {
         self.site.socket().with_extension("exchange")
@@ -156,7 +172,7 @@ impl Daemon {
         }
         for local in here {
             let name = local.settings.resource.clone();
-            let device = inherited.remove(&name);
+            let device = inherited.remove(&name).filter(|device| device.is_of(&local.disk));
             if let Err(reason) = self.bring_up(local, device) {
                 tracing::error!("{name} is not up: {reason}");
             }

@@ -166,6 +166,7 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
         began: Instant::now(),
         wake_at: None,
         stopped: false,
+        disk: plan.disk,
         pause: None,
         actions,
         events: Vec::new(),
@@ -197,6 +198,8 @@ struct Driver {
     began: Instant,
     wake_at: Option<Millis>,
     stopped: bool,
+    /// Path of the backing disk.
+    disk: PathBuf,
     /// The order to pause: from then on no request is taken.
     pause: Option<Token>,
     /// To be performed.
@@ -320,7 +323,8 @@ impl Driver {
         let (Some((fuse, number)), Some(resume)) = (self.export.standing()?, self.engine.resume()) else {
             return Ok(None);
         };
-        Ok(Some(HandOver { fuse: fuse.as_fd().as_raw_fd(), number, bytes: fuse.bytes(), resume }))
+        let (fuse, bytes) = (fuse.as_fd().as_raw_fd(), fuse.bytes());
+        Ok(Some(HandOver { disk: self.disk.clone(), fuse, number, bytes, resume }))
     }
 
     fn serve_fuse(&mut self, requests: &mut Vec<(Slot, FrontOp)>) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -35,8 +35,10 @@ const ANSWER: Duration = Duration::from_secs(2);
 const FIRST_TOKEN: u64 = 1 << 61;
 
 /// A device that goes on in another process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandOver {
+    /// Path of the backing disk.
+    pub disk: PathBuf,
     /// Descriptor of the FUSE connection.
     pub fuse: RawFd,
     /// Number of the loop device.
@@ -50,6 +52,8 @@ pub struct HandOver {
 /// A device that this process has got from the one before it.
 #[derive(Debug)]
 pub struct Inherited {
+    /// Path of the backing disk.
+    pub disk: PathBuf,
     /// The FUSE connection.
     pub fuse: OwnedFd,
     /// Number of the loop device.
@@ -74,7 +78,10 @@ pub(crate) fn inherited() -> BTreeMap<String, Inherited> {
 impl HandOver {
     fn inherit(self) -> Option<Inherited> {
         match sys::inherited(self.fuse) {
-            Ok(fuse) => Some(Inherited { fuse, number: self.number, bytes: self.bytes, resume: self.resume }),
+            Ok(fuse) => {
+                let Self { disk, number, bytes, resume, .. } = self;
+                Some(Inherited { disk, fuse, number, bytes, resume })
+            }
             Err(error) => {
                 tracing::error!("take over descriptor {}: {error}", self.fuse);
                 None
@@ -83,10 +90,24 @@ impl HandOver {
     }
 }
 
+impl Inherited {
+    /// Whether it was made of this disk. Never goes on with another one.
+    pub(crate) fn is_of(&self, disk: &str) -> bool {
+        let same = self.disk == Path::new(disk);
+        if !same {
+            tracing::error!("the device was made of {}, not of {disk}: it is gone", self.disk.display());
+        }
+        same
+    }
+}
+
 /// Exchanges the program. It returns only when that was not possible; everything goes on as before then.
 pub(crate) fn exchange(daemon: &Daemon) -> String {
     let running = daemon.running();
-    let why = match pause_all(&running).and_then(|()| hand_over(&running)) {
+    let sound = running
+        .iter()
+        .try_for_each(|(name, _)| daemon.is_as_configured(name).map_err(|why| format!("{name}: {why}")));
+    let why = match sound.and_then(|()| pause_all(&running)).and_then(|()| hand_over(&running)) {
         Err(why) => why,
         Ok(devices) => become_new(daemon, &devices),
     };

@@ -183,6 +183,12 @@ fn exchanged_program(pair: &Managed) {
             pair.until_protected();
         }
     }
+    // Another file with the same content is another program.
+    for host in PAIR {
+        pair.lab.run_in(host, "cd /usr/local/sbin && cp -p futago new && mv new futago");
+    }
+    let said = one_line(&pair.lab.apply(&[]));
+    assert_eq!(said.matches("program of futago-replicad.service exchanged: ").count(), 2, "{said}");
     client.until_rows(20);
     let report = client.stop();
     assert_survived("the program of the replication daemon exchanged", &report);

@@ -219,12 +219,24 @@ fn the_program_is_exchanged_under_a_mounted_and_busy_file_system() {
         assert_eq!(lab.run_in(A, "systemctl is-active load"), "active", "fio failed in round {round}");
     }
     a_broken_program_is_not_taken(&lab);
+    another_disk_is_not_taken(&lab);
     // Killed after all that, it is started anew by systemd, and the device is gone as ever.
     lab.run_in(A, "systemctl kill --signal=INT load; while systemctl is-active -q load; do sleep 0.1; done");
     let log = lab.run_in(A, "journalctl -u load -o cat");
     assert!(log.contains("err= 0") && !log.contains("verify failed") && !log.contains("bad magic"), "{log}");
     lab.run_in(A, "umount /mnt && futago replica secondary r0 && futago replica primary r0");
     disks_are_equal_and_clean(&lab);
+}
+
+/// The resource file says another disk since: nothing of it gets below the mounted file system.
+fn another_disk_is_not_taken(lab: &Lab) {
+    let file = "/etc/futago/replica.d/r0.res";
+    lab.run_in(A, &format!("cp {file} /root/ && sed -i s,/dev/vdb1,/dev/vdz1, {file}"));
+    let refused = lab.try_in(A, "futago replica reexec");
+    assert_eq!(refused.status.code(), Some(11));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("names another disk"));
+    lab.run_in(A, &format!("cp /root/r0.res {file}"));
+    until_in_sync(lab);
 }
 
 /// What is installed does not run: the old program goes on.

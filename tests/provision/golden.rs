@@ -84,7 +84,14 @@ fn the_shipped_playbook_passes_its_own_check_and_both_hosts_do_all_of_it() {
         plan.plays.iter().map(|p| (p.name.as_str(), p.batches[0].len())).collect();
     assert_eq!(
         plays,
-        [("Network", 2), ("Storage", 2), ("Members", 2), ("Replication", 2), ("First sync", 1)]
+        [
+            ("Network", 2),
+            ("Storage", 2),
+            ("Members", 2),
+            ("Replication", 2),
+            ("Programs", 1),
+            ("First sync", 1)
+        ]
     );
 }
 

@@ -255,6 +255,20 @@ pub(super) fn newer_than_start(unit: &str, files: &[PathBuf]) -> Result<Option<P
     Ok(None)
 }
 
+/// Whether the main process of a unit runs this very file, not one that was replaced since; `None` when none runs.
+pub(super) fn runs(unit: &str, file: &Path) -> Result<Option<bool>, Error> {
+    let mut command = program("systemctl");
+    command.args(["show", "--value", "--property=MainPID", "--", unit]);
+    let output = process::run(&mut command)?;
+    let process = String::from_utf8_lossy(&output.stdout).trim().parse::<u32>().unwrap_or(0);
+    let running = match std::fs::metadata(format!("/proc/{process}/exe")) {
+        Ok(running) if process != 0 => running,
+        _ => return Ok(None),
+    };
+    let installed = std::fs::metadata(file).map_err(Error::io("look at", file))?;
+    Ok(Some((running.dev(), running.ino()) == (installed.dev(), installed.ino())))
+}
+
 fn clock_us(clock: ClockId) -> i64 {
     let now = clock_gettime(clock);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1000

@@ -23,9 +23,11 @@ use super::error::Error;
 use super::exec::program;
 use super::program::DEFAULT_DEST;
 use super::schema::{ArgError, Kind, Schema};
+use super::service;
 use crate::protocol::{Outcome, Progress};
 use status::Status;
 
+const UNIT: &str = "futago-replicad.service";
 const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
 const POLL: Duration = Duration::from_millis(200);
 
@@ -50,18 +52,19 @@ enum State {
     Up,
     Primary,
     Synced,
+    Current,
 }
 
 impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "replica",
-        summary: "Brings a replicated resource into a state: metadata created, up, primary, in sync.",
+        summary: "Brings a replicated resource into a state: metadata created, up, primary, in sync, with the installed program.",
         keys: &[
             Schema::must("resource", Kind::Text, "name of the resource, such as r0"),
             Schema::must(
                 "state",
-                Kind::Choice(&["created", "up", "primary", "synced"]),
-                "created, up, primary or synced (both UpToDate)",
+                Kind::Choice(&["created", "up", "primary", "synced", "current"]),
+                "created, up, primary, synced (both UpToDate) or current (the daemon runs the program that is installed; devices in use go on)",
             ),
             Schema::may("disk", Kind::Path, "for created: the backing disk of the resource on this host"),
             Schema::may("wipe", Kind::Bool, "for created: destroy what is on the disk now"),
@@ -109,6 +112,7 @@ impl Module for Args {
             (State::Created, Some(disk)) => self.created(disk, context),
             (State::Up, _) => self.up(context),
             (State::Primary, _) => self.primary(context),
+            (State::Current, _) => self.current(context),
             _ => self.synced(context),
         }
     }
@@ -226,6 +230,29 @@ impl Args {
         let status = self.wait(context, "syncing", Status::in_sync)?;
         // Waiting changes nothing: what has to be done was done before.
         Ok(told(Context::same(format!("{resource} is in sync: {status}")), &status))
+    }
+
+    /// Has the daemon exchange its program where another one is installed, and waits until the pair is as good as before.
+    fn current(&self, context: &mut Context) -> Result<Outcome, Error> {
+        let installed = self.program.as_deref().unwrap_or(Path::new(DEFAULT_DEST));
+        let Some(status) = self.status(context.check)? else { return self.not_up(context) };
+        let runs = service::runs(UNIT, installed)?;
+        if runs != Some(false) {
+            let message = match runs {
+                Some(_) => format!("{UNIT} runs {}", installed.display()),
+                None => format!("{UNIT} does not run"),
+            };
+            return Ok(told(Context::same(message), &status));
+        }
+        let lines = [format!("~ {UNIT} goes on as {}", installed.display())];
+        if context.check {
+            let message = format!("would exchange the program of {UNIT}: {status}");
+            return Ok(told(context.changed(message, &lines), &status));
+        }
+        let before = status.in_sync();
+        process::run(&mut self.command("reexec", &[]))?;
+        let status = self.wait(context, "coming back", |now| now.in_sync() || !before)?;
+        Ok(told(context.changed(format!("program of {UNIT} exchanged: {status}"), &lines), &status))
     }
 
     fn not_up(&self, context: &Context) -> Result<Outcome, Error> {
