@@ -90,7 +90,7 @@ fn disturb(cluster: &mut Cluster) {
     let node = Node::ALL[cluster.world.rng.below(2) as usize];
     let service = ["mariadb", "apache"][cluster.world.rng.below(2) as usize];
     let dice = cluster.world.rng.below(3) as usize;
-    match cluster.world.rng.below(40) {
+    match cluster.world.rng.below(42) {
         0..3 => cluster.power_off(node),
         3..8 => cluster.power_on(node),
         8 => Node::ALL.into_iter().for_each(|n| cluster.power_off(n)),
@@ -124,6 +124,7 @@ fn disturb(cluster: &mut Cluster) {
         }
         36 => cluster.start_service(node, service),
         37 => cluster.shut_down_manager(node, Shutdown::Restart),
+        40.. => cluster.exchange_replicad(node),
         38 => cluster.set_public_link(node, false),
         _ => {}
     }
@@ -132,6 +133,7 @@ fn disturb(cluster: &mut Cluster) {
 /// Mends everything, takes back what operators asked for, and waits for a protected service.
 fn repair(cluster: &mut Cluster) -> Result<(), String> {
     cluster.tell("--- repair".into());
+    cluster.is_mended = true;
     cluster.heal();
     cluster.start_witness();
     for node in Node::ALL {

@@ -50,6 +50,7 @@ enum Happening {
     ResourceEnd { node: Node, boot: u32, life: u32, op: OpId, resource: ResourceId, verb: Verb },
     StartManager { node: Node },
     StartReplicad { node: Node },
+    EndPause { node: Node, token: u64 },
     Thaw { node: Node, boot: u32 },
     Client,
 }
@@ -102,6 +103,10 @@ pub(crate) struct Cluster {
     order: u64,
     next_token: u64,
     replica_ops: BTreeMap<u64, (Node, u32, OpId)>,
+    /// Orders to pause that are not answered.
+    pauses: BTreeMap<u64, Node>,
+    /// No more troubles.
+    pub(crate) is_mended: bool,
     /// Every version that was ever committed, with its content.
     committed: BTreeMap<u64, Record>,
     violation: Option<String>,
@@ -155,6 +160,8 @@ impl Cluster {
             order: 0,
             next_token: 0,
             replica_ops: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            is_mended: false,
             committed: BTreeMap::new(),
             violation: None,
             rivals_since: None,
@@ -292,6 +299,7 @@ impl Cluster {
             Happening::Thaw { node, boot } => self.thaw(node, boot),
             Happening::StartManager { node } => self.start_manager(node),
             Happening::StartReplicad { node } => self.start_replicad(node),
+            Happening::EndPause { node, token } => self.end_pause(node, token),
             Happening::Client => {
                 self.at(self.client.pace, Happening::Client);
                 self.sabotage();
@@ -531,6 +539,10 @@ impl Cluster {
                 }
                 Notice::Stopped { node } => self.client.forget(node),
                 Notice::Reply { token, result } => {
+                    if let Some(node) = self.pauses.remove(&token.0) {
+                        self.paused(node, result.is_ok());
+                        continue;
+                    }
                     let Some((node, life, op)) = self.replica_ops.remove(&token.0) else { continue };
                     let result = result.map_err(|r| format!("{r}: {}", r.detail));
                     self.at(

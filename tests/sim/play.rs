@@ -74,7 +74,7 @@ pub(crate) struct Play {
     next_version: Version,
     next_token: u64,
     /// Orders to pause, and to roll back, that are not answered.
-    pauses: BTreeMap<Token, usize>,
+    pauses: BTreeMap<Token, (usize, Millis)>,
     rollbacks: BTreeMap<Token, usize>,
     pub(crate) exchanged: u32,
     pub(crate) rolled_back: u32,
@@ -152,9 +152,7 @@ impl Play {
 
     fn applications(&mut self) {
         for node in 0..2 {
-            let ready = self.world.nodes[node].exported
-                && !self.world.nodes[node].paused
-                && self.requests[node].len() < DEPTH;
+            let ready = self.world.nodes[node].exported && self.requests[node].len() < DEPTH;
             if ready && self.world.rng.one_in(3) {
                 self.submit(node);
             }
@@ -211,7 +209,7 @@ impl Play {
                     self.forget_being_in_step(node);
                 }
                 Notice::Reply { token, result } => {
-                    if let Some(node) = self.pauses.remove(&token) {
+                    if let Some((node, _)) = self.pauses.remove(&token) {
                         self.paused(node, result.is_ok());
                     }
                     let rolled_back = self.rollbacks.remove(&token).filter(|_| result.is_ok());
@@ -357,8 +355,8 @@ impl Play {
             self.rollbacks.retain(|_, at| *at != node);
             self.world.exchange(node);
         } else {
-            self.world.nodes[node].paused = false;
             self.command(node, Command::Unpause);
+            self.world.end_pause(node);
         }
     }
 
@@ -535,7 +533,7 @@ impl Play {
         let safe = self.has_noted_loss(node);
         self.world.crash(node, power);
         self.rollbacks.retain(|_, at| *at != node);
-        self.pauses.retain(|_, at| *at != node);
+        self.pauses.retain(|_, (at, _)| *at != node);
         self.requests[node].clear();
         let after = 200 + self.world.rng.below(4000);
         self.restart[node] = Some(self.world.now + after);

@@ -64,6 +64,8 @@ pub(crate) enum Sabotage {
     ForgetsUndone,
     /// Under a cluster manager: requests are answered although they must wait for the peer or for the record.
     AnswersBlocked,
+    /// Under a cluster manager: a program that takes over answers without the peer, whatever was granted.
+    ResumesAlone,
     /// Under a cluster manager: the promise to take part in no older term is not stored.
     ForgetsFence,
 }

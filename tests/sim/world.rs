@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use replica::control::{Command, Refusal, Status};
 use replica::engine::{Engine, Origin, Resume, Settings, UndoPolicy};
-use replica::event::{
-    Action, BLOCK, DiskError, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
-};
+use replica::event::{Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Slot, Token};
 use replica::message::Message;
 use replica::meta::{Attached, creation};
 
@@ -15,10 +13,15 @@ use crate::disk::{Disk, Version};
 use crate::rng::Rng;
 use crate::undo::Store;
 
+#[path = "operations.rs"]
+mod operations;
 #[path = "sabotage.rs"]
 mod sabotage;
 
+pub(crate) use operations::DiskOp;
 pub(crate) use sabotage::Sabotage;
+
+use operations::broken;
 
 /// Small, and still more extents than the activity log holds.
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
@@ -51,17 +54,6 @@ impl Happening {
     }
 }
 
-#[derive(Clone)]
-pub(crate) enum DiskOp {
-    Read { slot: Slot, range: Range },
-    Digest { range: Range },
-    Write { range: Range, data: Vec<Version>, resync: bool },
-    Flush { time: u64 },
-    Prepare { time: u64 },
-    Save { log: u64, at: u64, ranges: Vec<Range> },
-    Restore { log: u64, at: u64 },
-}
-
 enum Packet {
     Message { term: u64, message: Message, data: Option<Vec<Version>> },
     End,
@@ -92,8 +84,9 @@ pub(crate) struct Node {
     /// Every operation fails.
     pub(crate) broken: bool,
     pub(crate) undo: Store,
-    /// No request is handed to the daemon, whose program is about to be exchanged.
+    /// No request is handed to the daemon, whose program is about to be exchanged: the kernel keeps them.
     pub(crate) paused: bool,
+    kept: Vec<(Slot, FrontOp, Vec<Version>)>,
     /// The undo log has no room any more.
     pub(crate) cramped: bool,
     /// A resync has changed the disk and is not finished: its data belongs to no point in time.
@@ -155,6 +148,7 @@ impl World {
                 broken: false,
                 undo: Store::default(),
                 paused: false,
+                kept: Vec::new(),
                 cramped: false,
                 mixed: false,
                 fronts: BTreeSet::new(),
@@ -242,17 +236,29 @@ impl World {
         self.say(format!("{} {}", name(node), if power { "loses power" } else { "is killed" }));
         self.nodes[node].exported = false;
         self.nodes[node].fronts.clear();
+        self.nodes[node].kept.clear();
         self.end_process(node, power);
+    }
+
+    /// The daemon takes requests again.
+    pub(crate) fn end_pause(&mut self, node: usize) {
+        self.nodes[node].paused = false;
+        for (slot, op, data) in std::mem::take(&mut self.nodes[node].kept) {
+            self.front(node, slot, op, data);
+        }
     }
 
     /// The program of a daemon that has paused is exchanged for another one; its device stays.
     pub(crate) fn exchange(&mut self, node: usize) {
         let resume = self.nodes[node].engine.as_ref().and_then(Engine::resume);
+        let alone = self.sabotage == Some(Sabotage::ResumesAlone);
+        let resume = resume.map(|resume| Resume { alone: resume.alone || alone, ..resume });
         self.say(format!("{} goes on in another process: {resume:?}", name(node)));
         assert!(self.nodes[node].fronts.is_empty(), "requests are left");
         self.nodes[node].exported = resume.is_some();
         self.end_process(node, false);
         self.start_with(node, resume);
+        self.end_pause(node);
     }
 
     fn end_process(&mut self, node: usize, power: bool) {
@@ -295,6 +301,10 @@ impl World {
 
     /// An application's request.
     pub(crate) fn front(&mut self, node: usize, slot: Slot, op: FrontOp, data: Vec<Version>) {
+        if self.nodes[node].paused {
+            self.nodes[node].kept.push((slot, op, data));
+            return;
+        }
         self.nodes[node].slots.insert(slot, data);
         self.nodes[node].fronts.insert(slot);
         self.event(node, Event::Front { slot, op });
@@ -305,6 +315,7 @@ impl World {
     pub(crate) fn take_device(&mut self, node: usize) {
         self.say(format!("{} loses its device", name(node)));
         self.nodes[node].exported = false;
+        self.nodes[node].kept.clear();
         self.nodes[node].fronts.clear();
     }
 
@@ -413,38 +424,6 @@ impl World {
         }
     }
 
-    fn perform_on_disk(&mut self, node: usize, action: Action) {
-        let time = self.nodes[node].disk.time();
-        match action {
-            Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
-            Action::DigestDisk { io, range } => self.disk(node, io, DiskOp::Digest { range }),
-            Action::WriteDisk { io, slot, range } => {
-                let data = self.slot_data(node, slot);
-                let resync = self.nodes[node].resynced.contains(&slot);
-                self.disk(node, io, DiskOp::Write { range, data, resync });
-            }
-            Action::FlushDisk { io } => self.disk(node, io, DiskOp::Flush { time }),
-            Action::PrepareUndo { io, .. } => self.disk(node, io, DiskOp::Prepare { time }),
-            Action::SaveUndo { io, log, at, ranges } => {
-                self.disk(node, io, DiskOp::Save { log, at, ranges });
-            }
-            Action::RestoreUndo { io, log, at } => self.disk(node, io, DiskOp::Restore { log, at }),
-            other => unreachable!("not an operation of the disk: {other:?}"),
-        }
-    }
-
-    fn disk(&mut self, node: usize, io: IoId, op: DiskOp) {
-        let life = self.nodes[node].life;
-        self.nodes[node].pending.insert(io.0, op.clone());
-        let delay = self.disk_delay(node, 4);
-        self.at(delay, Happening::Disk { node, life, io, op });
-    }
-
-    fn disk_delay(&mut self, node: usize, most: Millis) -> Millis {
-        let slow = self.nodes[node].slow && self.rng.one_in(3);
-        if slow { self.rng.below(2500) } else { self.delay(most) }
-    }
-
     fn post(&mut self, link: u64, to: usize, packet: Packet) {
         self.links.get_mut(&link).unwrap().queue[to].push_back(packet);
         self.schedule_arrival(link, to);
@@ -536,56 +515,6 @@ impl World {
         }
     }
 
-    fn disk_done(&mut self, node: usize, io: IoId, op: DiskOp) {
-        let n = &mut self.nodes[node];
-        n.pending.remove(&io.0);
-        if n.broken {
-            let event = match op {
-                DiskOp::Digest { .. } => Event::Digested { io, result: Err(broken()) },
-                DiskOp::Restore { .. } => Event::Restored { io, result: Err(broken()) },
-                _ => Event::DiskDone { io, result: Err(broken()) },
-            };
-            self.event(node, event);
-            return;
-        }
-        let view = |range: Range| (range.offset / BLOCK..range.end() / BLOCK).map(|b| n.disk.view(b));
-        match op {
-            DiskOp::Read { slot, range } => {
-                let data = view(range).collect();
-                n.slots.insert(slot, data);
-            }
-            DiskOp::Digest { range } => {
-                let digests = view(range).map(u128::from).collect();
-                self.event(node, Event::Digested { io, result: Ok(digests) });
-                return;
-            }
-            DiskOp::Write { range, data, resync } => {
-                for (block, version) in (range.offset / BLOCK..).zip(data) {
-                    n.mixed |= resync && n.disk.view(block) != version;
-                    n.disk.write(block, version);
-                }
-            }
-            DiskOp::Flush { time } => n.disk.flush(time),
-            DiskOp::Prepare { .. } | DiskOp::Save { .. } if n.cramped => {
-                let result = Err(DiskError("no space left on device".into()));
-                self.event(node, Event::DiskDone { io, result });
-                return;
-            }
-            DiskOp::Prepare { time } => {
-                n.disk.flush(time);
-                n.undo.prepare(&n.disk);
-            }
-            DiskOp::Save { log, at, ranges } => n.undo.save(&n.disk, log, at, &ranges),
-            DiskOp::Restore { log, at } => {
-                let (content, next) = n.undo.record(log, at).unwrap();
-                content.iter().for_each(|(block, version)| n.disk.write(*block, *version));
-                self.event(node, Event::Restored { io, result: Ok(next) });
-                return;
-            }
-        }
-        self.event(node, Event::DiskDone { io, result: Ok(()) });
-    }
-
     fn dial(&mut self, node: usize) {
         let peer = 1 - node;
         if self.nodes[peer].engine.is_none() || self.cut[0] || self.cut[1] || self.frozen[peer] {
@@ -635,8 +564,4 @@ impl World {
 
 pub(crate) fn name(node: usize) -> &'static str {
     ["ha-a", "ha-b"][node]
-}
-
-fn broken() -> DiskError {
-    DiskError("input/output error".into())
 }

@@ -29,6 +29,7 @@ impl Cluster {
             | Happening::Event { node, .. }
             | Happening::ResourceEnd { node, .. }
             | Happening::StartManager { node }
+            | Happening::EndPause { node, .. }
             | Happening::StartReplicad { node } => Some(*node),
             Happening::Thaw { .. } | Happening::Client => None,
         };

@@ -7,14 +7,30 @@ use replica::state::{ConnectionState, DiskState, ReplicationState};
 use super::Play;
 use crate::world::name;
 
+/// Longest that requests may take to their end before the program is exchanged.
+const PAUSE_MS: Millis = 5000;
+
 impl Play {
     /// What happens to the two nodes now.
     pub(super) fn trouble(&mut self) {
+        self.end_late_pauses();
         self.is_calm &= self.world.nodes.iter().any(|n| n.engine.is_none());
         match self.doomed {
             Some((node, at)) => self.strike_again(node, at),
             None if self.is_calm => {}
             None => self.disturb(),
+        }
+    }
+
+    fn end_late_pauses(&mut self) {
+        let late: Vec<Token> = self
+            .pauses
+            .iter()
+            .filter(|(_, (_, at))| *at <= self.world.now)
+            .map(|(token, _)| *token)
+            .collect();
+        for (node, _) in late.iter().filter_map(|token| self.pauses.remove(token)).collect::<Vec<_>>() {
+            self.paused(node, false);
         }
     }
 
@@ -62,7 +78,7 @@ impl Play {
             40..43 if self.world.nodes[node].engine.is_some() && !self.world.nodes[node].paused => {
                 self.world.nodes[node].paused = true;
                 self.command(node, Command::Pause);
-                self.pauses.insert(Token(self.next_token), node);
+                self.pauses.insert(Token(self.next_token), (node, self.world.now + PAUSE_MS));
             }
             43.. if self.is_primary(node) && self.in_step() => self.strike(node),
             _ => {}
