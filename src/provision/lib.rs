@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod apply;
 pub mod assets;
+pub mod check;
 pub mod cli;
 pub mod host;
 pub mod identity;
@@ -10,6 +11,7 @@ pub mod inventory;
 pub mod module;
 pub mod plan;
 pub mod playbook;
+pub mod prepare;
 pub mod protocol;
 pub mod rebuild;
 pub mod remote;

@@ -6,6 +6,7 @@
 
 mod agent;
 mod backup;
+mod check;
 mod cluster;
 mod errors;
 mod golden;

@@ -138,10 +138,10 @@ fn serial_takes_one_host_at_a_time_through_the_whole_play() {
 #[test]
 fn run_once_runs_on_the_first_host_and_all_know_the_result() {
     let project = tasks(
-        "  - {command: one, run_once: true, register: r}\n  - {command: 'echo {{ r.word }}', when: r.word == 'x'}\n",
+        "  - {command: one, run_once: true, register: r}\n  - {command: 'echo {{ r.stdout }}', when: r.stdout == 'x'}\n",
     );
     let pair = Pair::new(|_, _| {
-        Ok(Outcome { data: json!({"word": "x"}).as_object().unwrap().clone(), ..Outcome::default() })
+        Ok(Outcome { data: json!({"stdout": "x"}).as_object().unwrap().clone(), ..Outcome::default() })
     });
     let mut order = pair.run(&project, apply(), &Selection::default()).order();
     order[1..].sort();
@@ -169,13 +169,13 @@ fn loops_when_facts_and_registered_results_are_evaluated_on_each_host() {
 /// A plan says that it cannot know; a run that left the task out would end as if it had been done.
 #[test]
 fn what_is_not_known_is_left_out_of_a_plan_and_fails_when_it_is_done() {
-    let project = tasks("  - {command: a, register: r}\n  - {command: 'b {{ r.made }}'}\n");
+    let project = tasks("  - {command: a, register: r}\n  - {command: 'b {{ r.stdout }}'}\n");
     let pair = Pair::new(|_, _| Ok(Outcome { unknown: true, ..Outcome::default() }));
     let planned = pair.run(&project, check(), &Selection::default());
     assert!(planned.text.contains("with which arguments is unknown until applied"), "{}", planned.text);
     let done = pair.run(&project, apply(), &Selection::default());
     assert_eq!(done.exit_code, exit::FAILED, "{}", done.text);
-    assert!(done.text.contains("the variable `r.made` is not defined"), "{}", done.text);
+    assert!(done.text.contains("the variable `r.stdout` is not defined"), "{}", done.text);
 }
 
 #[test]
@@ -196,13 +196,13 @@ fn changed_when_and_failed_when_replace_the_verdict_of_the_module() {
 
 #[test]
 fn until_repeats_at_most_as_often_as_it_says() {
-    let project = tasks("  - {command: a, until: result.n == 3, retries: 2, delay: 0}\n");
+    let project = tasks("  - {command: a, until: result.rc == 3, retries: 2, delay: 0}\n");
     let pair = Pair::new(|_, _| {
-        Ok(Outcome { data: json!({"n": 1}).as_object().unwrap().clone(), ..Outcome::default() })
+        Ok(Outcome { data: json!({"rc": 1}).as_object().unwrap().clone(), ..Outcome::default() })
     });
     let ran = pair.run(&project, apply(), &Selection::default());
     assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 6));
-    assert!(ran.text.contains("still not result.n == 3 after 3 attempts"), "{}", ran.text);
+    assert!(ran.text.contains("still not result.rc == 3 after 3 attempts"), "{}", ran.text);
 }
 
 #[test]

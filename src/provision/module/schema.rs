@@ -15,6 +15,10 @@ pub struct Schema {
     pub summary: &'static str,
     /// All arguments it takes.
     pub keys: &'static [Key],
+    /// What its result has for `register`, besides what every result has.
+    pub returns: &'static [&'static str],
+    /// A task of a playbook that uses it.
+    pub example: &'static str,
 }
 
 /// One argument of a module.
@@ -196,6 +200,8 @@ mod tests {
     const SAMPLE: Schema = Schema {
         name: "sample",
         summary: "For the tests.",
+        returns: &[],
+        example: "",
         keys: &[
             Schema::must("dest", Kind::Path, "where to"),
             Schema::may("mode", Kind::Mode, "permission bits"),

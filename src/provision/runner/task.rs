@@ -172,11 +172,13 @@ impl<H: Host> One<'_, H> {
     fn scopes(&self, vars: &[Entry]) -> Result<Vec<(Scope, Option<Value>)>, Box<Done>> {
         let resolver = &self.shared.resolver;
         let mut scope = self.state.scope.clone();
-        let prepared = resolver
-            .add_variables(vars, &mut scope)
-            .and_then(|()| resolver.add_variables(&self.task.vars, &mut scope))
-            .and_then(|()| items(resolver, self.task, &scope));
-        match prepared.map_err(|problem| Box::new(Done::problem(&problem)))? {
+        for vars in [vars, &self.task.vars] {
+            if let Some(problem) = resolver.add_variables(vars, &mut scope).err().iter().flatten().next() {
+                return Err(Box::new(Done::problem(problem)));
+            }
+        }
+        let items = items(resolver, self.task, &scope);
+        match items.map_err(|problem| Box::new(Done::problem(&problem)))? {
             None => Ok(vec![(scope, None)]),
             Some(Resolved::Unknown) => Err(self.not_known("for which items")),
             Some(Resolved::Known(items)) if items.is_empty() => {
