@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::agent;
 use crate::apply::{self, Mode};
 use crate::check;
+use crate::doc;
 use crate::inventory;
 use crate::rebuild;
 
@@ -74,6 +75,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Reference on the terminal.
+    #[command(subcommand)]
+    Doc(doc::Command),
     /// Print the JSON Schema of the inventory, for editors.
     #[command(after_help = "Example:\n  futago schema > inventory/schema.json")]
     Schema,
@@ -106,6 +110,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Rebuild { host, inventory, accept_new, json } => {
             return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, json));
         }
+        Command::Doc(command) => return Ok(doc::run(&command)),
         Command::Schema => print!("{}", inventory::json_schema()),
     }
     Ok(0)

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod assets;
 pub mod check;
 pub mod cli;
+pub mod doc;
 pub mod host;
 pub mod identity;
 pub mod inventory;

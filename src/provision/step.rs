@@ -13,7 +13,7 @@ use base::problem::{Place, Problem};
 use base::yaml::{Content, Entry, Node};
 
 /// Arguments of `template`; all but `src` are those of `copy`.
-const TEMPLATE: &[&str] = &["src", "dest", "mode", "owner", "group"];
+pub(crate) const TEMPLATE: &[&str] = &["src", "dest", "mode", "owner", "group"];
 
 /// A module with its arguments for one host.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,6 +8,7 @@ mod agent;
 mod backup;
 mod check;
 mod cluster;
+mod doc;
 mod errors;
 mod golden;
 mod project;

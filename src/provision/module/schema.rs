@@ -140,7 +140,9 @@ impl Schema {
 }
 
 impl Kind {
-    fn wanted(self) -> String {
+    /// What it may hold, in words: `a text`, `one of present, absent`.
+    #[must_use]
+    pub fn wanted(self) -> String {
         match self {
             Self::Text => "a text".into(),
             Self::Bool => "true or false".into(),

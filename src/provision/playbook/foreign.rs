@@ -125,7 +125,7 @@ fn last(key: &str) -> &str {
 }
 
 /// The advice about a key, when there is one.
-pub(super) fn advice(key: &str) -> Option<&'static str> {
+pub(crate) fn advice(key: &str) -> Option<&'static str> {
     let known = |table: &[(&str, &'static str)], word: &str| {
         table.iter().find(|(name, _)| *name == word).map(|(_, advice)| *advice)
     };

@@ -4,6 +4,7 @@ mod foreign;
 mod read;
 mod task;
 
+pub(crate) use foreign::advice;
 pub use read::{Read, read};
 
 use crate::inventory::{Inventory, Member};
