@@ -202,21 +202,25 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn patterns(&mut self, playbook: &Playbook) {
+        let mut known: Vec<&str> = self.inventory.members().map(|m| m.name.as_str()).collect();
+        known.extend(["all", "pair", "first", "witness"]);
         for play in &playbook.plays {
-            for pattern in &play.hosts {
-                let Pattern::Name(name) = pattern else { continue };
-                if !self.inventory.members().any(|m| pattern.covers(m, self.inventory)) {
-                    let mut known: Vec<&str> = self.inventory.members().map(|m| m.name.as_str()).collect();
-                    known.extend(["all", "pair", "first", "witness"]);
-                    self.problems.push(Problem::unknown_word(
-                        &play.place,
-                        "the inventory has no host",
-                        name,
-                        &known,
-                    ));
-                }
+            for name in self.unknown_hosts(play) {
+                let problem = Problem::unknown_word(&play.place, "the inventory has no host", &name, &known);
+                self.problems.push(problem);
             }
         }
+    }
+
+    /// Names in `hosts` that the inventory does not have.
+    fn unknown_hosts(&self, play: &Play) -> Vec<String> {
+        let is_known =
+            |pattern: &Pattern| self.inventory.members().any(|m| pattern.covers(m, self.inventory));
+        let names = play.hosts.iter().filter_map(|pattern| match pattern {
+            Pattern::Name(name) if !is_known(pattern) => Some(name.clone()),
+            _ => None,
+        });
+        names.collect()
     }
 
     fn handlers(&mut self, playbook: &Playbook) {
@@ -240,6 +244,10 @@ impl Check<'_> {
         let mut plays = Vec::new();
         for play in &playbook.plays {
             let mut play = play.clone();
+            if !self.unknown_hosts(&play).is_empty() {
+                // That is reported; the rest of the play is checked as if it were for the pair.
+                play.hosts = vec![Pattern::Pair];
+            }
             if !play.when.is_empty() {
                 let members = play.members(self.inventory);
                 let hosts = members.into_iter().filter(|m| self.applies(&play, m));
@@ -370,7 +378,7 @@ impl Check<'_> {
         }
         let mut with_result = scope.clone();
         for name in ["result"].into_iter().chain(task.register.as_deref()) {
-            with_result.set_later(name, &result_keys(task));
+            set_one_result(name, task, &mut with_result);
         }
         let until = task.until.as_ref().map(|u| &u.condition);
         for expression in [&task.changed_when, &task.failed_when].into_iter().flatten().chain(until) {
@@ -403,7 +411,16 @@ fn result_keys(task: &Task) -> Vec<&'static str> {
 fn set_result(name: &str, task: &Task, scope: &mut Scope) {
     match task.each {
         Some(_) => scope.set_later(name, &["changed", "failed", "skipped", "results"]),
-        None => scope.set_later(name, &result_keys(task)),
+        None => set_one_result(name, task, scope),
+    }
+}
+
+/// The same for one item. Of a module that could not be told, a result may have anything.
+fn set_one_result(name: &str, task: &Task, scope: &mut Scope) {
+    if task.module.is_empty() {
+        scope.set_partial(name, &Map::new());
+    } else {
+        scope.set_later(name, &result_keys(task));
     }
 }
 

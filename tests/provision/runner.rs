@@ -352,3 +352,57 @@ fn progress_is_passed_on_with_host_and_task() {
     let progress = |event: &&Event| matches!(event, Event::Progress { host, task, .. } if host == "ha-b" && task == "One");
     assert_eq!(ran.events.iter().filter(progress).count(), 1);
 }
+
+#[test]
+fn tasks_of_blocks_and_of_imported_files_have_what_is_said_around_them() {
+    let site = "\
+- hosts: pair
+  tasks:
+  - when: inventory_hostname == 'ha-a'
+    vars: {word: outer}
+    block:
+    - command: 'one {{ word }}'
+    - vars: {word: inner}
+      when: facts.family == 'debian'
+      block:
+      - command: 'two {{ word }}'
+      - {command: 'three {{ word }}', when: false}
+      - {command: 'four {{ word }}', vars: {word: own}}
+  - import_tasks: web.yml
+    tags: web
+    vars: {word: imported}
+";
+    let web = "- ansible.builtin.command: 'five {{ word }}'\n- command: six\n";
+    let project = Project::new([("playbooks/site.yml", site), ("playbooks/web.yml", web)]);
+    let run = |selection: &Selection| {
+        Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), selection).order()
+    };
+    let mut order = run(&Selection::default());
+    order[3..].chunks_mut(2).for_each(<[String]>::sort);
+    assert_eq!(
+        order,
+        [
+            "ha-a one outer",
+            "ha-a two inner",
+            "ha-a four own",
+            "ha-a five imported",
+            "ha-b five imported",
+            "ha-a six",
+            "ha-b six"
+        ]
+    );
+    let tagged = run(&Selection { tags: vec!["web".into()], ..Selection::default() });
+    assert_eq!(tagged.len(), 4, "{tagged:?}");
+}
+
+/// `default(none)` is what Ansible's `default(omit)` is for.
+#[test]
+fn an_argument_that_is_nothing_is_left_out() {
+    let project = tasks("  - copy: {dest: /x, content: y, mode: '{{ wanted | default(none) }}'}\n");
+    let ran = Pair::new(|_, step| {
+        assert!(step.args["mode"].is_null());
+        Ok(Outcome::default())
+    })
+    .run(&project, apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+}

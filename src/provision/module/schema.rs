@@ -6,6 +6,20 @@
 use base::nearest::nearest;
 use serde_json::{Map, Value};
 
+/// What Ansible calls some arguments: module, its name there, its name here.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("command", "cmd", "line"),
+    ("file", "src", "target"),
+    ("file", "dest", "path"),
+    ("filesystem", "dev", "device"),
+    ("filesystem", "fstype", "type"),
+    ("mount", "src", "device"),
+    ("mount", "fstype", "type"),
+    ("mount", "opts", "options"),
+    ("package", "pkg", "name"),
+    ("package", "install_recommends", "recommends"),
+];
+
 /// One module as its users see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
@@ -117,7 +131,9 @@ impl Schema {
 
     fn unknown(&self, name: &str) -> ArgError {
         let module = self.name;
-        let message = match nearest(name, self.keys.iter().map(|key| key.name)) {
+        let elsewhere = ELSEWHERE.iter().find(|(of, theirs, _)| *of == module && *theirs == name);
+        let near = || nearest(name, self.keys.iter().map(|key| key.name));
+        let message = match elsewhere.map(|(.., here)| *here).or_else(near) {
             Some(right) => format!("module {module} has no argument \"{name}\"; did you mean \"{right}\"?"),
             None => {
                 let all: Vec<&str> = self.keys.iter().map(|key| key.name).collect();
@@ -135,7 +151,13 @@ impl Schema {
     fn wrong_type(&self, key: &Key, value: &Value) -> ArgError {
         let (module, name) = (self.name, key.name);
         let wanted = key.kind.wanted();
-        ArgError::at(name, format!("argument \"{name}\" of module {module} must be {wanted}, not {value}"))
+        let advice = match (key.kind, value.as_str().map(str::to_ascii_lowercase).as_deref()) {
+            (Kind::Bool, Some("yes" | "on")) => "; write true",
+            (Kind::Bool, Some("no" | "off")) => "; write false",
+            _ => "",
+        };
+        let message = format!("argument \"{name}\" of module {module} must be {wanted}, not {value}{advice}");
+        ArgError::at(name, message)
     }
 }
 
@@ -240,6 +262,14 @@ mod tests {
                 "module sample needs the argument \"dest\": where to",
             ]
         );
+    }
+
+    #[test]
+    fn names_of_ansible_s_that_are_others_here_exist_here() {
+        for (module, _, here) in ELSEWHERE {
+            let schema = crate::module::schemas().iter().find(|schema| schema.name == *module).unwrap();
+            assert!(schema.keys.iter().any(|key| key.name == *here), "{module}: {here}");
+        }
     }
 
     #[test]

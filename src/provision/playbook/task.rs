@@ -71,7 +71,7 @@ pub(super) fn task(node: &Node, inherited: &Inherited, problems: &mut Problems) 
     let name = fields.text("name");
     let when = inherited.when.iter().cloned().chain(expressions(&mut fields, "when")).collect();
     let until = until(&mut fields);
-    let each = each(&mut fields);
+    let each = each(node, &mut fields);
     let register = register(&mut fields);
     let notify = fields.texts("notify").into_iter().map(|(name, node)| (name, node.place.clone())).collect();
     let changed_when = expressions(&mut fields, "changed_when").into_iter().next();
@@ -216,8 +216,12 @@ fn until(fields: &mut Fields<'_, '_>) -> Option<Until> {
     })
 }
 
-fn each(fields: &mut Fields<'_, '_>) -> Option<Each> {
-    // The others are reported; they are read so that `item` is not reported too.
+fn each(node: &Node, fields: &mut Fields<'_, '_>) -> Option<Each> {
+    // Ansible's other loops are reported; that there is one means that `item` is not wrong too.
+    let is_other = |key: &str| key.starts_with("with_") && !["with_items", "with_list"].contains(&key);
+    if node.entries().iter().any(|e| is_other(&e.key)) {
+        return Some(Each::Items(Vec::new()));
+    }
     let node = ["loop", "with_items", "with_list"].iter().find_map(|key| fields.get(key))?;
     match &node.content {
         Content::List(items) => Some(Each::Items(items.clone())),

@@ -133,3 +133,15 @@ fn of_a_text_with_several_lines_the_wrong_one_is_shown() {
         "the variable `lost` is not defined in line 2 of the value: \"two {{ lost }}\""
     );
 }
+
+/// What the advice about Ansible's words says must itself work.
+#[test]
+fn what_is_written_instead_of_ansible_s_filters_and_loops_works() {
+    assert_eq!(text("{{ {'b': 2, 'a': 1} | dictsort }}"), json!([["a", 1], ["b", 2]]));
+    assert_eq!(text("{{ range(1, 4) | list }}"), json!([1, 2, 3]));
+    assert_eq!(text("{{ ['a'] | tojson(indent=2) }}"), json!("[\n  \"a\"\n]"));
+    assert_eq!(text("{{ 'a' if n == 3 else 'b' }}"), json!("a"));
+    assert_eq!(text("{{ {'failed': false} is not failed }}"), Value::Bool(true));
+    assert_eq!(text("{{ lost | default(none) }}"), Value::Null);
+    assert_eq!(text("{{ (7 / 2) | int }}"), json!(3));
+}

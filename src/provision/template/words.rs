@@ -121,6 +121,14 @@ pub(super) fn foreign(name: &str) -> Option<String> {
     if name == "item" {
         return Some("`item` is there in a task with `loop` only".into());
     }
+    if ["lookup", "query", "q"].contains(&name) {
+        return Some(
+            "there are no lookups; write the value into `vars` or `secrets` of the inventory".into(),
+        );
+    }
+    if name == "omit" {
+        return Some("an argument that is nothing is left out: write `none`".into());
+    }
     let (_, here) = VARIABLES.iter().find(|(theirs, _)| *theirs == name)?;
     Some(format!("what Ansible calls `{name}` is `{here}` here"))
 }
