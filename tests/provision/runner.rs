@@ -395,6 +395,20 @@ fn tasks_of_blocks_and_of_imported_files_have_what_is_said_around_them() {
     assert_eq!(tagged.len(), 4, "{tagged:?}");
 }
 
+#[test]
+fn a_step_that_could_not_even_be_done_says_why_and_not_that_it_has_no_result() {
+    for word in ["until: result.rc == 0", "failed_when: result.rc > 1", "changed_when: result.rc == 1"] {
+        let project = tasks(&format!("  - {{command: a, {word}}}\n"));
+        let ran = Pair::new(|_, _| Ok(failed("run a: no such program"))).run(
+            &project,
+            apply(),
+            &Selection::default(),
+        );
+        assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 2), "{word}: {}", ran.text);
+        assert!(ran.text.contains("why:  run a: no such program"), "{word}: {}", ran.text);
+    }
+}
+
 /// `default(none)` is what Ansible's `default(omit)` is for.
 #[test]
 fn an_argument_that_is_nothing_is_left_out() {

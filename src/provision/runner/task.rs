@@ -277,6 +277,8 @@ impl<H: Host> One<'_, H> {
             };
             let Some(until) = self.task.until.as_ref().filter(|_| !step.check) else { return done };
             match self.holds(&until.condition, &scope) {
+                // A step that could not even be done has no result to look at; why is what matters.
+                Err(_) if done.status == Status::Failed => return done,
                 Err(problem) => return Done::problem(&problem),
                 Ok(Resolved::Known(false)) => {}
                 Ok(_) => return done,
@@ -325,6 +327,7 @@ impl<H: Host> One<'_, H> {
         for (condition, is_change) in [(&self.task.failed_when, false), (&self.task.changed_when, true)] {
             let Some(condition) = condition else { continue };
             match self.holds(condition, scope) {
+                Err(_) if done.status == Status::Failed => return done,
                 Err(problem) => return Done::problem(&problem),
                 Ok(Resolved::Unknown) => {}
                 Ok(Resolved::Known(holds)) if is_change => {
