@@ -141,3 +141,28 @@ pub(super) fn report(node: &Node, problems: &mut Problems) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_that_exists_here_is_answered_with_advice() {
+        let modules = crate::doc::modules();
+        let words = super::super::task::TASK.iter().chain(super::super::read::PLAY).copied();
+        for word in words.chain(modules.iter().map(|module| module.name)) {
+            assert_eq!(advice(word), None, "{word}");
+        }
+        assert_eq!(advice("ansible.builtin.apt"), Some(PACKAGE));
+        assert_eq!(advice("apt.d"), None, "a collection has two names");
+    }
+
+    #[test]
+    fn advice_is_there_once_for_each_word() {
+        let mut words: Vec<&str> = KEYS.iter().chain(MODULES).map(|(word, _)| *word).collect();
+        words.sort_unstable();
+        let all = words.len();
+        words.dedup();
+        assert_eq!(words.len(), all);
+    }
+}

@@ -8,7 +8,7 @@ use base::yaml::{Content, Node};
 use super::task::{Inherited, checked_variables, task};
 use super::{Pattern, Play, Playbook, Task, foreign};
 
-const PLAY: &[&str] = &["name", "hosts", "when", "vars", "tasks", "handlers", "tags", "serial"];
+pub(super) const PLAY: &[&str] = &["name", "hosts", "when", "vars", "tasks", "handlers", "tags", "serial"];
 const IMPORT: &[&str] = &["name", "import_playbook", "import", "when", "tags"];
 const BLOCK: &[&str] = &["name", "block", "when", "vars", "tags"];
 const IMPORTED: &[&str] = &["name", "import_tasks", "when", "vars", "tags"];

@@ -8,7 +8,7 @@ use base::yaml::{Content, Entry, Node};
 
 use super::{Each, Expression, Task, Until, foreign};
 
-const TASK: &[&str] = &[
+pub(super) const TASK: &[&str] = &[
     "name",
     "when",
     "loop",

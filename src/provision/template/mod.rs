@@ -373,10 +373,11 @@ impl Engine {
             () if scope.lacks(path) => path,
             () => return None,
         };
-        let tested = |test: &str| source.contains(&format!("{name} {test}"));
-        if ["is defined", "is not defined", "is undefined", "| default", "|default"].iter().any(|t| tested(t))
-            || source.contains(&format!("{name}|default"))
-        {
+        let tested = ["is defined", "is not defined", "is undefined", "| default", "|default", "| d(", "|d("];
+        let is_tested = |test: &str| {
+            source.contains(&format!("{name} {test}")) || source.contains(&format!("{name}{test}"))
+        };
+        if tested.iter().any(|test| is_tested(test)) {
             return None;
         }
         let offset = word_offset(source, name);

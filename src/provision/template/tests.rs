@@ -143,5 +143,6 @@ fn what_is_written_instead_of_ansible_s_filters_and_loops_works() {
     assert_eq!(text("{{ 'a' if n == 3 else 'b' }}"), json!("a"));
     assert_eq!(text("{{ {'failed': false} is not failed }}"), Value::Bool(true));
     assert_eq!(text("{{ lost | default(none) }}"), Value::Null);
+    assert_eq!(text("{{ lost|d('x') }}"), json!("x"));
     assert_eq!(text("{{ (7 / 2) | int }}"), json!(3));
 }

@@ -64,7 +64,6 @@ const FILTERS: &[&str] = &[
     "trim",
     "unique",
     "upper",
-    "urlencode",
 ];
 const TESTS: &[&str] = &[
     "changed",
@@ -95,7 +94,6 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("ternary", "write `a if condition else b`"),
     ("succeeded", "write `is not failed`"),
     ("success", "write `is not failed`"),
-    ("d", "use `default`"),
 ];
 /// Ansible's variables with another name here.
 const VARIABLES: &[(&str, &str)] = &[
@@ -281,4 +279,26 @@ fn ends(chars: &mut Chars<'_>, start: usize, length: usize) -> usize {
 
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Engine;
+    use super::*;
+    use crate::assets::Assets;
+
+    #[test]
+    fn what_is_offered_for_a_misspelt_word_exists_and_what_is_foreign_does_not() {
+        let engine = Engine::new(Assets::new(vec![]));
+        let is_unknown = |kind: Kind, name: &str| fault(&engine.environment, kind, name, (1, 1)).is_some();
+        for name in FILTERS {
+            assert!(!is_unknown(Kind::Filter, name), "{name}");
+        }
+        for name in TESTS {
+            assert!(!is_unknown(Kind::Test, name), "{name}");
+        }
+        for (name, _) in OTHERWISE.iter().filter(|(_, advice)| !advice.contains("is not")) {
+            assert!(is_unknown(Kind::Filter, name), "{name}");
+        }
+    }
 }
