@@ -100,6 +100,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("ansible_facts", "facts"),
     ("ansible_hostname", "inventory_hostname"),
     ("ansible_fqdn", "fqdn"),
+    ("ansible_domain", "cluster.domain"),
     ("ansible_host", "host.address"),
     ("ansible_os_family", "facts.family"),
     ("ansible_distribution", "facts.distribution"),
