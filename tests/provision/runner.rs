@@ -409,6 +409,13 @@ fn a_step_that_could_not_even_be_done_says_why_and_not_that_it_has_no_result() {
     }
 }
 
+#[test]
+fn the_name_of_a_task_is_shown_as_it_is_written() {
+    let project = tasks("  - {name: 'Greet {{ item }}', command: 'echo {{ item }}', loop: [a]}\n");
+    let ran = Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), &Selection::default());
+    assert!(ran.text.contains("Greet {{ item }} (a)"), "{}", ran.text);
+}
+
 /// `default(none)` is what Ansible's `default(omit)` is for.
 #[test]
 fn an_argument_that_is_nothing_is_left_out() {
