@@ -106,6 +106,14 @@ impl Problems {
         self.0.is_empty()
     }
 
+    /// In the order of files and lines.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<&Problem> {
+        let mut sorted: Vec<&Problem> = self.0.iter().collect();
+        sorted.sort();
+        sorted
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
@@ -139,9 +147,7 @@ impl IntoIterator for Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sorted: Vec<&Problem> = self.0.iter().collect();
-        sorted.sort();
-        for (index, problem) in sorted.iter().enumerate() {
+        for (index, problem) in self.sorted().iter().enumerate() {
             write!(f, "{}{problem}", if index == 0 { "" } else { "\n" })?;
         }
         Ok(())

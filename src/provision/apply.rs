@@ -11,8 +11,8 @@ use crate::assets::Assets;
 use crate::host;
 use crate::identity::Identities;
 use crate::inventory::Inventory;
-use crate::plan::{self, Plan, Selection};
-use crate::playbook;
+use crate::plan::{Plan, Selection};
+use crate::prepare::{self, Prepared};
 use crate::report::{Human, Json, Log, Mask, Report, Sink};
 use crate::runner::{self, Options, OverSsh, Stop, exit};
 
@@ -46,7 +46,7 @@ pub struct Arguments {
 }
 
 /// The playbook that does everything.
-const SITE: &str = "site";
+pub(crate) const SITE: &str = "site";
 
 impl Arguments {
     /// All of the site, on all hosts.
@@ -76,8 +76,12 @@ impl Arguments {
 
 /// The inventory that is named, or the one that is found here; an error is the whole text that the user needs.
 pub fn load_inventory(named: Option<&Path>) -> Result<Inventory, String> {
-    let file = named.map_or_else(find_inventory, |file| Ok(file.to_owned()))?;
-    Inventory::load(&file).map_err(shown)
+    Inventory::load(&inventory_file(named)?).map_err(shown)
+}
+
+/// The file that is named, or the one that is found here.
+pub(crate) fn inventory_file(named: Option<&Path>) -> Result<PathBuf, String> {
+    named.map_or_else(find_inventory, |file| Ok(file.to_owned()))
 }
 
 /// What may happen.
@@ -124,19 +128,17 @@ fn provide_secrets(inventory: &mut Inventory) -> anyhow::Result<()> {
 
 /// Everything before contact; an error is the whole text that the user needs.
 fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
-    let inventory = arguments.load_inventory()?;
-    check_ways(&inventory)?;
-    let beside = inventory.file.parent().unwrap_or(Path::new("")).to_owned();
-    let assets = Assets::new(vec![inventory.project(), beside, PathBuf::from(".")]);
-    let playbook = playbook::load(&arguments.playbook, &assets).map_err(shown)?;
+    let file = inventory_file(arguments.inventory.as_deref())?;
     let selection = Selection {
         tags: arguments.tags.clone(),
         skip_tags: arguments.skip_tags.clone(),
         limit: arguments.limit.clone(),
         start_at: arguments.start_at_task.clone(),
     };
-    plan::check_selection(&selection, &playbook, &inventory)?;
-    let plan = plan::prepare(&inventory, &playbook, &selection, &assets).map_err(shown)?;
+    let assets = prepare::assets(&file);
+    let prepared = prepare::prepare(&file, &arguments.playbook, &selection, &assets);
+    let Prepared { inventory, plan, .. } = prepared.map_err(shown)?;
+    check_ways(&inventory)?;
     Ok((inventory, plan, assets))
 }
 

@@ -4,10 +4,16 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use base::nearest::nearest;
+
 /// How built-in files are shown in messages.
 const BUILT_IN: &str = "built-in:";
 /// Most bytes of one file that is sent to a host by `copy`.
 const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// Files of one folder, and folders in it, among which the one that was meant is looked for.
+const MAX_NAMED: usize = 1000;
+const MAX_NAMED_DEPTH: usize = 3;
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -73,12 +79,14 @@ pub struct Asset {
 #[derive(Debug, thiserror::Error)]
 pub enum AssetError {
     /// Nowhere.
-    #[error("there is no {folder}/{name}; looked in {looked}")]
+    #[error("there is no {folder}/{name}{near}; looked in {looked}")]
     Missing {
         /// `playbooks`, `templates` or `files`.
         folder: &'static str,
         /// What was asked for.
         name: String,
+        /// `, did you mean …`, when there is something like it.
+        near: String,
         /// Where.
         looked: String,
     },
@@ -112,7 +120,7 @@ impl Assets {
     pub fn new(roots: Vec<PathBuf>) -> Self {
         let mut seen: Vec<PathBuf> = Vec::new();
         for root in roots {
-            if !seen.contains(&root) {
+            if !seen.iter().any(|other| is_same(other, &root)) {
                 seen.push(root);
             }
         }
@@ -180,7 +188,34 @@ impl Assets {
         let mut looked: Vec<String> =
             self.roots.iter().map(|r| r.join(folder).display().to_string()).collect();
         looked.push("the built-in ones".into());
-        AssetError::Missing { folder, name: name.to_owned(), looked: looked.join(", ") }
+        let names = self.names(folder);
+        let near = nearest(name, names.iter().map(String::as_str));
+        let near = near.map(|near| format!(", did you mean {near}?")).unwrap_or_default();
+        AssetError::Missing { folder, name: name.to_owned(), near, looked: looked.join(", ") }
+    }
+
+    /// What there is below a folder: of the project, and built in.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let built_in = TABLE.iter().filter_map(|(name, _)| name.strip_prefix(folder)?.strip_prefix('/'));
+        names.extend(built_in.map(str::to_owned));
+        for root in &self.roots {
+            let root = root.join(folder);
+            walk(&root, &root, MAX_NAMED_DEPTH, &mut names);
+        }
+        names
+    }
+}
+
+/// Files below a folder by their name in it; a folder that cannot be read has none.
+fn walk(root: &Path, folder: &Path, depth: usize, names: &mut Vec<String>) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).take(MAX_NAMED) {
+        if path.is_dir() && depth > 0 {
+            walk(root, &path, depth - 1, names);
+        } else if let Ok(name) = path.strip_prefix(root) {
+            names.push(name.display().to_string());
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use crate::agent;
 use crate::apply::{self, Mode};
+use crate::check;
+use crate::doc;
 use crate::inventory;
 use crate::rebuild;
 
@@ -17,6 +19,15 @@ pub enum Command {
         #[arg(default_value = ".")]
         folder: PathBuf,
     },
+    /// Check inventory, playbook and templates for mistakes; contacts nobody.
+    ///
+    /// All that `plan` and `apply` look at before the first contact, for every task and every host, all mistakes in one
+    /// pass: names and values in the inventory, arguments of modules, variables, filters, handlers, templates, files to
+    /// copy. Exit code 0 when nothing is wrong, 64 with mistakes.
+    #[command(
+        after_help = "Examples:\n  futago check -i inventory/ha.yml\n  futago check -i inventory/ha.yml ./playbooks/mine.yml --json"
+    )]
+    Check(check::Arguments),
     /// Show what apply would do; changes nothing.
     ///
     /// Exit code 0 when there is nothing to do, 2 when there is, 1 when it failed, 4 when a host cannot be reached,
@@ -64,6 +75,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Reference on the terminal.
+    #[command(subcommand)]
+    Doc(doc::Command),
     /// Print the JSON Schema of the inventory, for editors.
     #[command(after_help = "Example:\n  futago schema > inventory/schema.json")]
     Schema,
@@ -90,11 +104,13 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
             eprintln!("wrote {path}; edit it, then: futago plan -i {path}", path = path.display());
         }
         Command::Agent { holder, lock } => return agent::run(&holder, &lock),
+        Command::Check(arguments) => return Ok(check::run(&arguments)),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
         Command::Rebuild { host, inventory, accept_new, json } => {
             return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, json));
         }
+        Command::Doc(command) => return Ok(doc::run(&command)),
         Command::Schema => print!("{}", inventory::json_schema()),
     }
     Ok(0)

@@ -3,13 +3,16 @@
 pub mod agent;
 pub mod apply;
 pub mod assets;
+pub mod check;
 pub mod cli;
+pub mod doc;
 pub mod host;
 pub mod identity;
 pub mod inventory;
 pub mod module;
 pub mod plan;
 pub mod playbook;
+pub mod prepare;
 pub mod protocol;
 pub mod rebuild;
 pub mod remote;

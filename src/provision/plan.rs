@@ -4,14 +4,17 @@
 //! evaluated, templates rendered, arguments checked, handlers looked up. Facts and results are not known yet;
 //! what depends on them is checked for its form only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Map;
 
 use crate::assets::Assets;
 use crate::inventory::{Inventory, Member};
+use crate::module::schemas;
 use crate::playbook::{ALWAYS, Each, Expression, NEVER, Pattern, Play, Playbook, Task};
-use crate::step::Resolver;
+use crate::protocol::Facts;
+pub use crate::step::Source;
+use crate::step::{Resolution, Resolver};
 use crate::template::{Resolved, Scope};
 use base::nearest::nearest;
 use base::problem::{Problem, Problems};
@@ -37,6 +40,21 @@ pub struct Selection {
 pub struct Plan {
     /// In order.
     pub plays: Vec<PlannedPlay>,
+    /// What was checked for it.
+    pub checked: Checked,
+}
+
+/// All that was checked, also what the selection leaves out; a play that is for no host of the inventory was not.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// Number of plays.
+    pub plays: usize,
+    /// Number of their tasks.
+    pub tasks: usize,
+    /// Number of their handlers.
+    pub handlers: usize,
+    /// Templates and files that tasks bring to the hosts.
+    pub sources: BTreeSet<Source>,
 }
 
 /// The wanted part of a play.
@@ -108,7 +126,8 @@ pub fn prepare(
     assets: &Assets,
 ) -> Result<Plan, Problems> {
     let resolver = Resolver::new(assets.clone());
-    let mut check = Check { inventory, resolver: &resolver, problems: Problems::default() };
+    let mut check =
+        Check { inventory, resolver: &resolver, problems: Problems::default(), sources: BTreeSet::new() };
     check.patterns(playbook);
     check.handlers(playbook);
     let applicable = check.applicable(playbook);
@@ -125,7 +144,15 @@ pub fn prepare(
         }
         check.problems.push(problem);
     }
-    let plan = select(inventory, &applicable, selection);
+    let mut plan = select(inventory, &applicable, selection);
+    let plays: Vec<&Play> =
+        applicable.plays.iter().filter(|play| !play.members(inventory).is_empty()).collect();
+    plan.checked = Checked {
+        plays: plays.len(),
+        tasks: plays.iter().map(|play| play.tasks.len()).sum(),
+        handlers: plays.iter().map(|play| play.handlers.len()).sum(),
+        sources: std::mem::take(&mut check.sources),
+    };
     check.skipped_results(&applicable, &plan);
     check.problems.or(plan)
 }
@@ -155,7 +182,7 @@ fn select(inventory: &Inventory, playbook: &Playbook, selection: &Selection) -> 
             plays.push(PlannedPlay { name: play.name.clone(), batches, play: wanted });
         }
     }
-    Plan { plays }
+    Plan { plays, checked: Checked::default() }
 }
 
 fn is_wanted(tags: &[String], selection: &Selection) -> bool {
@@ -170,25 +197,30 @@ struct Check<'a> {
     inventory: &'a Inventory,
     resolver: &'a Resolver,
     problems: Problems,
+    sources: BTreeSet<Source>,
 }
 
 impl Check<'_> {
     fn patterns(&mut self, playbook: &Playbook) {
+        let mut known: Vec<&str> = self.inventory.members().map(|m| m.name.as_str()).collect();
+        known.extend(["all", "pair", "first", "witness"]);
         for play in &playbook.plays {
-            for pattern in &play.hosts {
-                let Pattern::Name(name) = pattern else { continue };
-                if !self.inventory.members().any(|m| pattern.covers(m, self.inventory)) {
-                    let mut known: Vec<&str> = self.inventory.members().map(|m| m.name.as_str()).collect();
-                    known.extend(["all", "pair", "first", "witness"]);
-                    self.problems.push(Problem::unknown_word(
-                        &play.place,
-                        "the inventory has no host",
-                        name,
-                        &known,
-                    ));
-                }
+            for name in self.unknown_hosts(play) {
+                let problem = Problem::unknown_word(&play.place, "the inventory has no host", &name, &known);
+                self.problems.push(problem);
             }
         }
+    }
+
+    /// Names in `hosts` that the inventory does not have.
+    fn unknown_hosts(&self, play: &Play) -> Vec<String> {
+        let is_known =
+            |pattern: &Pattern| self.inventory.members().any(|m| pattern.covers(m, self.inventory));
+        let names = play.hosts.iter().filter_map(|pattern| match pattern {
+            Pattern::Name(name) if !is_known(pattern) => Some(name.clone()),
+            _ => None,
+        });
+        names.collect()
     }
 
     fn handlers(&mut self, playbook: &Playbook) {
@@ -212,6 +244,10 @@ impl Check<'_> {
         let mut plays = Vec::new();
         for play in &playbook.plays {
             let mut play = play.clone();
+            if !self.unknown_hosts(&play).is_empty() {
+                // That is reported; the rest of the play is checked as if it were for the pair.
+                play.hosts = vec![Pattern::Pair];
+            }
             if !play.when.is_empty() {
                 let members = play.members(self.inventory);
                 let hosts = members.into_iter().filter(|m| self.applies(&play, m));
@@ -226,7 +262,7 @@ impl Check<'_> {
 
     fn applies(&mut self, play: &Play, member: &Member) -> bool {
         let mut scope = self.inventory.scope(member);
-        scope.set_partial("facts", &Map::new());
+        set_facts(&mut scope);
         for condition in &play.when {
             match self.expression(condition, &scope) {
                 Ok(Resolved::Known(true)) => {}
@@ -261,32 +297,32 @@ impl Check<'_> {
     }
 
     /// Walks the playbook as it would run on one host.
-    fn host(&self, playbook: &Playbook, member: &Member) -> Vec<Problem> {
+    fn host(&mut self, playbook: &Playbook, member: &Member) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut base = self.inventory.scope(member);
-        base.set_partial("facts", &Map::new());
+        set_facts(&mut base);
+        base.explain_absent(results(playbook));
         for play in &playbook.plays {
             let covers = play.hosts.iter().any(|p| p.covers(member, self.inventory));
             if !covers {
                 continue;
             }
             let mut scope = base.clone();
-            problems.extend(self.resolver.add_variables(&play.vars, &mut scope).err());
+            problems.extend(self.resolver.add_variables(&play.vars, &mut scope).err().into_iter().flatten());
             for task in play.tasks.iter().chain(&play.handlers) {
                 problems.extend(self.task(task, &scope));
                 if let Some(name) = &task.register {
-                    base.set_partial(name, &Map::new());
-                    scope.set_partial(name, &Map::new());
+                    set_result(name, task, &mut base);
+                    set_result(name, task, &mut scope);
                 }
             }
         }
         problems
     }
 
-    fn task(&self, task: &Task, scope: &Scope) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    fn task(&mut self, task: &Task, scope: &Scope) -> Vec<Problem> {
         let mut scope = scope.clone();
-        problems.extend(self.resolver.add_variables(&task.vars, &mut scope).err());
+        let mut problems = self.resolver.add_variables(&task.vars, &mut scope).err().unwrap_or_default();
         let items = match self.items(task, &scope) {
             Ok(items) => items,
             Err(problem) => {
@@ -314,7 +350,7 @@ impl Check<'_> {
         })
     }
 
-    fn once(&self, task: &Task, scope: &Scope) -> Vec<Problem> {
+    fn once(&mut self, task: &Task, scope: &Scope) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut skipped = false;
         for condition in &task.when {
@@ -328,16 +364,21 @@ impl Check<'_> {
                 Err(problem) => problems.push(problem),
             }
         }
-        let checked = if skipped {
+        let checked = if task.module.is_empty() {
+            // That it has none has been reported; what it would be given cannot be checked.
+            Ok(Resolution::default())
+        } else if skipped {
             self.resolver.check_skipped(task, scope)
         } else {
-            self.resolver.resolve(task, scope).map(drop)
+            self.resolver.resolve(task, scope)
         };
-        problems.extend(checked.err().into_iter().flatten());
+        match checked {
+            Ok(Resolution { source, .. }) => self.sources.extend(source),
+            Err(found) => problems.extend(found),
+        }
         let mut with_result = scope.clone();
-        with_result.set_partial("result", &Map::new());
-        if let Some(name) = &task.register {
-            with_result.set_partial(name, &Map::new());
+        for name in ["result"].into_iter().chain(task.register.as_deref()) {
+            set_one_result(name, task, &mut with_result);
         }
         let until = task.until.as_ref().map(|u| &u.condition);
         for expression in [&task.changed_when, &task.failed_when].into_iter().flatten().chain(until) {
@@ -350,6 +391,48 @@ impl Check<'_> {
         let Expression { source, place } = expression;
         self.resolver.engine.condition(source, scope).map_err(|e| e.in_value(place, source))
     }
+}
+
+/// Facts are known by name before contact.
+fn set_facts(scope: &mut Scope) {
+    let names = serde_json::to_value(Facts::default()).unwrap_or_default();
+    let names: Vec<&str> = names.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    scope.set_later("facts", &names);
+}
+
+/// What the result of one run of a module has.
+fn result_keys(task: &Task) -> Vec<&'static str> {
+    // On a host, `template` is `copy`.
+    let returns = schemas().iter().find(|s| s.name == task.module).map_or(&[][..], |s| s.returns);
+    ["changed", "failed", "skipped", "msg"].iter().chain(returns).copied().collect()
+}
+
+/// Makes the result of a task a variable whose values are not known yet.
+fn set_result(name: &str, task: &Task, scope: &mut Scope) {
+    match task.each {
+        Some(_) => scope.set_later(name, &["changed", "failed", "skipped", "results"]),
+        None => set_one_result(name, task, scope),
+    }
+}
+
+/// The same for one item. Of a module that could not be told, a result may have anything.
+fn set_one_result(name: &str, task: &Task, scope: &mut Scope) {
+    if task.module.is_empty() {
+        scope.set_partial(name, &Map::new());
+    } else {
+        scope.set_later(name, &result_keys(task));
+    }
+}
+
+/// What to say where the result of a task is used and not there.
+fn results(playbook: &Playbook) -> BTreeMap<String, String> {
+    let tasks = playbook.plays.iter().flat_map(|play| play.tasks.iter().chain(&play.handlers));
+    let reason = |task: &Task| {
+        let Task { name, place, .. } = task;
+        let reason = format!("it is the result of {name:?} ({place}), which has not run there by then");
+        Some((task.register.clone()?, reason))
+    };
+    tasks.filter_map(reason).collect()
 }
 
 /// The items of a task's loop, if it has one.

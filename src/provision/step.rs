@@ -5,7 +5,7 @@
 use base64ct::{Base64, Encoding as _};
 use serde_json::{Map, Value};
 
-use crate::assets::Assets;
+use crate::assets::{Asset, Assets};
 use crate::module::{ArgError, Kind, check_args, schemas};
 use crate::playbook::Task;
 use crate::template::{Engine, Resolved, Scope};
@@ -13,10 +13,10 @@ use base::problem::{Place, Problem};
 use base::yaml::{Content, Entry, Node};
 
 /// Arguments of `template`; all but `src` are those of `copy`.
-const TEMPLATE: &[&str] = &["src", "dest", "mode", "owner", "group"];
+pub(crate) const TEMPLATE: &[&str] = &["src", "dest", "mode", "owner", "group"];
 
 /// A module with its arguments for one host.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Resolution {
     /// The module that runs on the host.
     pub(crate) module: &'static str,
@@ -24,6 +24,26 @@ pub(crate) struct Resolution {
     pub(crate) args: Map<String, Value>,
     /// Whether some argument is not known yet.
     pub(crate) unknown: bool,
+    /// The file of the project, or built into the program, that its content comes from.
+    pub(crate) source: Option<Source>,
+}
+
+/// A file that a task brings to the hosts; ordered, so that each is counted once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Below templates/, by its shown name.
+    Template(String),
+    /// Below files/, by its name there.
+    File(String),
+}
+
+/// How far a template is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Its words only: for a task that is known to be skipped.
+    Names,
+    /// It is rendered.
+    Values,
 }
 
 /// Evaluates values of playbooks.
@@ -62,15 +82,21 @@ impl Resolver {
         }
     }
 
-    /// Adds variables to a scope, evaluated in their order.
-    pub(crate) fn add_variables(&self, entries: &[Entry], scope: &mut Scope) -> Result<(), Problem> {
+    /// Adds variables to a scope, evaluated in their order. One that is wrong is there all the same, without a value:
+    /// what uses it is not wrong too.
+    pub(crate) fn add_variables(&self, entries: &[Entry], scope: &mut Scope) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
         for Entry { key, value, .. } in entries {
-            match self.value(value, scope)? {
-                Resolved::Known(value) => scope.set(key, &value),
-                Resolved::Unknown => scope.set_partial(key, &Map::new()),
+            match self.value(value, scope) {
+                Ok(Resolved::Known(value)) => scope.set(key, &value),
+                Ok(Resolved::Unknown) => scope.set_partial(key, &Map::new()),
+                Err(problem) => {
+                    problems.push(problem);
+                    scope.set_partial(key, &Map::new());
+                }
             }
         }
-        Ok(())
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     /// The module and arguments of a task for one host.
@@ -88,11 +114,11 @@ impl Resolver {
         if !problems.is_empty() {
             return Err(problems);
         }
-        self.finish(task, args, &unknown, Some(scope))
+        self.finish(task, args, &unknown, scope, Depth::Values)
     }
 
     /// Checks a task that is known to be skipped: names of variables, syntax, arguments, but not values.
-    pub(crate) fn check_skipped(&self, task: &Task, scope: &Scope) -> Result<(), Vec<Problem>> {
+    pub(crate) fn check_skipped(&self, task: &Task, scope: &Scope) -> Result<Resolution, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut args = Map::new();
         let mut unknown = Vec::new();
@@ -112,28 +138,37 @@ impl Resolver {
         if !problems.is_empty() {
             return Err(problems);
         }
-        self.finish(task, args, &unknown, None).map(drop)
+        self.finish(task, args, &unknown, scope, Depth::Names)
     }
 
-    /// Turns the controller's modules into the host's, and checks the arguments. Without a scope nothing is rendered.
+    /// Turns the controller's modules into the host's, and checks the arguments.
     fn finish(
         &self,
         task: &Task,
         mut args: Map<String, Value>,
         unknown: &[&str],
-        scope: Option<&Scope>,
+        scope: &Scope,
+        depth: Depth,
     ) -> Result<Resolution, Vec<Problem>> {
         let mut is_unknown = !unknown.is_empty();
+        let mut source = None;
         let module = match task.module.as_str() {
             "template" => {
-                let content = self.template(task, &mut args, unknown, scope).map_err(|p| vec![p])?;
+                let asset = self.template(task, &mut args, unknown).map_err(|p| vec![p])?;
+                let content = asset.as_ref().map_or(Ok(None), |asset| self.render(asset, scope, depth))?;
+                source = asset.map(|asset| Source::Template(asset.name));
                 is_unknown |= content.is_none();
                 args.insert("content".into(), Value::String(content.unwrap_or_default()));
                 "copy"
             }
+            "copy" if unknown.contains(&"src") => {
+                args.insert("content".into(), Value::String(String::new()));
+                "copy"
+            }
             "copy" if args.contains_key("src") => {
-                let content = self.source(task, &mut args).map_err(|p| vec![p])?;
+                let (name, content) = self.source(task, &mut args).map_err(|p| vec![p])?;
                 args.extend([content]);
+                source = Some(Source::File(name));
                 "copy"
             }
             other => schemas().iter().map(|s| s.name).find(|name| *name == other).unwrap_or_default(),
@@ -143,19 +178,18 @@ impl Resolver {
             args.insert(key.name.into(), placeholder(key.kind));
         }
         match check_args(module, &args) {
-            Ok(()) => Ok(Resolution { module, args, unknown: is_unknown }),
+            Ok(()) => Ok(Resolution { module, args, unknown: is_unknown, source }),
             Err(errors) => Err(without_meant(errors).map(|e| located(task, module, e)).collect()),
         }
     }
 
-    /// The rendered text; none when it cannot be known yet.
+    /// The template that is meant; none when it cannot be known yet.
     fn template(
         &self,
         task: &Task,
         args: &mut Map<String, Value>,
         unknown: &[&str],
-        scope: Option<&Scope>,
-    ) -> Result<Option<String>, Problem> {
+    ) -> Result<Option<Asset>, Problem> {
         if let Some(entry) = task.args.iter().find(|e| !TEMPLATE.contains(&e.key.as_str())) {
             return Err(Problem::unknown_word(
                 &entry.place,
@@ -174,28 +208,49 @@ impl Resolver {
                 "module template needs the argument \"src\": a file below templates/",
             ));
         };
-        let asset = self.assets.template(&src).map_err(|e| Problem::new(place, e.to_string()))?;
-        let Some(scope) = scope else { return Ok(None) };
+        self.assets.template(&src).map(Some).map_err(|e| Problem::new(place, e.to_string()))
+    }
+
+    /// The rendered text; none when it cannot be known yet.
+    fn render(&self, asset: &Asset, scope: &Scope, depth: Depth) -> Result<Option<String>, Vec<Problem>> {
+        let faults = self.engine.check(&asset.name, &asset.text, scope);
+        if !faults.is_empty() {
+            return Err(faults.into_iter().map(|fault| fault.in_file(&asset.name)).collect());
+        }
+        if depth == Depth::Names {
+            return Ok(None);
+        }
         let text = self.engine.render(&asset.name, &asset.text, scope);
         text.map(Resolved::known).map_err(|mut error| {
             // An included template is shown with its whole path too.
             let included = error.template.take().filter(|name| *name != asset.name);
             let file = included.and_then(|name| self.assets.template(&name).ok());
-            error.in_file(file.as_ref().map_or(&asset.name, |included| &included.name))
+            vec![error.in_file(file.as_ref().map_or(&asset.name, |included| &included.name))]
         })
     }
 
     /// `copy: src` as `content` or `content_base64`.
-    fn source(&self, task: &Task, args: &mut Map<String, Value>) -> Result<(String, Value), Problem> {
+    fn source(
+        &self,
+        task: &Task,
+        args: &mut Map<String, Value>,
+    ) -> Result<(String, (String, Value)), Problem> {
         let place = argument_place(task, "src");
+        if let Some(other) =
+            task.args.iter().find(|e| ["content", "content_base64"].contains(&e.key.as_str()))
+        {
+            let message = format!("module copy takes one of \"src\" and {:?}, not both", other.key);
+            return Err(Problem::new(&other.place, message));
+        }
         let Some(Value::String(src)) = args.shift_remove("src") else {
             return Err(Problem::new(place, "\"src\" must be the name of a file below files/"));
         };
         let bytes = self.assets.file(&src).map_err(|e| Problem::new(place, e.to_string()))?;
-        Ok(match String::from_utf8(bytes) {
+        let content = match String::from_utf8(bytes) {
             Ok(text) => ("content".into(), text.into()),
             Err(error) => ("content_base64".into(), Base64::encode_string(error.as_bytes()).into()),
-        })
+        };
+        Ok((src, content))
     }
 }
 

@@ -11,6 +11,7 @@ mod drill;
 mod etcd;
 mod faults;
 mod fencing;
+mod from_ansible;
 mod harness;
 mod lifecycle;
 mod managed;

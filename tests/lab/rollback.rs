@@ -57,11 +57,12 @@ fn a_target_whose_source_is_lost_goes_back_byte_for_byte() {
         status.contains("`futago replica rollback r0` brings back what the disk held before, data of 20"),
         "{status}"
     );
-    let refused = lab.try_in(B, "futago replica primary r0");
-    assert_eq!(refused.status.code(), Some(17));
-    assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("`rollback` brings back what this disk was before")
-    );
+    for words in ["primary r0", "primary --force r0"] {
+        let refused = lab.try_in(B, &format!("futago replica {words}"));
+        assert_eq!(refused.status.code(), Some(17));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("`rollback` brings back what"), "{said}");
+    }
 
     let said = lab.run_in(B, "futago replica rollback r0");
     assert!(said.contains("this disk is what it was before the resync, data of 20"), "{said}");

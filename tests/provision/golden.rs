@@ -148,15 +148,7 @@ fn the_documented_modules_are_the_ones_that_there_are() {
     let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once("provision` -->\n").unwrap();
     let (documented, after) = rest.split_once("<!-- end of modules").unwrap();
-    let mut table = String::new();
-    for schema in provision::module::schemas() {
-        table += &format!("\n**{}**: {}\n\n| argument | meaning |\n|---|---|\n", schema.name, schema.summary);
-        for key in schema.keys {
-            let required = if key.required { ", required" } else { "" };
-            table += &format!("| `{}`{required} | {} |\n", key.name, key.help);
-        }
-    }
-    table += "\n";
+    let table = provision::doc::as_markdown();
     if std::env::var_os("BLESS").is_some() {
         let new = format!("{before}provision` -->\n{table}<!-- end of modules{after}");
         std::fs::write(&path, new).unwrap();

@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agent;
+mod ansible;
 mod backup;
+mod check;
 mod cluster;
+mod doc;
 mod errors;
 mod golden;
 mod project;

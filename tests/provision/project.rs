@@ -6,8 +6,8 @@ use std::path::Path;
 use base::problem::Problems;
 use provision::assets::Assets;
 use provision::inventory::Inventory;
-use provision::plan::{self, Plan, Selection};
-use provision::playbook;
+use provision::plan::{Plan, Selection};
+use provision::prepare::{self, Prepared, Refusal};
 use tempfile::TempDir;
 
 /// The inventory that a project has when it brings none.
@@ -72,13 +72,18 @@ impl Project {
 
     /// Everything that happens before contact.
     pub(crate) fn plan(&self, selection: &Selection) -> Result<(Inventory, Plan), String> {
-        let show =
-            |problems: Problems| problems.to_string().replace(&format!("{}/", self.path().display()), "");
-        let inventory = self.inventory().map_err(show)?;
-        let assets = self.assets();
-        let playbook = playbook::load("site", &assets).map_err(show)?;
-        plan::check_selection(selection, &playbook, &inventory)?;
-        let plan = plan::prepare(&inventory, &playbook, selection, &assets).map_err(show)?;
+        let Prepared { inventory, plan, .. } =
+            self.prepare(selection).map_err(|refusal| self.relative(&refusal.to_string()))?;
         Ok((inventory, plan))
+    }
+
+    /// As [`Self::plan`], with all that is known by then.
+    pub(crate) fn prepare(&self, selection: &Selection) -> Result<Prepared, Refusal> {
+        prepare::prepare(&self.path().join("ha.yml"), "site", selection, &self.assets())
+    }
+
+    /// A text without the folder's own name.
+    pub(crate) fn relative(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.path().display()), "")
     }
 }

@@ -138,10 +138,10 @@ fn serial_takes_one_host_at_a_time_through_the_whole_play() {
 #[test]
 fn run_once_runs_on_the_first_host_and_all_know_the_result() {
     let project = tasks(
-        "  - {command: one, run_once: true, register: r}\n  - {command: 'echo {{ r.word }}', when: r.word == 'x'}\n",
+        "  - {command: one, run_once: true, register: r}\n  - {command: 'echo {{ r.stdout }}', when: r.stdout == 'x'}\n",
     );
     let pair = Pair::new(|_, _| {
-        Ok(Outcome { data: json!({"word": "x"}).as_object().unwrap().clone(), ..Outcome::default() })
+        Ok(Outcome { data: json!({"stdout": "x"}).as_object().unwrap().clone(), ..Outcome::default() })
     });
     let mut order = pair.run(&project, apply(), &Selection::default()).order();
     order[1..].sort();
@@ -169,13 +169,13 @@ fn loops_when_facts_and_registered_results_are_evaluated_on_each_host() {
 /// A plan says that it cannot know; a run that left the task out would end as if it had been done.
 #[test]
 fn what_is_not_known_is_left_out_of_a_plan_and_fails_when_it_is_done() {
-    let project = tasks("  - {command: a, register: r}\n  - {command: 'b {{ r.made }}'}\n");
+    let project = tasks("  - {command: a, register: r}\n  - {command: 'b {{ r.stdout }}'}\n");
     let pair = Pair::new(|_, _| Ok(Outcome { unknown: true, ..Outcome::default() }));
     let planned = pair.run(&project, check(), &Selection::default());
     assert!(planned.text.contains("with which arguments is unknown until applied"), "{}", planned.text);
     let done = pair.run(&project, apply(), &Selection::default());
     assert_eq!(done.exit_code, exit::FAILED, "{}", done.text);
-    assert!(done.text.contains("the variable `r.made` is not defined"), "{}", done.text);
+    assert!(done.text.contains("the variable `r.stdout` is not defined"), "{}", done.text);
 }
 
 #[test]
@@ -196,13 +196,13 @@ fn changed_when_and_failed_when_replace_the_verdict_of_the_module() {
 
 #[test]
 fn until_repeats_at_most_as_often_as_it_says() {
-    let project = tasks("  - {command: a, until: result.n == 3, retries: 2, delay: 0}\n");
+    let project = tasks("  - {command: a, until: result.rc == 3, retries: 2, delay: 0}\n");
     let pair = Pair::new(|_, _| {
-        Ok(Outcome { data: json!({"n": 1}).as_object().unwrap().clone(), ..Outcome::default() })
+        Ok(Outcome { data: json!({"rc": 1}).as_object().unwrap().clone(), ..Outcome::default() })
     });
     let ran = pair.run(&project, apply(), &Selection::default());
     assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 6));
-    assert!(ran.text.contains("still not result.n == 3 after 3 attempts"), "{}", ran.text);
+    assert!(ran.text.contains("still not result.rc == 3 after 3 attempts"), "{}", ran.text);
 }
 
 #[test]
@@ -351,4 +351,79 @@ fn progress_is_passed_on_with_host_and_task() {
     let ran = Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), &Selection::default());
     let progress = |event: &&Event| matches!(event, Event::Progress { host, task, .. } if host == "ha-b" && task == "One");
     assert_eq!(ran.events.iter().filter(progress).count(), 1);
+}
+
+#[test]
+fn tasks_of_blocks_and_of_imported_files_have_what_is_said_around_them() {
+    let site = "\
+- hosts: pair
+  tasks:
+  - when: inventory_hostname == 'ha-a'
+    vars: {word: outer}
+    block:
+    - command: 'one {{ word }}'
+    - vars: {word: inner}
+      when: facts.family == 'debian'
+      block:
+      - command: 'two {{ word }}'
+      - {command: 'three {{ word }}', when: false}
+      - {command: 'four {{ word }}', vars: {word: own}}
+  - import_tasks: web.yml
+    tags: web
+    vars: {word: imported}
+";
+    let web = "- ansible.builtin.command: 'five {{ word }}'\n- command: six\n";
+    let project = Project::new([("playbooks/site.yml", site), ("playbooks/web.yml", web)]);
+    let run = |selection: &Selection| {
+        Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), selection).order()
+    };
+    let mut order = run(&Selection::default());
+    order[3..].chunks_mut(2).for_each(<[String]>::sort);
+    assert_eq!(
+        order,
+        [
+            "ha-a one outer",
+            "ha-a two inner",
+            "ha-a four own",
+            "ha-a five imported",
+            "ha-b five imported",
+            "ha-a six",
+            "ha-b six"
+        ]
+    );
+    let tagged = run(&Selection { tags: vec!["web".into()], ..Selection::default() });
+    assert_eq!(tagged.len(), 4, "{tagged:?}");
+}
+
+#[test]
+fn a_step_that_could_not_even_be_done_says_why_and_not_that_it_has_no_result() {
+    for word in ["until: result.rc == 0", "failed_when: result.rc > 1", "changed_when: result.rc == 1"] {
+        let project = tasks(&format!("  - {{command: a, {word}}}\n"));
+        let ran = Pair::new(|_, _| Ok(failed("run a: no such program"))).run(
+            &project,
+            apply(),
+            &Selection::default(),
+        );
+        assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 2), "{word}: {}", ran.text);
+        assert!(ran.text.contains("why:  run a: no such program"), "{word}: {}", ran.text);
+    }
+}
+
+#[test]
+fn the_name_of_a_task_is_shown_as_it_is_written() {
+    let project = tasks("  - {name: 'Greet {{ item }}', command: 'echo {{ item }}', loop: [a]}\n");
+    let ran = Pair::new(|_, _| Ok(Outcome::default())).run(&project, apply(), &Selection::default());
+    assert!(ran.text.contains("Greet {{ item }} (a)"), "{}", ran.text);
+}
+
+/// `default(none)` is what Ansible's `default(omit)` is for.
+#[test]
+fn an_argument_that_is_nothing_is_left_out() {
+    let project = tasks("  - copy: {dest: /x, content: y, mode: '{{ wanted | default(none) }}'}\n");
+    let ran = Pair::new(|_, step| {
+        assert!(step.args["mode"].is_null());
+        Ok(Outcome::default())
+    })
+    .run(&project, apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
 }

@@ -178,6 +178,9 @@ impl Inventory {
             None => scope.set_partial("tls", &Map::new()),
         }
         self.describe_site(&mut scope);
+        for name in ["host", "peer", "cluster", "virtual_ip"] {
+            scope.fix(name);
+        }
         scope
     }
 
@@ -232,7 +235,7 @@ impl VirtualIp {
 }
 
 /// The folder that an inventory stands for.
-fn project(file: &Path) -> PathBuf {
+pub(crate) fn project(file: &Path) -> PathBuf {
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.file_name().is_some_and(|name| name == "inventory") {
         return folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();

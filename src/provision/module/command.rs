@@ -46,6 +46,14 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "command",
         summary: "Runs a program without a shell; creates, removes and unless make it run only when needed.",
+        returns: &["rc", "stdout", "stderr", "stdout_lines"],
+        example: "\
+- name: Set up the shop's tables
+  command:
+    argv: [/usr/local/bin/shop, migrate, --database, shop]
+    unless: [/usr/local/bin/shop, migrate, --is-done]
+  register: migrated
+",
         keys: &[
             Schema::may("argv", Kind::TextList, "the program and its arguments, each as it is"),
             Schema::may("line", Kind::Text, "the program and its arguments, split at spaces outside quotes"),
@@ -79,7 +87,14 @@ impl Module for Args {
 
     fn run(self, context: &mut Context) -> Result<Outcome, Error> {
         if let Some(reason) = self.not_needed(context)? {
-            return Ok(with_data(Context::same(reason), [("skipped", true.into())]));
+            // What uses the result does not have to know that there was no need to run.
+            let data = [
+                ("rc", 0.into()),
+                ("stdout", "".into()),
+                ("stderr", "".into()),
+                ("stdout_lines", Value::Array(Vec::new())),
+            ];
+            return Ok(with_data(Context::same(reason), data));
         }
         let words = self.words()?;
         let mut command = self.command(&words);

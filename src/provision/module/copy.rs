@@ -35,6 +35,14 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "copy",
         summary: "Writes a file durably: content, owner, group and permission bits.",
+        returns: &[],
+        example: "\
+- name: Greet
+  copy:
+    dest: /etc/motd
+    content: \"This is {{ fqdn }}, half of {{ cluster.name }}.\\n\"
+    mode: \"0644\"
+",
         keys: &[
             Schema::must("dest", Kind::Path, "the file on the host"),
             Schema::may("content", Kind::Text, "its text"),

@@ -43,6 +43,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "file",
         summary: "Makes a folder or a symbolic link, sets owner and permission bits, or removes a path.",
+        returns: &[],
+        example: "\
+- name: A folder for uploads
+  file: {path: /srv/data/uploads, state: directory, owner: www-data, group: www-data, mode: \"0750\"}
+",
         keys: &[
             Schema::must("path", Kind::Path, "the path"),
             Schema::may(

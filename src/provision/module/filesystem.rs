@@ -52,6 +52,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "filesystem",
         summary: "Makes a file system on a blank device; refuses one that holds anything else.",
+        returns: &[],
+        example: "\
+- name: File system of the mirrored disk
+  filesystem: {device: /dev/drbd1, type: ext4, label: data}
+",
         keys: &[
             Schema::must("device", Kind::Path, "the device, such as /dev/drbd1"),
             Schema::must("type", Kind::Choice(&["ext4", "xfs"]), "kind of file system"),

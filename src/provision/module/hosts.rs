@@ -37,6 +37,14 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "hosts",
         summary: "Keeps a marked block of names in /etc/hosts; all other lines stay.",
+        returns: &[],
+        example: "\
+- name: The names of both hosts
+  hosts:
+    entries:
+      - {address: \"{{ hosts[0].address }}\", names: [\"{{ hosts[0].fqdn }}\", \"{{ hosts[0].name }}\"]}
+      - {address: \"{{ hosts[1].address }}\", names: [\"{{ hosts[1].fqdn }}\", \"{{ hosts[1].name }}\"]}
+",
         keys: &[
             Schema::must("entries", Kind::Any, "a list of {address: 192.0.2.1, names: [a.example.com, a]}"),
             Schema::may("marker", Kind::Text, "name of the block, when there are several (default: futago)"),

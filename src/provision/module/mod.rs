@@ -114,6 +114,13 @@ fn check<M: Module>(args: &Map<String, Value>) -> Result<(), Vec<ArgError>> {
 fn execute<M: Module>(args: &Map<String, Value>, context: &mut Context) -> Result<Outcome, Failure> {
     let module = parse::<M>(args).map_err(|errors| refused(&errors))?;
     let result = module.run(context);
+    let told = result.as_ref().map(|outcome| outcome.data.keys().map(String::as_str).collect::<Vec<_>>());
+    debug_assert!(
+        told.as_ref().map_or(&[][..], Vec::as_slice).iter().all(|key| M::SCHEMA.returns.contains(key)),
+        "{} gives {told:?}, its schema says {:?}",
+        M::SCHEMA.name,
+        M::SCHEMA.returns
+    );
     match result {
         // A plan does not fail on what an earlier task of the same plan provides.
         Err(error @ Error::NoSuchOwner { .. }) if context.check => Ok(Context::unknown(error.to_string())),

@@ -37,6 +37,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "mount",
         summary: "Mounts or unmounts a file system now; /etc/fstab is not touched.",
+        returns: &[],
+        example: "\
+- name: Mount the mirrored disk
+  mount: {path: /srv/data, device: /dev/drbd1, options: noatime}
+",
         keys: &[
             Schema::must("path", Kind::Path, "the mount point, made when missing"),
             Schema::may("device", Kind::Path, "what to mount; needed for mounted"),

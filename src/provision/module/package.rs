@@ -61,6 +61,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "package",
         summary: "Installs or removes packages; services do not start by being installed.",
+        returns: &[],
+        example: "\
+- name: Install the web server
+  package: {name: [apache2, libapache2-mod-php], state: present}
+",
         keys: &[
             Schema::must("name", Kind::TextList, "the packages, installed in one transaction"),
             Schema::may("state", Kind::Choice(&["present", "absent"]), "present (default) or absent"),

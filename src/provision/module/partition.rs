@@ -58,6 +58,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "partition",
         summary: "Labels a blank disk and makes one partition; refuses a disk that holds anything else.",
+        returns: &["partition"],
+        example: "\
+- name: One partition on the replicated disk
+  partition: {device: \"{{ host.disk }}\", label: gpt, end: 100%}
+",
         keys: &[
             Schema::must("device", Kind::Path, "the whole disk, such as /dev/vdb"),
             Schema::may("label", Kind::Choice(&["msdos", "gpt"]), "kind of partition table (default: gpt)"),

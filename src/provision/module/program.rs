@@ -29,6 +29,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "program",
         summary: "Installs futago itself on the host.",
+        returns: &[],
+        example: "\
+- name: Install futago
+  program: {dest: /usr/local/sbin/futago}
+",
         keys: &[Schema::may("dest", Kind::Path, "where to (default: /usr/local/sbin/futago)")],
     };
 

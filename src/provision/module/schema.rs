@@ -6,6 +6,20 @@
 use base::nearest::nearest;
 use serde_json::{Map, Value};
 
+/// What Ansible calls some arguments: module, its name there, its name here.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("command", "cmd", "line"),
+    ("file", "src", "target"),
+    ("file", "dest", "path"),
+    ("filesystem", "dev", "device"),
+    ("filesystem", "fstype", "type"),
+    ("mount", "src", "device"),
+    ("mount", "fstype", "type"),
+    ("mount", "opts", "options"),
+    ("package", "pkg", "name"),
+    ("package", "install_recommends", "recommends"),
+];
+
 /// One module as its users see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
@@ -15,6 +29,10 @@ pub struct Schema {
     pub summary: &'static str,
     /// All arguments it takes.
     pub keys: &'static [Key],
+    /// What its result has for `register`, besides what every result has.
+    pub returns: &'static [&'static str],
+    /// A task of a playbook that uses it.
+    pub example: &'static str,
 }
 
 /// One argument of a module.
@@ -113,7 +131,9 @@ impl Schema {
 
     fn unknown(&self, name: &str) -> ArgError {
         let module = self.name;
-        let message = match nearest(name, self.keys.iter().map(|key| key.name)) {
+        let elsewhere = ELSEWHERE.iter().find(|(of, theirs, _)| *of == module && *theirs == name);
+        let near = || nearest(name, self.keys.iter().map(|key| key.name));
+        let message = match elsewhere.map(|(.., here)| *here).or_else(near) {
             Some(right) => format!("module {module} has no argument \"{name}\"; did you mean \"{right}\"?"),
             None => {
                 let all: Vec<&str> = self.keys.iter().map(|key| key.name).collect();
@@ -131,12 +151,20 @@ impl Schema {
     fn wrong_type(&self, key: &Key, value: &Value) -> ArgError {
         let (module, name) = (self.name, key.name);
         let wanted = key.kind.wanted();
-        ArgError::at(name, format!("argument \"{name}\" of module {module} must be {wanted}, not {value}"))
+        let advice = match (key.kind, value.as_str().map(str::to_ascii_lowercase).as_deref()) {
+            (Kind::Bool, Some("yes" | "on")) => "; write true",
+            (Kind::Bool, Some("no" | "off")) => "; write false",
+            _ => "",
+        };
+        let message = format!("argument \"{name}\" of module {module} must be {wanted}, not {value}{advice}");
+        ArgError::at(name, message)
     }
 }
 
 impl Kind {
-    fn wanted(self) -> String {
+    /// What it may hold, in words: `a text`, `one of present, absent`.
+    #[must_use]
+    pub fn wanted(self) -> String {
         match self {
             Self::Text => "a text".into(),
             Self::Bool => "true or false".into(),
@@ -196,6 +224,8 @@ mod tests {
     const SAMPLE: Schema = Schema {
         name: "sample",
         summary: "For the tests.",
+        returns: &[],
+        example: "",
         keys: &[
             Schema::must("dest", Kind::Path, "where to"),
             Schema::may("mode", Kind::Mode, "permission bits"),
@@ -232,6 +262,14 @@ mod tests {
                 "module sample needs the argument \"dest\": where to",
             ]
         );
+    }
+
+    #[test]
+    fn names_of_ansible_s_that_are_others_here_exist_here() {
+        for (module, _, here) in ELSEWHERE {
+            let schema = crate::module::schemas().iter().find(|schema| schema.name == *module).unwrap();
+            assert!(schema.keys.iter().any(|key| key.name == *here), "{module}: {here}");
+        }
     }
 
     #[test]

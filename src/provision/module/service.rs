@@ -60,6 +60,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "service",
         summary: "Starts, stops, restarts, enables or disables a systemd unit.",
+        returns: &[],
+        example: "\
+- name: Start the worker, and restart it when its unit has changed
+  service: {name: shop-worker, state: started, enabled: true, files: [/etc/systemd/system/shop-worker.service]}
+",
         keys: &[
             Schema::may("name", Kind::Text, "the unit; .service may be left out"),
             Schema::may(

@@ -41,6 +41,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "wait_for",
         summary: "Waits until a TCP port answers or a path exists, or until they no longer do.",
+        returns: &["elapsed"],
+        example: "\
+- name: Wait for the application
+  wait_for: {port: 8080, timeout: 120}
+",
         keys: &[
             Schema::may("port", Kind::Int, "TCP port"),
             Schema::may("host", Kind::Text, "address of the port (default: 127.0.0.1)"),

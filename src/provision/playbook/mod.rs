@@ -1,8 +1,11 @@
 //! Playbooks: plays and tasks in Ansible's shape, as written; nothing is evaluated here.
 
+mod foreign;
 mod read;
+mod task;
 
-pub use read::load;
+pub(crate) use foreign::advice;
+pub use read::{Read, read};
 
 use crate::inventory::{Inventory, Member};
 use base::problem::Place;
@@ -65,7 +68,7 @@ pub struct Task {
     pub name: String,
     /// Where it starts.
     pub place: Place,
-    /// The module.
+    /// The module; empty when it could not be told, which is reported.
     pub module: String,
     /// Where the module is named.
     pub module_place: Place,

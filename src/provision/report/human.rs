@@ -228,8 +228,10 @@ fn word(status: Status) -> (&'static str, &'static str) {
     }
 }
 
+/// An item of a loop: a text as it is, a mapping that has a name by its name.
 fn short(item: &serde_json::Value) -> String {
-    item.as_str().map_or_else(|| item.to_string(), str::to_owned)
+    let name = item.as_str().or_else(|| item.get("name")?.as_str());
+    name.map_or_else(|| item.to_string(), str::to_owned)
 }
 
 fn failure_block(done: &TaskDone, failure: &crate::protocol::Failure, hosts: &str) -> String {

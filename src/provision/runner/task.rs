@@ -172,11 +172,13 @@ impl<H: Host> One<'_, H> {
     fn scopes(&self, vars: &[Entry]) -> Result<Vec<(Scope, Option<Value>)>, Box<Done>> {
         let resolver = &self.shared.resolver;
         let mut scope = self.state.scope.clone();
-        let prepared = resolver
-            .add_variables(vars, &mut scope)
-            .and_then(|()| resolver.add_variables(&self.task.vars, &mut scope))
-            .and_then(|()| items(resolver, self.task, &scope));
-        match prepared.map_err(|problem| Box::new(Done::problem(&problem)))? {
+        for vars in [vars, &self.task.vars] {
+            if let Some(problem) = resolver.add_variables(vars, &mut scope).err().iter().flatten().next() {
+                return Err(Box::new(Done::problem(problem)));
+            }
+        }
+        let items = items(resolver, self.task, &scope);
+        match items.map_err(|problem| Box::new(Done::problem(&problem)))? {
             None => Ok(vec![(scope, None)]),
             Some(Resolved::Unknown) => Err(self.not_known("for which items")),
             Some(Resolved::Known(items)) if items.is_empty() => {
@@ -275,6 +277,8 @@ impl<H: Host> One<'_, H> {
             };
             let Some(until) = self.task.until.as_ref().filter(|_| !step.check) else { return done };
             match self.holds(&until.condition, &scope) {
+                // A step that could not even be done has no result to look at; why is what matters.
+                Err(_) if done.status == Status::Failed => return done,
                 Err(problem) => return Done::problem(&problem),
                 Ok(Resolved::Known(false)) => {}
                 Ok(_) => return done,
@@ -323,6 +327,7 @@ impl<H: Host> One<'_, H> {
         for (condition, is_change) in [(&self.task.failed_when, false), (&self.task.changed_when, true)] {
             let Some(condition) = condition else { continue };
             match self.holds(condition, scope) {
+                Err(_) if done.status == Status::Failed => return done,
                 Err(problem) => return Done::problem(&problem),
                 Ok(Resolved::Unknown) => {}
                 Ok(Resolved::Known(holds)) if is_change => {

@@ -171,6 +171,13 @@ impl Engine {
                 return Err((Reason::NoUpToDateDisk, text));
             }
         }
+        // A mix of old and new blocks is never better than what the disk was before.
+        if bid.force && self.disk == DiskState::Inconsistent && self.undo_status().is_some() {
+            let text = format!(
+                "the disk is a mix of old and new blocks, the resync from {peer} was interrupted: `rollback` brings back what it was before, promote that. Should the undo log be damaged: `undo-log no` in the resource file, `down`, `up`, and promote the mix"
+            );
+            return Err((Reason::NoUpToDateDisk, text));
+        }
         // The record names only nodes that have every acknowledged write.
         let recorded = bid.term.is_some() && self.disk == DiskState::Consistent;
         if self.disk == DiskState::UpToDate || recorded || bid.force {

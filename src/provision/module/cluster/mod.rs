@@ -60,6 +60,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "cluster",
         summary: "Brings the cluster manager into a state: with a record, known here, up to date, running the stack.",
+        returns: &["here", "primary", "verdict", "maintenance", "first_start"],
+        example: "\
+- name: Wait until the pair is PROTECTED
+  cluster: {state: running, timeout: 600}
+",
         keys: &[
             Schema::must(
                 "state",

@@ -70,6 +70,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "firewall",
         summary: "Opens services and ports in a firewalld zone and puts interfaces into it, at once and for good.",
+        returns: &[],
+        example: "\
+- name: Let browsers in
+  firewall: {zone: public, services: [http, https], if_running: true}
+",
         keys: &[
             Schema::may("zone", Kind::Text, "the zone; firewalld's default zone when left out"),
             Schema::may("services", Kind::TextList, "services to let in, such as http"),

@@ -59,6 +59,11 @@ impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "replica",
         summary: "Brings a replicated resource into a state: metadata created, up, primary, in sync, with the installed program.",
+        returns: &["role", "disk", "connection", "peer_role", "peer_disk"],
+        example: "\
+- name: Wait until both disks are the same
+  replica: {resource: r0, state: synced, timeout: 300}
+",
         keys: &[
             Schema::must("resource", Kind::Text, "name of the resource, such as r0"),
             Schema::must(

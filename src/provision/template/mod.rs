@@ -5,7 +5,9 @@
 //! syntax, names of variables, filters and tests. What is written into a file is text: lists, mappings and nothing
 //! are refused there instead of being printed in the notation of another language.
 
-use std::collections::BTreeMap;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,13 +47,22 @@ impl<T> Resolved<T> {
 pub struct Scope {
     values: BTreeMap<String, Jinja>,
     touched: Arc<AtomicBool>,
+    /// Variables whose attributes are all known by name, also where their values are not.
+    fixed: BTreeSet<String>,
+    /// What to say about variables that are not there, by name.
+    absent: Arc<BTreeMap<String, String>>,
 }
 
 impl Scope {
     /// Variables that are all known.
     #[must_use]
     pub fn new(variables: &Map<String, Value>) -> Self {
-        let mut scope = Self { values: BTreeMap::new(), touched: Arc::default() };
+        let mut scope = Self {
+            values: BTreeMap::new(),
+            touched: Arc::default(),
+            fixed: BTreeSet::new(),
+            absent: Arc::default(),
+        };
         scope.extend(variables);
         scope
     }
@@ -69,8 +80,45 @@ impl Scope {
     /// Sets a variable of which only these attributes are known yet.
     pub fn set_partial(&mut self, name: &str, known: &Map<String, Value>) {
         let known = known.iter().map(|(k, v)| (k.clone(), Jinja::from(Serde(v)))).collect();
-        let partial = Partial { known, touched: self.touched.clone() };
+        let partial = Partial { known, keys: None, touched: self.touched.clone() };
         self.values.insert(name.to_owned(), Jinja::from_object(partial));
+    }
+
+    /// Sets a variable of which all attributes, but none of their values, are known yet: another one is a mistake.
+    pub(crate) fn set_later(&mut self, name: &str, keys: &[&str]) {
+        let keys = Some(keys.iter().map(|key| (*key).to_owned()).collect());
+        let partial = Partial { known: BTreeMap::new(), keys, touched: self.touched.clone() };
+        self.values.insert(name.to_owned(), Jinja::from_object(partial));
+        self.fix(name);
+    }
+
+    /// States that a variable has no other attributes than those that are there now.
+    pub(crate) fn fix(&mut self, name: &str) {
+        self.fixed.insert(name.to_owned());
+    }
+
+    /// What to say about variables that are not there.
+    pub(crate) fn explain_absent(&mut self, reasons: BTreeMap<String, String>) {
+        self.absent = Arc::new(reasons);
+    }
+
+    /// Whether `a.b` cannot be there, whatever happens before it is looked at.
+    fn lacks(&self, path: &str) -> bool {
+        let mut words = path.split('.');
+        let root = words.next().unwrap_or_default();
+        let Some(mut value) = self.values.get(root).filter(|_| self.fixed.contains(root)).cloned() else {
+            return false;
+        };
+        for word in words {
+            if value.kind() != ValueKind::Map || METHODS.contains(&word) || is_open(&value) {
+                return false;
+            }
+            value = value.get_attr(word).unwrap_or_default();
+            if value.is_undefined() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Takes a variable away.
@@ -108,10 +156,24 @@ impl Scope {
     }
 }
 
+/// What every mapping can be asked.
+const METHODS: &[&str] = &["get", "items", "keys", "values"];
+
+fn is_partial(value: &Jinja) -> bool {
+    value.downcast_object_ref::<Partial>().is_some()
+}
+
+/// Whether a value may have any attribute.
+fn is_open(value: &Jinja) -> bool {
+    value.downcast_object_ref::<Partial>().is_some_and(|partial| partial.keys.is_none())
+}
+
 /// A mapping of which more will be known later.
 #[derive(Debug)]
 struct Partial {
     known: BTreeMap<String, Jinja>,
+    /// All that it will have, when that is known.
+    keys: Option<Vec<String>>,
     touched: Arc<AtomicBool>,
 }
 
@@ -124,15 +186,20 @@ impl Partial {
 impl Object for Partial {
     fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
         let known = key.as_str().and_then(|key| self.known.get(key));
-        Some(known.cloned().unwrap_or_else(|| {
+        if known.is_some() {
+            return known.cloned();
+        }
+        let is_one = |keys: &Vec<String>| key.as_str().is_none_or(|key| keys.iter().any(|one| one == key));
+        self.keys.as_ref().is_none_or(is_one).then(|| {
             self.touch();
-            Jinja::from_object(Self { known: BTreeMap::new(), touched: self.touched.clone() })
-        }))
+            Jinja::from_object(Self { known: BTreeMap::new(), keys: None, touched: self.touched.clone() })
+        })
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         self.touch();
-        Enumerator::Empty
+        let keys = self.keys.iter().flatten().map(|key| Jinja::from(key.as_str()));
+        Enumerator::Values(keys.collect())
     }
 
     fn is_true(self: &Arc<Self>) -> bool {
@@ -163,7 +230,13 @@ impl TemplateError {
     /// As a mistake in the value at `place` that contains the expression.
     #[must_use]
     pub fn in_value(self, place: &Place, source: &str) -> Problem {
-        let problem = Problem::new(place, format!("{} in {source:?}", self.message));
+        let line =
+            self.position.and_then(|(line, _)| Some((line, source.lines().nth(line.checked_sub(1)?)?)));
+        let shown = match line.filter(|_| source.lines().nth(1).is_some()) {
+            Some((number, line)) => format!("line {number} of the value: {:?}", line.trim()),
+            None => format!("{source:?}"),
+        };
+        let problem = Problem::new(place, format!("{} in {shown}", self.message));
         Problem { hint: self.hint, ..problem }
     }
 
@@ -210,8 +283,11 @@ impl Engine {
     pub fn expression(&self, source: &str, scope: &Scope) -> Result<Resolved<Value>, TemplateError> {
         let compiled =
             self.environment.compile_expression(source).map_err(|e| explain(&e, source, scope, true))?;
-        for name in compiled.undeclared_variables(false) {
-            self.known_name(&name, source, scope)?;
+        let names = compiled.undeclared_variables(true);
+        let faults = self.faults(names, source, words::Of::Expression, scope);
+        if let Some(fault) = faults.into_iter().next() {
+            // A message about an expression shows it whole.
+            return Err(TemplateError { position: None, ..fault });
         }
         let value = compiled.eval(scope.context());
         if value.as_ref().is_ok_and(Jinja::is_undefined) {
@@ -232,11 +308,24 @@ impl Engine {
     pub fn render(&self, name: &str, source: &str, scope: &Scope) -> Result<Resolved<String>, TemplateError> {
         let template = self.environment.template_from_named_str(name, source);
         let template = template.map_err(|e| explain(&e, source, scope, false))?;
-        for variable in template.undeclared_variables(false) {
-            self.known_name(&variable, source, scope)?;
+        let faults = self.faults(template.undeclared_variables(true), source, words::Of::Template, scope);
+        if let Some(fault) = faults.into_iter().next() {
+            return Err(fault);
         }
         let text = template.render(scope.context());
         resolve(text, scope).map_err(|e| explain(&e, source, scope, false))
+    }
+
+    /// All that can be wrong with a template whatever its variables hold: syntax, names of variables, of filters, of
+    /// tests and of included templates, also where evaluation does not come by.
+    #[must_use]
+    pub fn check(&self, name: &str, source: &str, scope: &Scope) -> Vec<TemplateError> {
+        match self.environment.template_from_named_str(name, source) {
+            Err(error) => vec![explain(&error, source, scope, false)],
+            Ok(template) => {
+                self.faults(template.undeclared_variables(true), source, words::Of::Template, scope)
+            }
+        }
     }
 
     /// A value of a playbook with every text in it evaluated; `{{ x }}` alone keeps the type of `x`.
@@ -253,27 +342,46 @@ impl Engine {
         })
     }
 
-    /// Checks what can be checked of a text that will not be evaluated: syntax and the names of variables.
+    /// Checks what can be checked of a text that will not be evaluated.
     pub fn check_text(&self, source: &str, scope: &Scope) -> Result<(), TemplateError> {
-        let template = self.environment.template_from_named_str(INLINE, source);
-        let template = template.map_err(|e| explain(&e, source, scope, false))?;
-        let names = template.undeclared_variables(false);
-        names.iter().try_for_each(|name| self.known_name(name, source, scope))
+        self.check(INLINE, source, scope).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Names that mean nothing, in the order of the text. `names` are the variables with their attributes.
+    fn faults(
+        &self,
+        names: impl IntoIterator<Item = String>,
+        source: &str,
+        of: words::Of,
+        scope: &Scope,
+    ) -> Vec<TemplateError> {
+        let names: BTreeSet<String> = names.into_iter().collect();
+        let mut found: Vec<TemplateError> =
+            names.iter().filter_map(|name| self.unknown_name(name, source, scope)).collect();
+        found.extend(words::unknown(&self.environment, source, of));
+        found.sort_by_key(|fault| fault.position);
+        found
     }
 
     /// A name is checked also where evaluation does not come by; one that is tested first may be missing.
-    fn known_name(&self, name: &str, source: &str, scope: &Scope) -> Result<(), TemplateError> {
-        if scope.contains(name) || self.environment.globals().any(|(global, _)| global == name) {
-            return Ok(());
-        }
-        let tested = |test: &str| source.contains(&format!("{name} {test}"));
-        if ["is defined", "is not defined", "is undefined", "| default", "|default"].iter().any(|t| tested(t))
-            || source.contains(&format!("{name}|default"))
-        {
-            return Ok(());
+    fn unknown_name(&self, path: &str, source: &str, scope: &Scope) -> Option<TemplateError> {
+        let root = path.split('.').next().unwrap_or(path);
+        let is_global = self.environment.globals().any(|(global, _)| global == root);
+        let name = match () {
+            () if is_global => return None,
+            () if !scope.contains(root) => root,
+            () if scope.lacks(path) => path,
+            () => return None,
+        };
+        let tested = ["is defined", "is not defined", "is undefined", "| default", "|default", "| d(", "|d("];
+        let is_tested = |test: &str| {
+            source.contains(&format!("{name} {test}")) || source.contains(&format!("{name}{test}"))
+        };
+        if tested.iter().any(|test| is_tested(test)) {
+            return None;
         }
         let offset = word_offset(source, name);
-        Err(undefined(name, scope, offset.map(|o| line_and_column(source, o)), None))
+        Some(undefined(name, scope, offset.map(|o| line_and_column(source, o)), None))
     }
 }
 
@@ -343,7 +451,7 @@ fn format_as_text(
         ValueKind::Bool => minijinja::escape_formatter(out, state, &Jinja::from(value.is_true().to_string())),
         ValueKind::None => refuse("nothing (null)", "give it a value, or use `| default('', true)`"),
         ValueKind::Seq | ValueKind::Iterable => refuse("a list", "use `| join(', ')` or `| tojson`"),
-        ValueKind::Map if value.downcast_object_ref::<Partial>().is_none() => {
+        ValueKind::Map if !is_partial(value) => {
             refuse("a mapping", "name one of its keys, or use `| tojson`")
         }
         _ => minijinja::escape_formatter(out, state, value),
@@ -384,6 +492,8 @@ fn undefined(
     let near = nearest(last, beside.iter().map(String::as_str));
     let prefix = name.strip_suffix(last).unwrap_or_default();
     let hint = match near {
+        _ if scope.absent.contains_key(name) => scope.absent.get(name).cloned(),
+        _ if words::foreign(name).is_some() => words::foreign(name),
         Some(near) => Some(format!("did you mean `{prefix}{near}`?")),
         None if prefix.is_empty() || beside.is_empty() => None,
         None => Some(format!("`{}` has: {}", prefix.trim_end_matches('.'), beside.join(", "))),
@@ -415,90 +525,4 @@ fn word_offset(source: &str, word: &str) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn engine() -> Engine {
-        Engine::new(Assets::new(vec![]))
-    }
-
-    fn scope() -> Scope {
-        let variables =
-            json!({"host": {"name": "ha-a", "disk": "/dev/vdb"}, "n": 3, "on": true, "list": ["a", "b"]});
-        let mut scope = Scope::new(variables.as_object().unwrap());
-        scope.set_partial("facts", &Map::new());
-        scope.set_partial("made", json!({"changed": true}).as_object().unwrap());
-        scope
-    }
-
-    fn text(source: &str) -> Value {
-        engine().text(source, &scope()).unwrap().known().unwrap()
-    }
-
-    fn fault(source: &str) -> (String, Option<String>) {
-        let error = engine().text(source, &scope()).unwrap_err();
-        (error.message, error.hint)
-    }
-
-    #[test]
-    fn an_expression_alone_keeps_its_type_and_mixed_text_is_text() {
-        assert_eq!(text("{{ n }}"), json!(3));
-        assert_eq!(text("{{ host.disk == '/dev/vdb' }}"), json!(true));
-        assert_eq!(text("{{ host.disk }}1"), json!("/dev/vdb1"));
-        assert_eq!(text("on={{ on }}"), json!("on=true"));
-        assert_eq!(text("plain"), json!("plain"));
-    }
-
-    #[test]
-    fn an_undefined_name_is_explained_also_where_evaluation_does_not_come_by() {
-        let wrong = |name: &str, near: &str| {
-            (format!("the variable `{name}` is not defined"), Some(format!("did you mean `{near}`?")))
-        };
-        assert_eq!(fault("{{ hots.name }}"), wrong("hots", "host"));
-        assert_eq!(fault("{{ host.nmae }}"), wrong("host.nmae", "host.name"));
-        assert_eq!(fault("x {{ host.nmae }}"), wrong("host.nmae", "host.name"));
-        assert_eq!(
-            fault("{% if facts.x == 1 %}{{ lost }}{% endif %}").0,
-            "the variable `lost` is not defined"
-        );
-        assert_eq!(text("{{ lost | default('x') }}"), json!("x"));
-    }
-
-    #[test]
-    fn what_depends_on_the_future_is_unknown_but_still_checked() {
-        let unknown = |source: &str| engine().text(source, &scope()).unwrap() == Resolved::Unknown;
-        assert!(unknown("{{ facts.family }}"));
-        assert!(unknown("{{ facts.family == 'debian' }}"));
-        assert!(unknown("{{ made.stdout | int + 1 }}"));
-        assert!(unknown("a {{ made.lines | join(' ') }}"));
-        assert_eq!(text("{{ made.changed }}"), json!(true));
-        assert_eq!(text("{{ made is changed }}"), json!(true));
-        assert!(fault("{{ facts.a | nofilter }}").0.contains("nofilter"));
-        assert!(fault("{{ facts.a + }}").0.contains("not an expression"));
-    }
-
-    #[test]
-    fn lists_mappings_and_nothing_are_not_written_as_text() {
-        assert!(fault("a {{ list }}").0.contains("a list cannot be written"));
-        assert!(fault("a {{ host }}").0.contains("a mapping cannot be written"));
-        assert!(fault("a {{ none }}").0.contains("cannot be written"));
-        assert_eq!(text("a {{ list | join('-') }}"), json!("a a-b"));
-    }
-
-    #[test]
-    fn a_template_error_names_line_and_column() {
-        let source = "one\ntwo {{ host.dsk }}\n";
-        let error = engine().render("templates/x.j2", source, &scope()).unwrap_err();
-        let problem = error.in_file("templates/x.j2");
-        assert_eq!(problem.place.to_string(), "templates/x.j2:2:8");
-        assert_eq!(problem.message, "the variable `host.dsk` is not defined");
-    }
-
-    #[test]
-    fn an_endless_template_is_stopped() {
-        let (message, _) =
-            fault("{% for a in range(9000) %}{% for b in range(9000) %}x{% endfor %}{% endfor %}");
-        assert!(message.contains("does not come to an end"), "{message}");
-    }
-}
+mod tests;
