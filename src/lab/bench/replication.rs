@@ -81,9 +81,12 @@ pub(super) fn measure(stage: &Stage, runs: u32, report: &mut Report) -> anyhow::
         }
     }
     for run in 1..=runs {
-        let speed = full_sync(stage).context("measure a full sync")?;
-        eprintln!("full sync: run {run} of {runs}: {speed:.1} MiB/s");
-        report.add("full sync", "ha-a to ha-b", SPEED, speed);
+        spoil(stage, size_kib)?;
+        for (case, differs) in [("full sync", true), ("full sync of equal disks", false)] {
+            let speed = full_sync(stage, differs).with_context(|| format!("measure a {case}"))?;
+            eprintln!("{case}: run {run} of {runs}: {speed:.1} MiB/s");
+            report.add(case, "ha-a to ha-b", SPEED, speed);
+        }
     }
     Ok(())
 }
@@ -101,8 +104,19 @@ fn settle(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes every block of ha-b another one, behind its daemon's back: equal blocks are not sent.
+fn spoil(stage: &Stage, size_kib: u64) -> anyhow::Result<()> {
+    let mib = size_kib.div_ceil(1024);
+    let line = format!(
+        "dd if=/dev/urandom of={RAW} bs=1M count={size_kib}K iflag=count_bytes oflag=direct status=none"
+    );
+    eprintln!("{}: writing {mib} MiB over its disk", B.name);
+    stage.answer(B, &line, FILL)?;
+    Ok(())
+}
+
 /// Lets ha-b fetch everything anew and returns MiB/s from the order to UpToDate.
-fn full_sync(stage: &Stage) -> anyhow::Result<f64> {
+fn full_sync(stage: &Stage, differs: bool) -> anyhow::Result<f64> {
     settle(stage)?;
     let before = stage.status(B)?.received_kib()?;
     let started = Instant::now();
@@ -111,6 +125,9 @@ fn full_sync(stage: &Stage) -> anyhow::Result<f64> {
     let last = wait::until(SYNC, &stage.interrupt, || Ok(Some(stage.status(B)?).filter(Status::is_in_sync)))?;
     let seconds = started.elapsed().as_secs_f64();
     let (size, received) = (last.size_kib()?, last.received_kib()? - before);
-    ensure!(received >= size, "ha-b received {received} of {size} KiB, so this was no full sync");
+    ensure!(
+        (received >= size) == differs,
+        "ha-b received {received} of {size} KiB, so this was another case"
+    );
     Ok(size / 1024.0 / seconds)
 }
