@@ -222,6 +222,8 @@ pub enum Action {
     PrepareUndo {
         /// Answered by [`Event::DiskDone`]; an error leaves the disk as it is.
         io: IoId,
+        /// Number of the log.
+        log: u64,
         /// Old data that the resync will save at most, as far as it is known; less, where blocks are the same.
         bytes: u64,
         /// Without room for all of it there is to be no log.

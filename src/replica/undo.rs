@@ -5,11 +5,12 @@
 //! resync began, its old content is in the log, durably. The log only grows, record behind record:
 //!
 //! ```text
+//! head     4 KiB: 0 magic[8]  8 log u64  16… zero  4092 crc32c of the bytes before
 //! record   4 KiB header, then the old blocks of its ranges, in their order
 //!          0 magic[8]  8 log u64  16 at u64  24 digest u128  40 count u32  44 zero u32
 //!          48 count × (first block u64, blocks u32)  …  4092 crc32c of the bytes before
 //! ```
-//! All little endian. `at` is the record's own place. A record is written and made durable before the next one is
+//! All little endian. The head tells a log that holds nothing yet from one that somebody has emptied. `at` is the record's own place. A record is written and made durable before the next one is
 //! begun, and before any of its blocks is changed: the log ends before the first record that is not whole, and what
 //! that one would hold is unchanged on the disk.
 
@@ -23,7 +24,11 @@ pub const MAX_RANGES: usize = 256;
 /// Most bytes of old data in a record.
 pub const MAX_RECORD_BYTES: u64 = 4 << 20;
 
+/// Place of the first record.
+pub const FIRST_RECORD_AT: u64 = HEADER_BYTES as u64;
+
 const MAGIC: [u8; 8] = *b"futagoun";
+const HEAD_MAGIC: [u8; 8] = *b"futagoul";
 const RANGES_AT: usize = 48;
 const CRC_AT: usize = HEADER_BYTES - 4;
 
@@ -53,6 +58,30 @@ pub struct Found {
 #[must_use]
 pub fn record_bytes(ranges: &[Range]) -> u64 {
     HEADER_BYTES as u64 + ranges.iter().map(|range| u64::from(range.len)).sum::<u64>()
+}
+
+/// The head of a log.
+#[must_use]
+pub fn encode_head(log: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES);
+    out.extend_from_slice(&HEAD_MAGIC);
+    out.extend_from_slice(&log.to_le_bytes());
+    out.resize(CRC_AT, 0);
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// Whether these bytes are the head of this log.
+#[must_use]
+pub fn is_head(bytes: &[u8], log: u64) -> bool {
+    bytes == encode_head(log)
+}
+
+/// Whether a file that begins with these bytes, at most [`HEADER_BYTES`] of them, is a log, or the room for one.
+#[must_use]
+pub fn can_begin(bytes: &[u8]) -> bool {
+    bytes.starts_with(&HEAD_MAGIC) || bytes.iter().all(|byte| *byte == 0)
 }
 
 impl Record {
@@ -140,6 +169,13 @@ mod tests {
             prop_assert_eq!(Record::decode(&bytes, record.log, record.at), Some(record.clone()));
             prop_assert_eq!(Record::decode(&bytes, record.log ^ 1, record.at), None);
             prop_assert_eq!(Record::decode(&bytes, record.log, record.at ^ 1), None);
+        }
+
+        #[test]
+        fn a_head_is_known_by_its_number(log: u64) {
+            let head = encode_head(log);
+            prop_assert!(head.len() == HEADER_BYTES && is_head(&head, log) && !is_head(&head, log ^ 1));
+            prop_assert!(can_begin(&head) && can_begin(&[]) && can_begin(&[0; 9]) && !can_begin(&head[1..]));
         }
 
         #[test]

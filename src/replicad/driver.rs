@@ -412,8 +412,8 @@ impl Driver {
             Action::WriteDisk { io, slot, range } => self.jobs.push(Job::Write(io, slot, range)),
             Action::FlushDisk { io } => self.jobs.push(Job::Flush(io)),
             Action::WriteMeta { tx, writes } => self.jobs.push(Job::Meta(tx, writes)),
-            Action::PrepareUndo { io, bytes, all } => {
-                self.undo.submit(undo::Job::Prepare(io, bytes, all));
+            Action::PrepareUndo { io, log, bytes, all } => {
+                self.undo.submit(undo::Job::Prepare(io, log, bytes, all));
             }
             Action::SaveUndo { io, log, at, ranges } => {
                 self.undo.submit(undo::Job::Save(io, log, at, ranges));

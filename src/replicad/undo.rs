@@ -30,7 +30,7 @@ pub fn default_path(resource: &str) -> PathBuf {
 #[derive(Debug)]
 pub enum Job {
     /// Make room, for all of it or as much as it comes to, and begin.
-    Prepare(IoId, u64, bool),
+    Prepare(IoId, u64, u64, bool),
     /// Save the old content of these.
     Save(IoId, u64, u64, Vec<Range>),
     /// Write the old content of a record back.
@@ -85,7 +85,9 @@ impl Drop for Undo {
 
 fn perform(file: &mut LogFile, disk: &Backing, job: Job) -> Option<Done> {
     Some(match job {
-        Job::Prepare(io, bytes, all) => Done::Io(io, file.prepare(disk, bytes, all).map_err(DiskError)),
+        Job::Prepare(io, log, bytes, all) => {
+            Done::Io(io, file.prepare(disk, log, bytes, all).map_err(DiskError))
+        }
         Job::Save(io, log, at, ranges) => Done::Io(io, file.save(disk, log, at, ranges).map_err(DiskError)),
         Job::Restore(io, log, at) => Done::Restored(io, file.restore(disk, log, at).map_err(DiskError)),
         Job::Drop => {

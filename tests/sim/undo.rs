@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use replica::bitmap::Bitmap;
 use replica::event::{BLOCK, Range};
-use replica::undo::{Found, record_bytes};
+use replica::undo::{FIRST_RECORD_AT, Found, record_bytes};
 
 use crate::disk::{Disk, Version};
 
@@ -53,7 +53,7 @@ impl Store {
 
     /// What the daemon finds when it starts.
     pub(crate) fn find(&self, disk: &Disk, log: u64) -> Found {
-        let (mut tail, mut saved) = (0, Bitmap::new(disk.layout.data_bytes / BLOCK));
+        let (mut tail, mut saved) = (FIRST_RECORD_AT, Bitmap::new(disk.layout.data_bytes / BLOCK));
         while let Some((content, next)) = self.record(log, tail) {
             content.iter().for_each(|(block, _)| saved.set(*block, block + 1));
             tail = next;

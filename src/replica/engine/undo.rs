@@ -22,8 +22,8 @@ use crate::bitmap::Bitmap;
 use crate::control::{Reason, UndoStatus};
 use crate::event::{Action, BLOCK, DiskError, LinkId, LogLevel, Range, Slot, Token};
 use crate::meta::UndoMark;
-use crate::state::{DiskState, ReplicationState};
-use crate::undo::{Found, MAX_RANGES, MAX_RECORD_BYTES, record_bytes};
+use crate::state::DiskState;
+use crate::undo::{FIRST_RECORD_AT, Found, MAX_RANGES, MAX_RECORD_BYTES, record_bytes};
 
 /// Whether a resync keeps what it writes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,10 +138,11 @@ impl Engine {
         let Some(link) = self.link.joined().map(|s| s.id) else { return };
         let generations = self.superblock.generations.clone();
         let mark = UndoMark { log: self.rng.generation(), generations, as_of };
+        let log = mark.log;
         self.undo.start = Some(Start { link, base, mark });
         let io = self.start_io(Io::PrepareUndo);
         let all = self.settings.undo == UndoPolicy::Require;
-        self.out.push(Action::PrepareUndo { io, bytes: blocks * BLOCK, all });
+        self.out.push(Action::PrepareUndo { io, log, bytes: blocks * BLOCK, all });
     }
 
     fn sync_goes_on(&mut self, base: u64) {
@@ -179,7 +180,7 @@ impl Engine {
                     format!("undo log begun: the resync will write over {mib} MiB at most"),
                 );
                 let saved = Bitmap::new(self.layout.data_bytes / BLOCK);
-                self.undo.log = Some(Log { number: mark.log, tail: 0, saved });
+                self.undo.log = Some(Log { number: mark.log, tail: FIRST_RECORD_AT, saved });
                 self.mark_target(base, Some(mark));
             }
             Err(error) if self.settings.undo == UndoPolicy::Require => {
@@ -209,12 +210,9 @@ impl Engine {
         range: Range,
         resync: bool,
     ) -> bool {
-        let syncing = self.link.joined().is_some_and(|s| s.replication == ReplicationState::SyncTarget);
-        let held = &self.undo.held;
-        let must_wait = syncing
-            && (self.undo.abandoning
-                || self.undo.log.as_ref().is_some_and(|log| !log.unsaved(range).is_empty())
-                || held.iter().any(|h| overlap(h.range, range)));
+        let unsaved = self.undo.log.as_ref().is_some_and(|log| !log.unsaved(range).is_empty());
+        let held = self.undo.held.iter().any(|h| overlap(h.range, range));
+        let must_wait = self.undo.abandoning || unsaved || held;
         if must_wait {
             self.undo.held.push_back(Held { link, id, slot, range, resync });
         }
@@ -372,7 +370,7 @@ impl Engine {
     }
 
     pub(super) fn rollback_marked(&mut self) {
-        self.restore_record(0);
+        self.restore_record(FIRST_RECORD_AT);
     }
 
     fn restore_record(&mut self, at: u64) {

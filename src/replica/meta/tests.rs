@@ -126,6 +126,17 @@ fn a_newer_format_is_refused_even_if_the_older_copy_is_whole() {
 }
 
 #[test]
+fn the_first_format_is_read_as_one_without_an_undo_log() {
+    let layout = Layout::for_device(3 << 20).unwrap();
+    let old = Superblock::just_created(&layout);
+    let mut bytes = old.encode();
+    bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..CRC_AT]);
+    bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(Superblock::decode(&bytes), Ok(old));
+}
+
+#[test]
 fn metadata_of_another_size_is_refused() {
     let (_, area) = created(3 << 20);
     let other = Layout::for_device((3 << 20) + 4096).unwrap();

@@ -3,7 +3,7 @@
 //! Errors are sentences for people: they go into the log and the status as they are.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use replica::bitmap::Bitmap;
 use replica::digest;
 use replica::event::{BLOCK, Range};
 use replica::meta::MetaError;
-use replica::undo::{Found, HEADER_BYTES, Record, record_bytes};
+use replica::undo::{self, FIRST_RECORD_AT, Found, HEADER_BYTES, MAX_RECORD_BYTES, Record, record_bytes};
 use rustix::fs::FallocateFlags;
 
 use crate::aligned::Aligned;
@@ -54,7 +54,7 @@ impl LogFile {
     ///
     /// Without `all` a log for which there may not be enough room is begun all the same: many of the blocks may turn
     /// out to be equal.
-    pub(super) fn prepare(&mut self, disk: &Backing, bytes: u64, all: bool) -> Result<(), String> {
+    pub(super) fn prepare(&mut self, disk: &Backing, log: u64, bytes: u64, all: bool) -> Result<(), String> {
         disk.flush().map_err(|error| disk.problem("flush", error).to_string())?;
         self.open = None;
         let wanted = bytes + bytes / 16 + EXTRA_BYTES;
@@ -63,9 +63,12 @@ impl LogFile {
         } else {
             self.make_file(wanted, all)?;
         }
-        let first = Aligned::zeroed(HEADER_BYTES);
-        let log = self.log()?;
-        log.write(0, first.bytes()).and_then(|()| log.flush()).map_err(self.failed("begin"))
+        self.log()?;
+        let Self { open: Some(file), buffer, .. } = self else {
+            return Err("the log is not open".to_owned());
+        };
+        let begun = file.write_copied(0, &undo::encode_head(log), buffer).and_then(|()| file.flush());
+        begun.map_err(|error| file.problem("begin", error).to_string())
     }
 
     fn make_file(&mut self, wanted: u64, all: bool) -> Result<(), String> {
@@ -73,12 +76,16 @@ impl LogFile {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|error| format!("make {}: {error}", folder.display()))?;
         }
-        // Not what somebody else may have put there, and no old blocks that nobody wants any more.
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(self.failed("remove")(error));
+        // No old blocks that nobody wants any more, and never what is somebody else's.
+        match is_log(&self.path).map_err(self.failed("look at"))? {
+            Some(true) => fs::remove_file(&self.path).map_err(self.failed("remove"))?,
+            Some(false) => {
+                return Err(format!(
+                    "{} exists and is no undo log: name another file (`undo-file`)",
+                    self.path.display()
+                ));
             }
-            _ => {}
+            None => {}
         }
         let wanted = match check_room(&self.path, wanted) {
             Err(reason) if !all => {
@@ -190,12 +197,7 @@ impl LogFile {
 
     /// The header at a place, if there is one of this log.
     fn record(&mut self, log: u64, at: u64) -> Result<Option<Record>, String> {
-        let mut header = Aligned::zeroed(HEADER_BYTES);
-        match self.log()?.read(at, header.bytes_mut()) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            read => read.map_err(self.failed("read"))?,
-        }
-        Ok(Record::decode(header.bytes(), log, at))
+        Ok(self.block(at)?.and_then(|block| Record::decode(&block, log, at)))
     }
 
     /// Whether the old data is what was saved.
@@ -218,8 +220,11 @@ impl LogFile {
     pub(super) fn find(&mut self, log: u64, data_bytes: u64) -> Result<Found, String> {
         let flushed = self.log()?.flush();
         flushed.map_err(self.failed("flush"))?;
-        let mut found = Found { tail: 0, saved: Bitmap::new(data_bytes / BLOCK) };
-        let mut next = self.record(log, 0)?;
+        if !undo::is_head(&self.block(0)?.unwrap_or_default(), log) {
+            return Err(format!("{} is not the undo log of this resync", self.path.display()));
+        }
+        let mut found = Found { tail: FIRST_RECORD_AT, saved: Bitmap::new(data_bytes / BLOCK) };
+        let mut next = self.record(log, FIRST_RECORD_AT)?;
         while let Some(record) = next {
             next = self.record(log, record.next())?;
             // Only the last one can be torn.
@@ -231,20 +236,59 @@ impl LogFile {
             }
             found.tail = record.next();
         }
+        self.ends_at(log, found.tail)?;
         Ok(found)
+    }
+
+    /// Behind the end there is no record: else one before it is damaged, and what it holds would be missing.
+    fn ends_at(&mut self, log: u64, tail: u64) -> Result<(), String> {
+        let header = HEADER_BYTES as u64;
+        // The one behind it begins within the size of the largest.
+        for at in (tail + header..=tail + header + MAX_RECORD_BYTES).step_by(HEADER_BYTES) {
+            let Some(block) = self.block(at)? else { break };
+            if Record::decode(&block, log, at).is_some() {
+                return Err(format!("the undo log {} is damaged at byte {tail}", self.path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A block of the log; `None` behind its end.
+    fn block(&mut self, at: u64) -> Result<Option<Vec<u8>>, String> {
+        let mut block = Aligned::zeroed(HEADER_BYTES);
+        match self.log()?.read(at, block.bytes_mut()) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            read => read.map(|()| Some(block.bytes().to_vec())).map_err(self.failed("read")),
+        }
     }
 
     /// Gives the room back. What cannot be removed is of no harm: nothing names it any more.
     pub(super) fn give_up(&mut self) {
         self.open = None;
         self.room = 0;
-        if self.path.exists()
-            && !self.is_device()
-            && let Err(error) = fs::remove_file(&self.path)
-        {
+        if self.is_device() {
+            return;
+        }
+        let removed = match is_log(&self.path) {
+            Ok(Some(true)) => fs::remove_file(&self.path),
+            Ok(_) => return,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
             tracing::warn!("remove {}: {error}", self.path.display());
         }
     }
+}
+
+/// Whether a file is a log of ours; `None` when there is none.
+fn is_log(path: &Path) -> io::Result<Option<bool>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut head = Vec::with_capacity(HEADER_BYTES);
+    file.take(HEADER_BYTES as u64).read_to_end(&mut head)?;
+    Ok(Some(undo::can_begin(&head)))
 }
 
 /// Parts of the ranges that fit into the buffer: offset and length.
