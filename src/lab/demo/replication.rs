@@ -104,7 +104,9 @@ fn hand_over(story: &mut Story) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is the same on both disks is not sent: so one of them is made another one first.
 fn watch_a_sync(story: &mut Story) -> anyhow::Result<()> {
+    story.stage.shell(B, "dd if=/dev/urandom of=/dev/vdb1 bs=1M count=600 oflag=direct status=none")?;
     story.stage.shell(B, "futago replica invalidate r0")?;
     let said = story.stage.try_shell(B, "futago replica primary r0")?;
     ensure!(!said.ok, "ha-b became Primary while its disk is inconsistent");
