@@ -105,7 +105,7 @@ fn verified_writes_go_on_while_the_link_is_cut_and_healed_ten_times() {
 /// instead, with nothing under way in the kernel: then what it has verified until then must do.
 fn end_load(lab: &Lab) {
     let order = "systemctl kill --signal=INT load; for i in $(seq 150); do systemctl is-active -q load || exit 0; sleep 0.2; done; \
-                 systemctl kill --signal=KILL load; echo killed";
+                 systemctl kill --signal=KILL load; while systemctl is-active -q load; do sleep 0.1; done; echo killed";
     let killed = lab.run_in(A, order).contains("killed");
     let log = lab.run_in(A, "journalctl -u load -o cat");
     assert!(killed || log.contains("err= 0"), "{log}");
