@@ -26,9 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The daemon says something at least this often only when something changes; its socket tells when it is gone.
 /// Saying what is wanted takes no longer than this.
 const ASK: Duration = Duration::from_secs(2);
-/// Pause before a daemon is asked again whose program is being exchanged.
-const LOOK_AT_ONCE: Duration = Duration::from_millis(20);
-/// Longest that an exchange of its program is believed to take.
+/// Longest that an exchange of its program is believed to take: a daemon that can be connected to and says nothing.
 const EXCHANGE: Duration = Duration::from_secs(3);
 /// Longest that a command may take: a demotion makes everything durable on two disks.
 const COMMAND: Duration = Duration::from_secs(20);
@@ -177,26 +175,34 @@ impl Resource {
         ReplicaError::Talk { socket: self.socket.clone(), error }
     }
 
-    /// Hands on every status until there is none any more: always with the reason.
-    async fn follow(&self, told: &mut Option<ReplicaView>, mailbox: &Mailbox) -> ReplicaError {
+    /// Hands on every status until there is none any more; the reason, and whether there was one at all.
+    async fn follow(&self, told: &mut Option<ReplicaView>, mailbox: &Mailbox) -> (bool, ReplicaError) {
         let mut reader = match self.ask(&Request::Watch { name: self.name.clone() }).await {
             Ok(reader) => reader,
-            Err(error) => return error,
+            Err(error) => return (false, error),
         };
+        let first = timeout(EXCHANGE, self.next_view(&mut reader)).await;
+        let mut view = first.unwrap_or(Err(ReplicaError::Silent(EXCHANGE)));
+        let mut heard = false;
         loop {
-            let view = match reader.next::<Answer>().await {
-                Ok(Some(answer)) => answer.view(&self.name),
-                Ok(None) => Err(ReplicaError::Said("the replication daemon has ended".to_owned())),
-                Err(error) => Err(self.broken(error)),
-            };
-            let view = match view {
-                Ok(view) => Some(view),
-                Err(error) => return error,
-            };
-            if *told != view {
-                told.clone_from(&view);
-                mailbox.put(Input::Event(Event::Replica(view))).await;
+            match view {
+                Err(error) => return (heard, error),
+                Ok(view) if told.as_ref() == Some(&view) => {}
+                Ok(view) => {
+                    *told = Some(view.clone());
+                    mailbox.put(Input::Event(Event::Replica(Some(view)))).await;
+                }
             }
+            heard = true;
+            view = self.next_view(&mut reader).await;
+        }
+    }
+
+    async fn next_view(&self, reader: &mut Reader<UnixStream>) -> Result<ReplicaView, ReplicaError> {
+        match reader.next::<Answer>().await {
+            Ok(Some(answer)) => answer.view(&self.name),
+            Ok(None) => Err(ReplicaError::Said("the replication daemon has ended".to_owned())),
+            Err(error) => Err(self.broken(error)),
         }
     }
 }
@@ -205,12 +211,12 @@ async fn watch(resource: Resource, mailbox: Mailbox) {
     let mut told = None;
     let mut said = String::new();
     loop {
-        let reason = resource.follow(&mut told, &mailbox).await.to_string();
-        if told.is_some() && resource.is_being_exchanged() {
-            // The device is there, and what it is asked for waits.
-            tokio::time::sleep(LOOK_AT_ONCE).await;
+        let (heard, reason) = resource.follow(&mut told, &mailbox).await;
+        if heard {
+            // A daemon whose program is exchanged takes connections all the while; one that has ended does not.
             continue;
         }
+        let reason = reason.to_string();
         if told.take().is_some() {
             said.clear();
             mailbox.put(Input::Event(Event::Replica(None))).await;
@@ -220,15 +226,6 @@ async fn watch(resource: Resource, mailbox: Mailbox) {
             said = reason;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-impl Resource {
-    /// Whether the daemon has left a note, a moment ago, that its program is being exchanged.
-    fn is_being_exchanged(&self) -> bool {
-        let note = std::fs::metadata(self.socket.with_extension("exchange"));
-        let age = note.and_then(|note| note.modified()).ok().and_then(|at| at.elapsed().ok());
-        age.is_some_and(|age| age < EXCHANGE)
     }
 }
 

@@ -45,7 +45,7 @@ pub enum Request {
         timeout_ms: Option<u64>,
     },
     /// Exchange the daemon's program for the one that is installed now. There is an answer only when that was not
-    /// possible: the connection ends, and the socket is there again soon.
+    /// possible: the connection ends, and the new program answers whoever connects from then on.
     Exchange,
     /// Tell about one resource or all.
     Status {
@@ -107,9 +107,19 @@ pub struct Report {
     pub tls: bool,
 }
 
-/// Asks the daemon.
+/// Asks the daemon, and waits as long as it takes.
 pub fn ask(socket: &Path, request: &Request) -> Result<Answer, frame::FrameError> {
+    ask_within(socket, request, None)
+}
+
+/// Asks the daemon; an answer that is not there in time is an error (`WouldBlock`).
+pub fn ask_within(
+    socket: &Path,
+    request: &Request,
+    within: Option<Duration>,
+) -> Result<Answer, frame::FrameError> {
     let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(within)?;
     frame::write(&mut stream, request)?;
     frame::read(&mut stream)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
@@ -166,16 +176,15 @@ impl Client<'_> {
     }
 }
 
-/// Opens the socket, for root alone, and serves it from threads of its own until the process ends.
-pub fn listen(socket: &Path, service: Arc<impl Service>) -> io::Result<()> {
-    let listener = bind(socket)?;
+/// Serves the socket from threads of its own until the process ends.
+pub fn serve(listener: UnixListener, service: Arc<impl Service>) -> io::Result<()> {
     let thread = thread::Builder::new().name("ctl".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || accept(&listener, &service))?;
     Ok(())
 }
 
-/// Under a temporary name first: the socket appears with its permissions, or not at all.
-fn bind(socket: &Path) -> io::Result<UnixListener> {
+/// Opens the socket, for root alone. Under a temporary name first: it appears with its permissions, or not at all.
+pub fn bind(socket: &Path) -> io::Result<UnixListener> {
     let mut temporary = socket.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
@@ -247,7 +256,7 @@ mod tests {
     fn the_socket_is_for_root_alone_and_answers() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
-        listen(&socket, Arc::new(Slow)).unwrap();
+        serve(bind(&socket).unwrap(), Arc::new(Slow)).unwrap();
         assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         let status = ask(&socket, &Request::Status { name: None }).unwrap();
         assert!(matches!(status, Answer::Status(list) if list.is_empty()));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -45,6 +46,7 @@ pub(crate) struct Options {
 /// Everything that is up.
 #[derive(Debug)]
 pub(crate) struct Daemon {
+    control: RawFd,
     site: Site,
     node: String,
     machine: String,
@@ -70,7 +72,12 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
     prepare_process();
     let node = options.site.node();
     let machine = options.machine.clone().unwrap_or_else(machine);
+    let inherited = exchange::inherited();
+    let socket = options.site.socket();
+    let listener = inherited.control.map_or_else(|| ctl::bind(&socket), Ok);
+    let listener = listener.with_context(|| format!("listen on {}", socket.display()))?;
     let daemon = Arc::new(Daemon {
+        control: listener.as_raw_fd(),
         site: options.site,
         node,
         machine,
@@ -78,11 +85,8 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
         changing: Mutex::default(),
         tokens: AtomicU64::new(1),
     });
-    daemon.bring_all_up(exchange::inherited());
-    let socket = daemon.site.socket();
-    ctl::listen(&socket, Arc::clone(&daemon)).with_context(|| format!("listen on {}", socket.display()))?;
-    // Whoever has waited for it asks again.
-    let _ = fs::remove_file(daemon.exchange_note());
+    daemon.bring_all_up(inherited.devices);
+    ctl::serve(listener, Arc::clone(&daemon)).context("start the thread of the control socket")?;
     alive::tell(&daemon).context("start the thread that talks to systemd")?;
     say("READY=1");
     signals.wait().context("wait for a signal")?;
@@ -153,9 +157,9 @@ impl Daemon {
         ))
     }
 
-    /// Stands beside the control socket while the program is exchanged.
-    pub(crate) fn exchange_note(&self) -> PathBuf {
-        self.site.socket().with_extension("exchange")
+    /// Descriptor of the control socket, open until the process ends.
+    pub(crate) fn control(&self) -> RawFd {
+        self.control
     }
 
     /// Brings all resources up, those first whose devices are in use already.

@@ -2,13 +2,15 @@
 //! its end, the new program takes this process' place (execve), and goes on with the same FUSE connections.
 //! Applications only wait.
 //!
-//! What is handed over is in the environment: for each resource that is Primary here the descriptor of its device
-//! and what the core cannot read from the disk. The cluster manager finds a note beside the control socket, and does
-//! not take the silence for the end of the daemon.
+//! What is handed over is in the environment: the descriptor of the control socket, on which whoever connects
+//! meanwhile waits, as the cluster manager does; and for each resource that is Primary here the descriptor of its device
+//! and what the core cannot read from the disk.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,6 +51,24 @@ pub struct HandOver {
     pub resume: Resume,
 }
 
+/// All that goes on in another process.
+#[derive(Debug, Serialize, Deserialize)]
+struct Handed {
+    /// Descriptor of the control socket.
+    control: RawFd,
+    /// By resource.
+    devices: BTreeMap<String, HandOver>,
+}
+
+/// What this process has got from the one before it; nothing after a start in order.
+#[derive(Debug, Default)]
+pub(crate) struct Inheritance {
+    /// The control socket.
+    pub(crate) control: Option<UnixListener>,
+    /// By resource.
+    pub(crate) devices: BTreeMap<String, Inherited>,
+}
+
 /// A device that this process has got from the one before it.
 #[derive(Debug)]
 pub struct Inherited {
@@ -64,15 +84,22 @@ pub struct Inherited {
     pub resume: Resume,
 }
 
-/// What the process before this one has handed over, by resource; nothing after a start in order.
-pub(crate) fn inherited() -> BTreeMap<String, Inherited> {
-    let Ok(text) = std::env::var(ENVIRONMENT) else { return BTreeMap::new() };
-    let found: Result<BTreeMap<String, HandOver>, _> = serde_json::from_str(&text);
-    let handed = found.unwrap_or_else(|error| {
-        tracing::error!("{ENVIRONMENT} cannot be read: {error}; devices that were in use are gone");
-        BTreeMap::new()
-    });
-    handed.into_iter().filter_map(|(name, device)| Some((name, device.inherit()?))).collect()
+/// What the process before this one has handed over.
+pub(crate) fn inherited() -> Inheritance {
+    let Ok(text) = std::env::var(ENVIRONMENT) else { return Inheritance::default() };
+    let Handed { control, devices } = match serde_json::from_str(&text) {
+        Ok(handed) => handed,
+        Err(error) => {
+            tracing::error!("{ENVIRONMENT} cannot be read: {error}; devices that were in use are gone");
+            return Inheritance::default();
+        }
+    };
+    let control = sys::inherited(control)
+        .inspect_err(|error| tracing::error!("take over the control socket: {error}"))
+        .ok()
+        .map(UnixListener::from);
+    let devices = devices.into_iter().filter_map(|(name, device)| Some((name, device.inherit()?))).collect();
+    Inheritance { control, devices }
 }
 
 impl HandOver {
@@ -109,7 +136,7 @@ pub(crate) fn exchange(daemon: &Daemon) -> String {
         .try_for_each(|(name, _)| daemon.is_as_configured(name).map_err(|why| format!("{name}: {why}")));
     let why = match sound.and_then(|()| pause_all(&running)).and_then(|()| hand_over(&running)) {
         Err(why) => why,
-        Ok(devices) => become_new(daemon, &devices),
+        Ok(devices) => become_new(daemon, devices),
     };
     running.iter().for_each(|(_, resource)| drop(order(resource, Order::Unpause, ANSWER)));
     tracing::error!("the program was not exchanged: {why}");
@@ -149,33 +176,35 @@ fn hand_over(running: &[(String, Arc<Running>)]) -> Result<BTreeMap<String, Hand
 }
 
 /// Becomes the new program; the reason is why not.
-fn become_new(daemon: &Daemon, devices: &BTreeMap<String, HandOver>) -> String {
+fn become_new(daemon: &Daemon, devices: BTreeMap<String, HandOver>) -> String {
     let mut words = std::env::args_os();
     let Some(program) = words.next() else { return "this process does not know its program".to_owned() };
     if let Err(why) = is_sound(&program) {
         return why;
     }
-    let text = match serde_json::to_string(devices) {
+    let handed = Handed { control: daemon.control(), devices };
+    let text = match serde_json::to_string(&handed) {
         Ok(text) => text,
         Err(error) => return format!("write down what is handed over: {error}"),
     };
-    let note = daemon.exchange_note();
-    if let Err(error) = std::fs::write(&note, b"") {
-        return format!("write {}: {error}", note.display());
-    }
-    let inherit = |yes| devices.values().try_for_each(|device| sys::set_inherited(device.fuse, yes));
-    if let Err(error) = inherit(true) {
+    if let Err(error) = handed.set_inherited(true) {
         return format!("hand a descriptor over: {error}");
     }
     tracing::info!(
-        devices = devices.len(),
+        devices = handed.devices.len(),
         "the program is exchanged for {}",
         PathBuf::from(&program).display()
     );
     let error = Command::new(&program).args(words).env(ENVIRONMENT, text).exec();
-    let _ = inherit(false);
-    let _ = std::fs::remove_file(&note);
+    let _ = handed.set_inherited(false);
     format!("start {}: {error}", PathBuf::from(program).display())
+}
+
+impl Handed {
+    fn set_inherited(&self, yes: bool) -> io::Result<()> {
+        let devices = self.devices.values().map(|device| device.fuse);
+        devices.chain([self.control]).try_for_each(|descriptor| sys::set_inherited(descriptor, yes))
+    }
 }
 
 /// A program that does not even say its version shall not take over.

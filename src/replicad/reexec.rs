@@ -1,7 +1,6 @@
 //! `futago replica reexec`: has the daemon exchange its program, and waits until the new one has everything.
 
 use std::io;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use base::frame::FrameError;
@@ -12,7 +11,6 @@ use crate::verbs;
 
 /// Longest that the new program may take until it answers.
 const WITHIN: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Exit codes of its own.
 mod exit {
@@ -54,15 +52,12 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
+/// The new program has the control socket, and answers when everything is up.
 fn wait(site: &Site) -> Option<Vec<Report>> {
-    let deadline = Instant::now() + WITHIN;
-    while Instant::now() < deadline {
-        if let Ok(Answer::Status(reports)) = ctl::ask(&site.socket(), &Request::Status { name: None }) {
-            return Some(reports);
-        }
-        thread::sleep(LOOK);
+    match ctl::ask_within(&site.socket(), &Request::Status { name: None }, Some(WITHIN)) {
+        Ok(Answer::Status(reports)) => Some(reports),
+        _ => None,
     }
-    None
 }
 
 /// A line for each resource that was up.

@@ -3,6 +3,7 @@
 
 mod disks;
 mod faults;
+mod replicas;
 mod rules;
 mod sabotage;
 mod stun;
@@ -13,22 +14,20 @@ use std::collections::{BTreeMap, VecDeque};
 use cluster::config::{Class, Quorum, ResourceId};
 use cluster::control::{CommandError, Status};
 use cluster::engine::Engine;
-use cluster::event::{Action, Event, OpId, ReplicaVerb, ReplicaView, Running, Verb};
+use cluster::event::{Action, Event, OpId, Running, Verb};
 use cluster::member::{Node, Voter};
 use cluster::message::Message;
 use cluster::record::Record;
 use cluster::register::{Bundled, Saved};
 use cluster::store::RecordStore as _;
-use replica::control::Command as ReplicaCommand;
 use replica::engine::Essence;
-use replica::event::{Millis, Token as ReplicaToken};
-use replica::state::{ConnectionState, Role};
+use replica::event::Millis;
 
 use crate::client::Client;
 use crate::host::{Clock, Services};
 use crate::net::{Lane, Net};
 use crate::setup;
-use crate::world::{Notice, World};
+use crate::world::World;
 
 pub(crate) use sabotage::Sabotage;
 use votes::{Vault, WitnessHost};
@@ -458,39 +457,6 @@ impl Cluster {
         }
     }
 
-    fn replica(&mut self, node: Node, op: OpId, verb: ReplicaVerb) {
-        let i = index(node);
-        if self.sabotage == Some(Sabotage::SkipsFence) && matches!(verb, ReplicaVerb::Fence { .. }) {
-            return self.later(node, 1, Event::ReplicaDone { op, result: Ok(()) });
-        }
-        if self.world.nodes[i].engine.is_none() {
-            let result = Err("the replication daemon does not answer".to_owned());
-            self.later(node, 1, Event::ReplicaDone { op, result });
-            return;
-        }
-        let command = match verb {
-            ReplicaVerb::Promote { term, alone, force } => {
-                ReplicaCommand::Primary { force, term: Some(term.0), alone }
-            }
-            ReplicaVerb::Demote => ReplicaCommand::Secondary,
-            ReplicaVerb::Fence { term } => ReplicaCommand::Fence { term: term.0 },
-            ReplicaVerb::GoAlone { term, loss } => ReplicaCommand::GoAlone { term: term.0, loss },
-            ReplicaVerb::Revoke => {
-                self.client.forget(i);
-                ReplicaCommand::Revoke
-            }
-            ReplicaVerb::Connect => ReplicaCommand::Connect { discard_my_data: false },
-            ReplicaVerb::Discard => {
-                self.next_token += 1;
-                self.world.command(i, ReplicaToken(self.next_token), ReplicaCommand::Disconnect);
-                ReplicaCommand::Connect { discard_my_data: true }
-            }
-        };
-        self.next_token += 1;
-        self.replica_ops.insert(self.next_token, (node, self.host(node).life, op));
-        self.world.command(i, ReplicaToken(self.next_token), command);
-    }
-
     fn resource(&mut self, node: Node, op: OpId, resource: ResourceId, verb: Verb) {
         let (life, boot) = (self.host(node).life, self.host(node).boot);
         self.check_start(node, resource, verb);
@@ -522,51 +488,6 @@ impl Cluster {
         self.power_off(target);
         self.later(node, 1500, Event::FenceDone { op, result: Ok(()) });
     }
-
-    /// What the replication engines have to say.
-    fn notice(&mut self) {
-        while let Some(notice) = self.world.notices.pop_front() {
-            match notice {
-                Notice::Answered { node, slot, result } => {
-                    let visible = self.is_served_by(Node::ALL[node]);
-                    let checked = self.client.answered(&mut self.world, node, slot, result, visible);
-                    checked.unwrap_or_else(|text| self.fail(text));
-                }
-                Notice::Primary { node } => {
-                    self.world.nodes[node].mixed = false;
-                    let checked = self.client.promoted(&self.world, node);
-                    checked.unwrap_or_else(|text| self.fail(text));
-                }
-                Notice::Stopped { node } => self.client.forget(node),
-                Notice::Reply { token, result } => {
-                    if let Some(node) = self.pauses.remove(&token.0) {
-                        self.paused(node, result.is_ok());
-                        continue;
-                    }
-                    let Some((node, life, op)) = self.replica_ops.remove(&token.0) else { continue };
-                    let result = result.map_err(|r| format!("{r}: {}", r.detail));
-                    self.at(
-                        1,
-                        Happening::Event { node, life, event: Box::new(Event::ReplicaDone { op, result }) },
-                    );
-                }
-            }
-        }
-    }
-
-    /// Changes of the replication engines reach the managers, as the daemon's own watch tells them.
-    fn show_replicas(&mut self) {
-        for node in Node::ALL {
-            let engine = self.world.nodes[index(node)].engine.as_ref();
-            let essence = engine.map(replica::engine::Engine::essence);
-            let Some(manager) = &mut self.hosts[index(node)].manager else { continue };
-            if manager.seen_replica != Some(essence) {
-                manager.seen_replica = Some(essence);
-                let view = self.world.status(index(node)).map(|s| view(&s));
-                self.later(node, 1, Event::Replica(view));
-            }
-        }
-    }
 }
 
 /// The position of a node.
@@ -580,25 +501,4 @@ pub(crate) fn index(node: Node) -> usize {
 /// The name of a node.
 pub(crate) fn name(node: Node) -> &'static str {
     crate::world::name(index(node))
-}
-
-fn view(status: &replica::control::Status) -> ReplicaView {
-    let managed = status.managed.expect("a managed resource");
-    let c = &status.connection;
-    ReplicaView {
-        primary: status.role == Role::Primary,
-        disk: status.device.disk.to_string(),
-        connected: c.state == ConnectionState::Connected,
-        stands_alone: c.state == ConnectionState::StandAlone,
-        peer_primary: c.peer_role == Role::Primary,
-        peer_disk: c.peer_disk.to_string(),
-        sync_permille: c.sync.map(|s| (s.done * 10.0) as u32),
-        out_of_sync_kib: c.out_of_sync_kib,
-        fence: cluster::record::Term(managed.fence),
-        term: managed.term.map(cluster::record::Term),
-        alone: managed.alone,
-        loss: managed.loss,
-        blocked: managed.blocked,
-        deposed: managed.deposed,
-    }
 }

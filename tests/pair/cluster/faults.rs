@@ -9,15 +9,9 @@ use cluster::event::{Event, Health, Running, Shutdown, Token};
 use cluster::member::{Node, Voter};
 use cluster::register::{Bundled, Witness};
 
-use replica::control::Command as ReplicaCommand;
-use replica::event::{Millis, Token as ReplicaToken};
-
 use super::{Cluster, Happening, Manager, RESTART_MS, index, name};
 use crate::host::Fault;
 use crate::net::{Lane, Net, PUBLIC};
-
-/// Longest that requests may take to their end before the program is exchanged.
-const PAUSE_MS: Millis = 5000;
 
 impl Cluster {
     /// Boots a host: its replication daemon and its manager start.
@@ -108,57 +102,6 @@ impl Cluster {
         self.client.forget(index(node));
         self.break_off_orders(node);
         self.at(1000, Happening::StartReplicad { node });
-    }
-
-    fn break_off_orders(&mut self, node: Node) {
-        self.pauses.retain(|_, at| *at != node);
-        let broken: Vec<u64> =
-            self.replica_ops.iter().filter(|(_, (at, ..))| *at == node).map(|(token, _)| *token).collect();
-        for (at, life, op) in
-            broken.iter().filter_map(|token| self.replica_ops.remove(token)).collect::<Vec<_>>()
-        {
-            let result = Err("the replication daemon has closed the connection".to_owned());
-            let event = Box::new(Event::ReplicaDone { op, result });
-            self.at(1, Happening::Event { node: at, life, event });
-        }
-    }
-
-    /// The replication daemon is told to become another program.
-    pub(crate) fn exchange_replicad(&mut self, node: Node) {
-        let i = index(node);
-        if self.world.nodes[i].engine.is_none() || self.world.nodes[i].paused {
-            return;
-        }
-        self.world.nodes[i].paused = true;
-        self.next_token += 1;
-        self.pauses.insert(self.next_token, node);
-        self.at(PAUSE_MS, Happening::EndPause { node, token: self.next_token });
-        self.world.command(i, ReplicaToken(self.next_token), ReplicaCommand::Pause);
-    }
-
-    /// It has taken too long.
-    pub(super) fn end_pause(&mut self, node: Node, token: u64) {
-        if self.pauses.remove(&token).is_some() {
-            self.paused(node, false);
-        }
-    }
-
-    /// Everything that was asked for is done, or that was refused.
-    pub(super) fn paused(&mut self, node: Node, complete: bool) {
-        let i = index(node);
-        if complete {
-            self.tell(format!("{} replication daemon goes on as another program", name(node)));
-            self.break_off_orders(node);
-            self.world.exchange(i);
-            // Troubles come together.
-            if !self.is_mended && self.world.rng.one_in(4) {
-                self.isolate(node.into(), true);
-            }
-        } else {
-            self.next_token += 1;
-            self.world.command(i, ReplicaToken(self.next_token), ReplicaCommand::Unpause);
-            self.world.end_pause(i);
-        }
     }
 
     /// SIGSTOP and SIGCONT of the manager.
