@@ -320,9 +320,8 @@ impl Driver {
     }
 
     fn hand_over(&self) -> Result<Option<HandOver>, String> {
-        let (Some((fuse, number)), Some(resume)) = (self.export.standing()?, self.engine.resume()) else {
-            return Ok(None);
-        };
+        let Some((fuse, number)) = self.export.standing()? else { return Ok(None) };
+        let resume = self.engine.resume().ok_or("it has changed since it was paused")?;
         let (fuse, bytes) = (fuse.as_fd().as_raw_fd(), fuse.bytes());
         Ok(Some(HandOver { disk: self.disk.clone(), fuse, number, bytes, resume }))
     }

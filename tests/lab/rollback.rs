@@ -14,8 +14,9 @@ fn done(lab: &Lab) -> f64 {
     number.and_then(|n| n.parse().ok()).unwrap_or_default()
 }
 
-/// ha-b has missed 64 MiB, and fetches them slowly while an application goes on.
-fn half_synced() -> (Lab, String) {
+/// ha-b has missed 64 MiB, and fetches them slowly while an application goes on; at so many percent ha-a loses its
+/// power. With the checksum of ha-b's data from before the resync.
+fn half_synced(percent: f64) -> (Lab, String) {
     let lab = pair();
     lab.run_in(A, "echo 'common { disk { resync-rate 16M; } }' > /etc/futago/replica.d/slow.res");
     lab.run_in(A, "futago replica down r0 && futago replica up r0");
@@ -34,6 +35,9 @@ fn half_synced() -> (Lab, String) {
     lab.run("heal", &[]);
     let writes = "while :; do dd if=/dev/urandom of=/mnt/b bs=64k count=8 conv=fsync status=none; done";
     lab.run_in(A, &format!("systemd-run --quiet --unit=load sh -c '{writes}'"));
+    until("so much of the resync is done", || done(&lab) >= percent);
+    lab.run("power-off", &[A]);
+    until("the target notices", || state(&lab, B, "cstate") == "Connecting");
     (lab, before)
 }
 
@@ -42,10 +46,7 @@ fn a_target_whose_source_is_lost_goes_back_byte_for_byte() {
     if !possible() {
         return;
     }
-    let (lab, before) = half_synced();
-    until("half of the resync is done", || done(&lab) >= 50.0);
-    lab.run("power-off", &[A]);
-    until("the target notices", || state(&lab, B, "cstate") == "Connecting");
+    let (lab, before) = half_synced(50.0);
     // The daemon, too, goes down and finds the log again.
     signal(Signal::KILL, daemon(&lab, B));
     until("the daemon is back", || state(&lab, B, "dstate") == "Inconsistent/DUnknown");
@@ -89,10 +90,7 @@ fn what_was_rolled_back_can_be_used_and_its_later_writes_are_not_lost_silently()
     if !possible() {
         return;
     }
-    let (lab, _) = half_synced();
-    until("some of the resync is done", || done(&lab) >= 10.0);
-    lab.run("power-off", &[A]);
-    until("the target notices", || state(&lab, B, "cstate") == "Connecting");
+    let (lab, _) = half_synced(10.0);
     lab.run_in(B, "futago replica rollback r0 && futago replica primary --force r0");
     lab.run_in(
         B,
