@@ -1,19 +1,37 @@
 //! Tells systemd about the state of this service (sd_notify(3)), without its library.
 
-use std::io;
-use std::os::linux::net::SocketAddrExt as _;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
+
+/// Descriptors in one message.
+const MOST: usize = 4;
 
 /// Sends a state such as `READY=1` or `STATUS=…`. Does nothing when not run by systemd.
 pub fn notify(state: &str) -> io::Result<()> {
+    notify_with(state, &[])
+}
+
+/// Sends a state together with descriptors, such as `FDSTORE=1` and what systemd shall keep.
+pub fn notify_with(state: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let address = match path.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(&path)?,
+        Some(name) => SocketAddrUnix::new_abstract_name(name)?,
+        None => SocketAddrUnix::new(path.as_bytes())?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors at once"));
+    }
+    let socket = UnixDatagram::unbound()?;
+    let text = [IoSlice::new(state.as_bytes())];
+    Ok(sendmsg_addr(&socket, &address, &text, &mut control, SendFlags::empty()).map(drop)?)
 }
 
 /// Within what systemd wants to hear `WATCHDOG=1` from this process, again and again (`WatchdogSec=`, source:

@@ -122,6 +122,11 @@ impl ActivityLog {
         }
     }
 
+    /// Goes on with what an earlier process has found or made hot.
+    pub fn resume(&mut self, stored: &Transaction) {
+        self.hot = stored.extents.iter().map(|extent| (*extent, Hot::default())).collect();
+    }
+
     /// Takes a reference on every extent of `range` if all are hot; otherwise asks for them and returns false.
     pub fn begin(&mut self, range: Range) -> bool {
         let cold: Vec<u32> =

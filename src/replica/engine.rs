@@ -21,6 +21,7 @@ mod handshake;
 mod link;
 mod pause;
 mod request;
+mod resume;
 mod resync;
 mod role;
 mod status;
@@ -29,7 +30,7 @@ mod timer;
 mod undo;
 mod verify;
 
-pub use pause::Resume;
+pub use resume::Resume;
 pub use status::Essence;
 pub use undo::UndoPolicy;
 
@@ -98,7 +99,7 @@ pub struct Origin {
     pub seed: u64,
     /// Seconds since 1970 when the shell's clock of milliseconds was 0. For people; never decides.
     pub unix_seconds: u64,
-    /// An earlier process was Primary with this disk, and has paused: this one goes on.
+    /// An earlier process was Primary with this disk: this one goes on.
     pub resume: Option<Resume>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -22,6 +22,7 @@ use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
 use crate::exchange::{self, Inherited};
 use crate::export::{self, Place};
+use crate::keep;
 use crate::peer::Security;
 use crate::shutdown;
 use crate::sys::StopSignals;
@@ -76,6 +77,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
     let socket = options.site.socket();
     let listener = inherited.control.map_or_else(|| ctl::bind(&socket), Ok);
     let listener = listener.with_context(|| format!("listen on {}", socket.display()))?;
+    keep::keep_control(listener.as_fd());
     let daemon = Arc::new(Daemon {
         control: listener.as_raw_fd(),
         site: options.site,
@@ -92,6 +94,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
     signals.wait().context("wait for a signal")?;
     say("STOPPING=1");
     // No command any more: the verbs say that the daemon is not running.
+    keep::drop_control();
     let _ = fs::remove_file(&socket);
     shutdown::all(&daemon);
     Ok(0)
@@ -176,7 +179,10 @@ impl Daemon {
         }
         for local in here {
             let name = local.settings.resource.clone();
-            let device = inherited.remove(&name).filter(|device| device.is_of(&local.disk));
+            let device = inherited.remove(&name).filter(|device| {
+                let fits = device.legacy.fits(&local.disk, local.settings.managed);
+                fits.inspect_err(|why| tracing::error!("{name}: its device is given up: {why}")).is_ok()
+            });
             if let Err(reason) = self.bring_up(local, device) {
                 tracing::error!("{name} is not up: {reason}");
             }
@@ -201,6 +207,7 @@ impl Daemon {
 
     fn plan(&self, local: &Local, inherited: Option<Inherited>) -> Plan {
         let place = Place {
+            resource: local.settings.resource.clone(),
             name: format!("futago:{}:{}", local.settings.resource, self.machine),
             link: PathBuf::from(&local.device),
             // Also right when the file was replaced by a newer version meanwhile.

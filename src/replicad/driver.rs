@@ -21,7 +21,8 @@ use rustix::io::Errno;
 use crate::STACK_BYTES;
 use crate::disk::{Backing, DiskProblem};
 use crate::exchange::{HandOver, Inherited};
-use crate::export::{self, Export, Place};
+use crate::export::{self, Export, FuseEnd, Place};
+use crate::legacy::{Legacy, Record};
 use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Security, Source};
 use crate::slots::{FreeSlots, TOTAL};
@@ -118,6 +119,10 @@ struct Finished(Arc<std::sync::atomic::AtomicBool>);
 
 impl Drop for Finished {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // Its device is kept: without a driver its users would wait for ever. The next process goes on.
+            std::process::abort();
+        }
         self.0.store(true, std::sync::atomic::Ordering::Release);
     }
 }
@@ -133,7 +138,10 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
             Err(error) => tracing::warn!("the undo log of the interrupted resync cannot be used: {error}"),
         }
     }
-    let arena = Arc::new(Arena::new(TOTAL).map_err(system("allocate the request buffers"))?);
+    let arena = match plan.inherited.as_ref().and_then(|device| device.arena.clone()) {
+        Some(left) => left,
+        None => Arc::new(Arena::new(TOTAL).map_err(system("allocate the request buffers"))?),
+    };
     let mailbox = Arc::new(Mailbox::new().map_err(system("create an event descriptor"))?);
     let report = Arc::clone(&mailbox);
     let workers = Workers::start(&disk, &arena, move |done| report.put(Report::Disk(done)))
@@ -148,19 +156,22 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     let name = plan.settings.resource.clone();
     let mut actions = Vec::new();
     let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let resume = plan.inherited.as_ref().map(|device| device.resume);
+    let mut record = Record::new(Arc::clone(&arena));
+    record.write(plan.inherited.as_ref().map(|device| device.legacy.clone()));
+    let resume = plan.inherited.as_ref().map(|device| device.legacy.resume);
     let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume };
     let engine = Engine::new(plan.settings, attached, origin, 0, &mut actions);
-    let driver = Driver {
+    let mut driver = Driver {
         engine,
-        arena,
+        record,
+        arena: Arc::clone(&arena),
         slots: FreeSlots::all(),
         workers,
         undo,
         peers,
         export: match plan.inherited {
-            Some(device) => Export::take_over(plan.place, device.fuse, device.number, device.bytes),
-            None => Export::new(plan.place),
+            Some(device) => Export::take_over(plan.place, arena, device),
+            None => Export::new(plan.place, arena),
         },
         mailbox: Arc::clone(&mailbox),
         began: Instant::now(),
@@ -174,6 +185,7 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
         waiting: HashMap::new(),
         watchers: Watchers::default(),
     };
+    driver.recall();
     let finished = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let guard = Finished(Arc::clone(&finished));
     let thread = thread::Builder::new().name(format!("driver {name}")).stack_size(STACK_BYTES);
@@ -188,6 +200,8 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
 
 struct Driver {
     engine: Engine,
+    /// For a process that follows this one.
+    record: Record,
     arena: Arc<Arena>,
     slots: FreeSlots,
     workers: Workers,
@@ -320,17 +334,49 @@ impl Driver {
     }
 
     fn hand_over(&self) -> Result<Option<HandOver>, String> {
-        let Some((fuse, number)) = self.export.standing()? else { return Ok(None) };
-        let resume = self.engine.resume().ok_or("it has changed since it was paused")?;
-        let (fuse, bytes) = (fuse.as_fd().as_raw_fd(), fuse.bytes());
-        Ok(Some(HandOver { disk: self.disk.clone(), fuse, number, bytes, resume }))
+        let Some((fuse, _, kept)) = self.export.standing()? else { return Ok(None) };
+        let (fuse, kept) = (fuse.as_fd().as_raw_fd(), Some(kept.to_owned()));
+        let legacy = self.legacy().filter(|_| self.engine.is_paused());
+        let legacy = legacy.ok_or("it has changed since it was paused")?;
+        Ok(Some(HandOver { fuse, kept, legacy }))
+    }
+
+    /// What another process could go on with.
+    fn legacy(&self) -> Option<Legacy> {
+        let resume = self.engine.resume()?;
+        let (fuse, number, _) = self.export.standing().ok()??;
+        let successions = self.record.written().map(|known| known.successions.clone()).unwrap_or_default();
+        Some(Legacy { disk: self.disk.clone(), number, bytes: fuse.bytes(), resume, successions })
+    }
+
+    /// Writes down what a successor of this process must know, before anything is done that depends on it. In a pause
+    /// nothing is left for one that was not told to go on.
+    fn bequeath(&mut self) {
+        let known = self.record.written().map(|legacy| legacy.resume);
+        let resume = self.engine.resume().filter(|_| !self.engine.is_paused());
+        if resume != known || resume.is_some() != matches!(self.export.standing(), Ok(Some(_))) {
+            let legacy = resume.and_then(|_| self.legacy());
+            self.record.write(legacy);
+        }
+    }
+
+    /// Takes up what an earlier process has left unanswered.
+    fn recall(&mut self) {
+        let mut requests = Vec::new();
+        let Some(fuse) = self.export.fuse_mut() else { return };
+        let taken = fuse.recall(&mut self.slots, &mut requests);
+        self.take_requests(&mut requests, taken);
     }
 
     fn serve_fuse(&mut self, requests: &mut Vec<(Slot, FrontOp)>) {
         let Some(fuse) = self.export.fuse_mut() else { return };
-        let served = fuse.receive(&self.arena, &mut self.slots, requests);
+        let taken = fuse.receive(&mut self.slots, requests);
+        self.take_requests(requests, taken);
+    }
+
+    fn take_requests(&mut self, requests: &mut Vec<(Slot, FrontOp)>, taken: Result<(), FuseEnd>) {
         self.events.extend(requests.drain(..).map(|(slot, op)| Event::Front { slot, op }));
-        if let Err(end) = served {
+        if let Err(end) = taken {
             self.export.ended(&end);
         }
     }
@@ -384,6 +430,7 @@ impl Driver {
                 self.engine.handle(event, now, &mut self.actions);
             }
             self.events = events;
+            self.bequeath();
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
                 tracing::trace!(?action);
@@ -422,7 +469,7 @@ impl Driver {
             Action::CompleteFront { slot, result } => {
                 self.peers.let_go_of(&self.arena, slot);
                 if let Some(fuse) = self.export.fuse_mut() {
-                    fuse.complete(&self.arena, slot, result);
+                    fuse.complete(slot, result);
                 }
                 self.slots.give(slot);
             }

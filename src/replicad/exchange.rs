@@ -1,6 +1,6 @@
 //! The exchange of the daemon's program under devices that are in use: everything that was asked for is brought to
 //! its end, the new program takes this process' place (execve), and goes on with the same FUSE connections.
-//! Applications only wait.
+//! Applications only wait. What a process that was killed has left (`keep`) comes in here, too.
 //!
 //! What is handed over is in the environment: the descriptor of the control socket, on which whoever connects
 //! meanwhile waits, as the cluster manager does; and for each resource that is Primary here the descriptor of its device
@@ -12,20 +12,21 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use replica::control::Command as Order;
-use replica::engine::Resume;
 use replica::event::Token;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::Daemon;
 use crate::driver::{Report, Running};
-use crate::sys;
+use crate::keep::{self, Kept, Left};
+use crate::legacy::Legacy;
+use crate::sys::{self, Arena};
 
 /// What the new program reads.
 const ENVIRONMENT: &str = "FUTAGO_HANDOVER";
@@ -39,16 +40,14 @@ const FIRST_TOKEN: u64 = 1 << 61;
 /// A device that goes on in another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandOver {
-    /// Path of the backing disk.
-    pub disk: PathBuf,
     /// Descriptor of the FUSE connection.
     pub fuse: RawFd,
-    /// Number of the loop device.
-    pub number: u32,
-    /// Size of the device in bytes.
-    pub bytes: u64,
-    /// For the core.
-    pub resume: Resume,
+    /// Its name among what systemd keeps.
+    #[serde(default)]
+    pub kept: Option<String>,
+    /// What it is.
+    #[serde(flatten)]
+    pub legacy: Legacy,
 }
 
 /// All that goes on in another process.
@@ -72,20 +71,35 @@ pub(crate) struct Inheritance {
 /// A device that this process has got from the one before it.
 #[derive(Debug)]
 pub struct Inherited {
-    /// Path of the backing disk.
-    pub disk: PathBuf,
     /// The FUSE connection.
     pub fuse: OwnedFd,
-    /// Number of the loop device.
-    pub number: u32,
-    /// Size of the device in bytes.
-    pub bytes: u64,
-    /// For the core.
-    pub resume: Resume,
+    /// What it is.
+    pub legacy: Legacy,
+    /// The buffers, if requests may be left in them.
+    pub arena: Option<Arc<Arena>>,
+    /// As long as this is not dropped, systemd keeps the connection.
+    pub kept: Option<Kept>,
 }
 
-/// What the process before this one has handed over.
+impl From<Left> for Inherited {
+    fn from(left: Left) -> Self {
+        let Left { fuse, arena, kept, legacy } = left;
+        Self { fuse, legacy, arena: Some(arena), kept: Some(kept) }
+    }
+}
+
+/// What the process before this one has handed over, or has left when it was killed.
 pub(crate) fn inherited() -> Inheritance {
+    let (control, left) = keep::left();
+    let mut inheritance = handed_over();
+    inheritance.control = inheritance.control.or(control.map(UnixListener::from));
+    for (name, device) in left {
+        inheritance.devices.entry(name).or_insert_with(|| device.into());
+    }
+    inheritance
+}
+
+fn handed_over() -> Inheritance {
     let Ok(text) = std::env::var(ENVIRONMENT) else { return Inheritance::default() };
     let Handed { control, devices } = match serde_json::from_str(&text) {
         Ok(handed) => handed,
@@ -104,27 +118,14 @@ pub(crate) fn inherited() -> Inheritance {
 
 impl HandOver {
     fn inherit(self) -> Option<Inherited> {
+        let kept = self.kept.map(Kept::known);
         match sys::inherited(self.fuse) {
-            Ok(fuse) => {
-                let Self { disk, number, bytes, resume, .. } = self;
-                Some(Inherited { disk, fuse, number, bytes, resume })
-            }
+            Ok(fuse) => Some(Inherited { fuse, legacy: self.legacy, arena: None, kept }),
             Err(error) => {
                 tracing::error!("take over descriptor {}: {error}", self.fuse);
                 None
             }
         }
-    }
-}
-
-impl Inherited {
-    /// Whether it was made of this disk. Never goes on with another one.
-    pub(crate) fn is_of(&self, disk: &str) -> bool {
-        let same = self.disk == Path::new(disk);
-        if !same {
-            tracing::error!("the device was made of {}, not of {disk}: it is gone", self.disk.display());
-        }
-        same
     }
 }
 
@@ -195,7 +196,11 @@ fn become_new(daemon: &Daemon, devices: BTreeMap<String, HandOver>) -> String {
         "the program is exchanged for {}",
         PathBuf::from(&program).display()
     );
-    let error = Command::new(&program).args(words).env(ENVIRONMENT, text).exec();
+    let mut command = Command::new(&program);
+    for key in keep::ENVIRONMENT {
+        command.env_remove(key);
+    }
+    let error = command.args(words).env(ENVIRONMENT, text).exec();
     let _ = handed.set_inherited(false);
     format!("start {}: {error}", PathBuf::from(program).display())
 }

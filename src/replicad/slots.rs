@@ -34,6 +34,11 @@ impl FreeSlots {
         self.front.pop()
     }
 
+    /// Takes this slot, which holds a request of an application already.
+    pub fn take(&mut self, slot: Slot) {
+        self.front.retain(|free| *free != slot);
+    }
+
     /// A slot for data from the peer.
     pub fn take_receive(&mut self) -> Option<Slot> {
         self.receive.pop()

@@ -4,24 +4,31 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use linux_raw_sys::loop_device as raw;
 use replica::event::{MAX_IO_BYTES, Slot};
+use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 use rustix::ioctl::{self, Ioctl, IoctlOutput, NoArg, Opcode, Setter, Updater};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const SLOT_BYTES: usize = MAX_IO_BYTES as usize;
 
-/// The payload buffers of one resource: page-aligned, allocated and faulted in once, never grown.
+/// Bytes before the first slot, for what a successor must know: see `legacy` and `journal`.
+pub const LEDGER_BYTES: usize = 16 << 10;
+
+/// The payload buffers of one resource: page-aligned, allocated and faulted in once, never grown. They lie in a file
+/// in memory, which outlives this process if somebody else holds it.
 ///
 /// # The rule of lending
 /// A slot has one owner at a time (the free list, the core, a link that receives into it). Only an operation
 /// that the owner asked for writes to it, and only one such operation runs at a time; reads of it (by the
 /// disk and by the socket together) may overlap each other, never a write. `driver` and the core keep this
-/// rule; the references handed out here rely on it.
+/// rule; the references handed out here rely on it. The ledger belongs to the driver's thread.
 #[derive(Debug)]
 pub struct Arena {
+    memory: OwnedFd,
     base: NonNull<u8>,
     slots: u32,
 }
@@ -35,22 +42,49 @@ unsafe impl Sync for Arena {}
 impl Arena {
     /// Allocates the buffers.
     pub fn new(slots: u32) -> io::Result<Self> {
-        let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice.
-        let base = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                Self::bytes_of(slots),
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-            )
-        }?;
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, slots })
+        let memory = rustix::fs::memfd_create("futago", MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&memory, Self::bytes_of(slots) as u64)?;
+        Self::map(memory, slots)
     }
 
+    /// The buffers of a process that has ended.
+    pub fn open(memory: OwnedFd, slots: u32) -> io::Result<Self> {
+        let found = u64::try_from(rustix::fs::fstat(&memory)?.st_size).unwrap_or_default();
+        if found != Self::bytes_of(slots) as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the buffers are of another version"));
+        }
+        Self::map(memory, slots)
+    }
+
+    fn map(memory: OwnedFd, slots: u32) -> io::Result<Self> {
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice, as long as its file, which nobody shortens.
+        let base = unsafe { mmap(std::ptr::null_mut(), Self::bytes_of(slots), access, flags, &memory, 0) }?;
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { memory, base, slots })
+    }
+
+    /// Bytes up to the end of a number of slots.
     fn bytes_of(slots: u32) -> usize {
-        slots as usize * SLOT_BYTES
+        LEDGER_BYTES + slots as usize * SLOT_BYTES
+    }
+
+    /// A part of the ledger. One out of bounds is a defect of the program.
+    #[must_use]
+    #[expect(clippy::mut_from_ref, reason = "the ledger has one user, by the rule of lending")]
+    pub fn ledger(&self, at: usize, len: usize) -> &mut [u8] {
+        assert!(at <= LEDGER_BYTES && len <= LEDGER_BYTES - at, "beyond the ledger");
+        // SAFETY: in bounds; initialised; nobody else uses it.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(at).as_ptr(), len) }
+    }
+
+    /// A number in the ledger that is read and written as a whole.
+    #[must_use]
+    pub fn number(&self, at: usize) -> &AtomicU64 {
+        assert!(at.is_multiple_of(8) && at <= LEDGER_BYTES - 8, "beyond the ledger");
+        // SAFETY: in bounds, aligned, initialised, and used as nothing else.
+        unsafe { AtomicU64::from_ptr(self.base.add(at).as_ptr().cast()) }
     }
 
     /// Start and length of a part of a slot. A slot or length out of bounds is a defect of the program.
@@ -77,6 +111,12 @@ impl Arena {
     pub fn bytes_mut(&self, slot: Slot, start: usize, len: usize) -> &mut [u8] {
         // SAFETY: in bounds; initialised; nobody else reads or writes meanwhile, by the rule of lending.
         unsafe { std::slice::from_raw_parts_mut(self.part(slot, start, len).as_ptr(), len) }
+    }
+}
+
+impl AsFd for Arena {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
     }
 }
 

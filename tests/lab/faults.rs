@@ -180,6 +180,8 @@ fn killed_programs(pair: &Managed) {
     });
     case(pair, "replication daemon killed on the active host", |pair, active| {
         kill(pair, active, "futago-replicad");
+        pair.until_protected();
+        assert_eq!(pair.active_now(), Some(active), "a replication daemon that is killed moves nothing");
     });
     case(pair, "witness killed", |pair, _| kill(pair, WITNESS, "futago-witnessd"));
 }
@@ -193,6 +195,8 @@ fn hung_programs(pair: &Managed) {
     });
     case(pair, "replication daemon hangs on the active host", |pair, active| {
         hang(pair, active, "futago-replicad");
+        pair.until_protected();
+        assert_eq!(pair.active_now(), Some(active), "a replication daemon that is exchanged moves nothing");
     });
     case(pair, "replication daemon hangs on the standby", |pair, active| {
         hang(pair, other(active), "futago-replicad");

@@ -97,6 +97,7 @@ fn disturb(cluster: &mut Cluster) {
         9 => cluster.stop_witness(false),
         10..13 => cluster.start_witness(),
         13 => cluster.kill_manager(node),
+        14 if dice == 0 => cluster.lose_replicad(node),
         14 => cluster.kill_replicad(node),
         15 => cluster.pause_manager(node, true),
         16..19 => cluster.pause_manager(node, false),

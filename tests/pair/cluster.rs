@@ -34,6 +34,8 @@ use votes::{Vault, WitnessHost};
 
 /// systemd starts a manager that ended again after so long.
 const RESTART_MS: Millis = 150;
+/// Until the daemon that follows a killed one goes on with its device.
+const BACK_MS: Millis = 300;
 /// Steps in a millisecond on average, and the fewest that a stretch of time may take: by far more than any needs.
 const STEPS_MS: Millis = 50;
 const STEPS: Millis = 50_000;

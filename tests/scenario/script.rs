@@ -132,6 +132,7 @@ fn fault(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
         ["continue", "manager", host] => cluster.pause_manager(node(host)?, false),
         ["stop", "manager", host] => cluster.shut_down_manager(node(host)?, Shutdown::HandOver),
         ["restart", "manager", host] => cluster.shut_down_manager(node(host)?, Shutdown::Restart),
+        ["lose", "replicad", host] => cluster.lose_replicad(node(host)?),
         ["kill", "replicad", host] => cluster.kill_replicad(node(host)?),
         ["kill", service, host] => cluster.kill_service(node(host)?, service),
         ["start", service, host] => cluster.start_service(node(host)?, service),

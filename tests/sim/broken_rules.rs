@@ -4,7 +4,7 @@ use crate::world::Sabotage;
 use Sabotage::*;
 
 /// A broken rule is noticed within so many seeds.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 4000;
 
 /// The answered write that is missing, the flushed one that is not durable.
 const ANSWERED: &str = "is answered, ha-";
@@ -39,6 +39,8 @@ const RULES: &[(Sabotage, &[&str])] = &[
     (SavesLate, &["was not rolled back"]),
     (ForgetsUndone, &[DIFFER]),
     (GivesUp, &[GONE, MERGED]),
+    (RepeatsBackwards, &[ANSWERED, DIFFER, GONE]),
+    (RepeatsNothing, &[ANSWERED]),
 ];
 
 #[test]

@@ -117,9 +117,10 @@ fn an_address_that_stays_without_a_lease_is_noticed() {
 #[test]
 fn a_broken_rule_of_replication_is_noticed() {
     use crate::world::Sabotage::*;
-    let rules: [(_, &[&str]); 11] = [
+    let rules: [(_, &[&str]); 12] = [
         (AnswersBlocked, &["acked_rows_durable"]),
         (ResumesAlone, &["acked_rows_survive", "one_writer"]),
+        (RepeatsNothing, &["acked_rows_survive", "acked_rows_durable", "disks_agree"]),
         (ForgetsFence, &["promises_last"]),
         (ConfirmsEarly, &["disks_agree", "acked_rows_durable"]),
         (SkipsPeerFlush, &["acked_rows_durable"]),

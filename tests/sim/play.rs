@@ -77,6 +77,7 @@ pub(crate) struct Play {
     pauses: BTreeMap<Token, (usize, Millis)>,
     rollbacks: BTreeMap<Token, usize>,
     pub(crate) exchanged: u32,
+    pub(crate) bereaved: u32,
     pub(crate) rolled_back: u32,
     pub(crate) violation: Option<String>,
     pub(crate) splits: u32,
@@ -106,6 +107,7 @@ impl Play {
             pauses: BTreeMap::new(),
             rollbacks: BTreeMap::new(),
             exchanged: 0,
+            bereaved: 0,
             rolled_back: 0,
             violation: None,
             splits: 0,
@@ -314,7 +316,8 @@ impl Play {
         self.world.nodes[node].mixed = false;
         let other = &self.world.nodes[1 - node];
         // Also one that just ends and still answers what was asked of it.
-        let other_is_primary = self.is_primary(1 - node) && (other.exported || !other.fronts.is_empty());
+        let is_primary = self.is_primary(1 - node) || other.legacy.is_some();
+        let other_is_primary = is_primary && (other.exported || !other.fronts.is_empty());
         if other_is_primary && self.fork.is_none() {
             self.begin_fork(node);
             return;
@@ -548,6 +551,18 @@ impl Play {
                 fork.answered_at.remove(&node);
             }
         }
+    }
+
+    /// The daemon ends, its device stays, another one goes on.
+    fn bereave(&mut self, node: usize) {
+        if !self.world.bereave(node) {
+            return;
+        }
+        self.bereaved += 1;
+        self.rollbacks.retain(|_, at| *at != node);
+        self.pauses.retain(|_, (at, _)| *at != node);
+        self.restart[node] = Some(self.world.now + self.world.rng.below(1500));
+        self.forget_being_in_step(node);
     }
 
     /// A daemon that ends before it has stored that it outlived the other one does not know afterwards that it

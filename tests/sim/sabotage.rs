@@ -66,6 +66,10 @@ pub(crate) enum Sabotage {
     AnswersBlocked,
     /// Under a cluster manager: a program that takes over answers without the peer, whatever was granted.
     ResumesAlone,
+    /// A successor gets what was asked in the wrong order.
+    RepeatsBackwards,
+    /// A successor takes what was asked for done.
+    RepeatsNothing,
     /// Under a cluster manager: the promise to take part in no older term is not stored.
     ForgetsFence,
 }
@@ -75,7 +79,7 @@ impl World {
     pub(super) fn sabotaged_front(&mut self, node: usize, slot: Slot) {
         let blocked = |world: &Self| world.status(node).and_then(|s| s.managed).is_some_and(|m| m.blocked);
         if self.sabotage == Some(Sabotage::AnswersBlocked)
-            && self.nodes[node].fronts.contains(&slot)
+            && self.nodes[node].fronts.contains_key(&slot)
             && blocked(self)
         {
             self.notices.push_back(Notice::Answered { node, slot, result: Ok(()) });
@@ -109,7 +113,7 @@ impl World {
                 None
             }
             Action::ReadDisk { io, slot, range }
-                if sabotage == Sabotage::ReadsElsewhere && self.nodes[node].fronts.contains(&slot) =>
+                if sabotage == Sabotage::ReadsElsewhere && self.nodes[node].fronts.contains_key(&slot) =>
             {
                 let elsewhere = &self.nodes[1 - node].disk;
                 let data = (range.offset / BLOCK..range.end() / BLOCK).map(|b| elsewhere.view(b)).collect();
@@ -201,7 +205,7 @@ impl World {
     fn comes_late(&self, sabotage: Sabotage, node: usize, slot: Slot) -> bool {
         match sabotage {
             Sabotage::OvertakesWrites => self.nodes[node].resynced.contains(&slot),
-            Sabotage::WritesLate => self.nodes[node].fronts.contains(&slot),
+            Sabotage::WritesLate => self.nodes[node].fronts.contains_key(&slot),
             _ => false,
         }
     }

@@ -15,6 +15,8 @@ use crate::undo::Store;
 
 #[path = "operations.rs"]
 mod operations;
+#[path = "processes.rs"]
+mod processes;
 #[path = "sabotage.rs"]
 mod sabotage;
 
@@ -22,6 +24,7 @@ pub(crate) use operations::DiskOp;
 pub(crate) use sabotage::Sabotage;
 
 use operations::broken;
+use processes::Legacy;
 
 /// Small, and still more extents than the activity log holds.
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
@@ -91,8 +94,12 @@ pub(crate) struct Node {
     pub(crate) cramped: bool,
     /// A resync has changed the disk and is not finished: its data belongs to no point in time.
     pub(crate) mixed: bool,
-    /// Requests of applications that are not answered.
-    pub(crate) fronts: BTreeSet<Slot>,
+    /// Requests of applications that are not answered, in the order of their arrival.
+    pub(crate) fronts: BTreeMap<Slot, FrontOp>,
+    /// What was answered last, as long as nothing was asked since: that it was answered may not be written down.
+    answered: Option<(Slot, FrontOp)>,
+    /// What the daemon has left that ended while the kernel kept its device.
+    pub(crate) legacy: Option<Legacy>,
     /// Buffers that hold blocks of a resync.
     resynced: BTreeSet<Slot>,
     life: u32,
@@ -151,7 +158,9 @@ impl World {
                 kept: Vec::new(),
                 cramped: false,
                 mixed: false,
-                fronts: BTreeSet::new(),
+                fronts: BTreeMap::new(),
+                answered: None,
+                legacy: None,
                 resynced: BTreeSet::new(),
                 life: 0,
                 wake: 0,
@@ -191,11 +200,6 @@ impl World {
         self.nodes[node].engine.as_ref().map(|e| e.status(self.now))
     }
 
-    /// Starts the daemon of a node.
-    pub(crate) fn start(&mut self, node: usize) {
-        self.start_with(node, None);
-    }
-
     fn start_with(&mut self, node: usize, resume: Option<Resume>) {
         let layout = self.nodes[node].disk.layout;
         let time = self.nodes[node].disk.time();
@@ -230,75 +234,6 @@ impl World {
         self.perform(node, out);
     }
 
-    /// Ends the daemon at once. With `power`, what the disk has not flushed may be lost, and the peer is not
-    /// told that the connection is gone.
-    pub(crate) fn crash(&mut self, node: usize, power: bool) {
-        self.say(format!("{} {}", name(node), if power { "loses power" } else { "is killed" }));
-        self.nodes[node].exported = false;
-        self.nodes[node].fronts.clear();
-        self.nodes[node].kept.clear();
-        self.end_process(node, power);
-    }
-
-    /// The daemon takes requests again.
-    pub(crate) fn end_pause(&mut self, node: usize) {
-        self.nodes[node].paused = false;
-        for (slot, op, data) in std::mem::take(&mut self.nodes[node].kept) {
-            self.front(node, slot, op, data);
-        }
-    }
-
-    /// The program of a daemon that has paused is exchanged for another one; its device stays.
-    pub(crate) fn exchange(&mut self, node: usize) {
-        let resume = self.nodes[node].engine.as_ref().and_then(Engine::resume);
-        let alone = self.sabotage == Some(Sabotage::ResumesAlone);
-        let resume = resume.map(|resume| Resume { alone: resume.alone || alone, ..resume });
-        self.say(format!("{} goes on in another process: {resume:?}", name(node)));
-        assert!(self.nodes[node].fronts.is_empty(), "requests are left");
-        self.nodes[node].exported = resume.is_some();
-        self.end_process(node, false);
-        self.start_with(node, resume);
-        self.end_pause(node);
-    }
-
-    fn end_process(&mut self, node: usize, power: bool) {
-        let n = &mut self.nodes[node];
-        n.engine = None;
-        n.paused = false;
-        n.life += 1;
-        n.slots.clear();
-        n.resynced.clear();
-        for op in std::mem::take(&mut n.pending).into_values() {
-            let (content, resync): (Vec<(u64, Version)>, bool) = match op {
-                DiskOp::Write { range, data, resync } => {
-                    ((range.offset / BLOCK..).zip(data).collect(), resync)
-                }
-                DiskOp::Restore { log, at } => (n.undo.record(log, at).unwrap().0, false),
-                DiskOp::Save { log, at, ranges } if self.rng.one_in(2) => {
-                    n.undo.save(&n.disk, log, at, &ranges);
-                    continue;
-                }
-                _ => continue,
-            };
-            for (block, version) in content {
-                if self.rng.one_in(2) {
-                    n.mixed |= resync && n.disk.view(block) != version;
-                    n.disk.write(block, version);
-                }
-            }
-        }
-        if power {
-            n.disk.lose_power(&mut self.rng);
-        }
-        let open: Vec<u64> = self.links.iter().filter(|(_, c)| c.open[node]).map(|(l, _)| *l).collect();
-        for link in open {
-            self.links.get_mut(&link).unwrap().open[node] = false;
-            if !power {
-                self.post(link, 1 - node, Packet::End);
-            }
-        }
-    }
-
     /// An application's request.
     pub(crate) fn front(&mut self, node: usize, slot: Slot, op: FrontOp, data: Vec<Version>) {
         if self.nodes[node].paused {
@@ -306,7 +241,8 @@ impl World {
             return;
         }
         self.nodes[node].slots.insert(slot, data);
-        self.nodes[node].fronts.insert(slot);
+        self.nodes[node].fronts.insert(slot, op);
+        self.nodes[node].answered = None;
         self.event(node, Event::Front { slot, op });
         self.sabotaged_front(node, slot);
     }
@@ -373,7 +309,8 @@ impl World {
                     self.at(delay, Happening::Meta { node, life, tx, time });
                 }
                 Action::CompleteFront { slot, result } => {
-                    self.nodes[node].fronts.remove(&slot);
+                    let op = self.nodes[node].fronts.remove(&slot);
+                    self.nodes[node].answered = op.map(|op| (slot, op));
                     self.notices.push_back(Notice::Answered { node, slot, result });
                 }
                 Action::Dial => {

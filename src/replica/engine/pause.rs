@@ -4,28 +4,12 @@
 //!
 //! The shell hands no request to the core from the order on until the end of the pause.
 
-use serde::{Deserialize, Serialize};
-
 use super::role::RoleState;
 use super::store::Job;
 use super::{Engine, Purpose, Then};
-use crate::activity::Transaction;
 use crate::control::{Reason, Refusal};
 use crate::event::Token;
 use crate::state::DiskState;
-
-/// What goes on in the other process and is not on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resume {
-    /// The term under which this node is Primary.
-    pub term: Option<u64>,
-    /// Writes are answered without the peer.
-    pub alone: bool,
-    /// Losses of the peer, counted.
-    pub loss: u64,
-    /// It was in contact with the peer at the generation it has.
-    pub in_contact: bool,
-}
 
 /// How far a pause has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,24 +86,9 @@ impl Engine {
         self.reply(token, Ok(()));
     }
 
-    /// What another process needs to go on as Primary; `None` unless this one is, and is paused.
+    /// Whether nothing is on its way, and nothing begins.
     #[must_use]
-    pub fn resume(&self) -> Option<Resume> {
-        let held = self.pause == Some(Pause::Held) && self.role == RoleState::Primary;
-        let (term, alone, loss) = self.mandate();
-        let in_contact = self.seen_generation == Some(self.superblock.generations.current);
-        held.then_some(Resume { term, alone, loss, in_contact })
-    }
-
-    /// Goes on as the Primary that an earlier process was.
-    pub(super) fn take_over(&mut self, resume: Resume, activity: &Transaction) {
-        // Nothing is hot after a pause.
-        self.mark_hot(activity);
-        self.role = RoleState::Primary;
-        self.disk = DiskState::UpToDate;
-        self.seen_generation = resume.in_contact.then_some(self.superblock.generations.current);
-        self.take_over_mandate(resume);
-        // A flush is not left out for what that process has written.
-        self.requests.answered += 1;
+    pub fn is_paused(&self) -> bool {
+        self.pause == Some(Pause::Held)
     }
 }

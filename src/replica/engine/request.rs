@@ -298,9 +298,11 @@ impl Engine {
         self.answer_all();
     }
 
-    /// Marks what the peer may lack: what was not answered, and what it has confirmed and not flushed.
+    /// Marks what the peer may lack: what was not answered, and what it has confirmed and not flushed. What waits may
+    /// have been started by an earlier process.
     pub(super) fn mark_unanswered(&mut self) {
-        let ranges: Vec<Range> = self.requests.started.values().map(|w| w.range).collect();
+        let waiting = self.requests.waiting.iter().map(|(_, range)| *range);
+        let ranges: Vec<Range> = self.requests.started.values().map(|w| w.range).chain(waiting).collect();
         ranges.into_iter().for_each(|range| self.mark_out_of_sync(range));
         self.mark_unstable();
     }

@@ -8,6 +8,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use replica::event::{FrontError, FrontOp, MAX_IO_BYTES, RESYNC_SLOTS, Range, Slot};
 use rustix::fs::{Mode, OFlags};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::wire::{self, In, Offer, op};
+use crate::journal::{HEAD, Journal};
 use crate::slots::{FRONT_SLOTS, FreeSlots};
 use crate::sys::Arena;
 
@@ -57,13 +59,15 @@ pub struct Fuse {
     /// Name of the one file.
     name: String,
     bytes: u64,
+    arena: Arc<Arena>,
+    journal: Journal,
     pending: Vec<Option<Pending>>,
 }
 
 impl Fuse {
     /// Makes the connection and the detached mount; the second value is the mount, for the helper that opens
     /// the file.
-    pub fn mount(name: &str, bytes: u64) -> io::Result<(Self, OwnedFd)> {
+    pub fn mount(name: &str, bytes: u64, arena: Arc<Arena>) -> io::Result<(Self, OwnedFd)> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
         super::ensure_node("/dev/fuse", rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(10, 229))?;
         let fd = rustix::fs::open("/dev/fuse", flags, Mode::empty())?;
@@ -78,13 +82,27 @@ impl Fuse {
         rustix::mount::fsconfig_create(&fs)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let mount = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        Ok((Self::take_over(fd, name, bytes), mount))
+        Ok((Self::take_over(fd, name, bytes, arena), mount))
     }
 
-    /// Goes on with the connection of an earlier process, whose requests are all answered.
+    /// Goes on with the connection of an earlier process.
     #[must_use]
-    pub fn take_over(fd: OwnedFd, name: &str, bytes: u64) -> Self {
-        Self { fd, name: name.to_owned(), bytes, pending: (0..FRONT_SLOTS).map(|_| None).collect() }
+    pub fn take_over(fd: OwnedFd, name: &str, bytes: u64, arena: Arc<Arena>) -> Self {
+        let journal = Journal::new(Arc::clone(&arena));
+        let pending = (0..FRONT_SLOTS).map(|_| None).collect();
+        Self { fd, name: name.to_owned(), bytes, arena, journal, pending }
+    }
+
+    /// Begins once more what an earlier process has taken and, as far as is known, not answered.
+    pub fn recall(&mut self, slots: &mut FreeSlots, out: &mut Vec<(Slot, FrontOp)>) -> Result<(), FuseEnd> {
+        for slot in self.journal.unanswered() {
+            slots.take(slot);
+            let mut head = [0; HEAD];
+            head.copy_from_slice(self.journal.head(slot));
+            let len = wire::u32_at(&head, 0).unwrap_or_default() as usize;
+            self.take(&head, slot, len, slots, out)?;
+        }
+        Ok(())
     }
 
     /// Size of the file in bytes.
@@ -94,23 +112,18 @@ impl Fuse {
     }
 
     /// Takes requests until there are none, slots run out or a batch is full; data requests go to `out`.
-    pub fn receive(
-        &mut self,
-        arena: &Arena,
-        slots: &mut FreeSlots,
-        out: &mut Vec<(Slot, FrontOp)>,
-    ) -> Result<(), FuseEnd> {
+    pub fn receive(&mut self, slots: &mut FreeSlots, out: &mut Vec<(Slot, FrontOp)>) -> Result<(), FuseEnd> {
         for _ in 0..BATCH {
             let Some(slot) = slots.take_front() else { return Ok(()) };
-            let mut head = [0; wire::WRITE_HEAD];
-            let room = arena.bytes_mut(slot, 0, MAX_IO_BYTES as usize);
-            let mut parts = [IoSliceMut::new(&mut head), IoSliceMut::new(room)];
-            match rustix::io::readv(&self.fd, &mut parts) {
-                Ok(len) => match self.request(&head, arena, slot, len)? {
-                    Some(operation) => out.push((slot, operation)),
-                    None => slots.give(slot),
-                },
+            let place = self.journal.begin(slot);
+            let room = self.arena.bytes_mut(slot, 0, MAX_IO_BYTES as usize);
+            let taken = rustix::io::readv(&self.fd, &mut [IoSliceMut::new(place), IoSliceMut::new(room)]);
+            let mut head = [0; HEAD];
+            head.copy_from_slice(place);
+            match taken {
+                Ok(len) => self.take(&head, slot, len, slots, out)?,
                 Err(error) => {
+                    self.journal.end(slot);
                     slots.give(slot);
                     match error {
                         Errno::AGAIN => return Ok(()),
@@ -125,20 +138,32 @@ impl Fuse {
         Ok(())
     }
 
-    fn request(
+    /// Puts a data request into `out`, answers any other.
+    fn take(
         &mut self,
-        head: &[u8; wire::WRITE_HEAD],
-        arena: &Arena,
+        head: &[u8; HEAD],
         slot: Slot,
         len: usize,
-    ) -> Result<Option<FrontOp>, FuseEnd> {
+        slots: &mut FreeSlots,
+        out: &mut Vec<(Slot, FrontOp)>,
+    ) -> Result<(), FuseEnd> {
+        if let Some(operation) = self.request(head, slot, len)? {
+            out.push((slot, operation));
+        } else {
+            self.journal.end(slot);
+            slots.give(slot);
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, head: &[u8; HEAD], slot: Slot, len: usize) -> Result<Option<FrontOp>, FuseEnd> {
         let Some(request) = In::parse(head) else { return Ok(None) };
         let kind = match request.opcode {
             op::READ => wire::extent(head).map(|(offset, len)| (Kind::Read(len), offset)),
             op::WRITE => wire::extent(head).map(|(offset, len)| (Kind::Write(len), offset)),
             op::FSYNC => Some((Kind::Flush, 0)),
             _ => {
-                let argument = argument(head, arena, slot, len);
+                let argument = argument(head, &self.arena, slot, len);
                 self.control(request, &argument)?;
                 return Ok(None);
             }
@@ -198,15 +223,16 @@ impl Fuse {
     }
 
     /// Answers a data request. A slot that holds no request (its connection was aborted) is ignored.
-    pub fn complete(&mut self, arena: &Arena, slot: Slot, result: Result<(), FrontError>) {
+    pub fn complete(&mut self, slot: Slot, result: Result<(), FrontError>) {
         let Some(Pending { unique, kind }) = self.entry(slot).and_then(Option::take) else { return };
         match (result, kind) {
             (Err(FrontError::Invalid), _) => self.answer(unique, libc::EINVAL, &[]),
             (Err(FrontError::Io), _) => self.answer(unique, libc::EIO, &[]),
-            (Ok(()), Kind::Read(len)) => self.answer(unique, 0, arena.bytes(slot, len as usize)),
+            (Ok(()), Kind::Read(len)) => self.answer(unique, 0, self.arena.bytes(slot, len as usize)),
             (Ok(()), Kind::Write(len)) => self.answer(unique, 0, &wire::written(len)),
             (Ok(()), Kind::Flush) => self.answer(unique, 0, &[]),
         }
+        self.journal.end(slot);
     }
 
     fn answer(&self, unique: u64, errno: i32, body: &[u8]) {
@@ -217,7 +243,7 @@ impl Fuse {
 }
 
 /// What follows the header of a small request: it lies partly in `head`, the rest in the slot.
-fn argument(head: &[u8; wire::WRITE_HEAD], arena: &Arena, slot: Slot, len: usize) -> Vec<u8> {
+fn argument(head: &[u8; HEAD], arena: &Arena, slot: Slot, len: usize) -> Vec<u8> {
     let in_head = head.get(wire::IN_HEADER..len.min(head.len())).unwrap_or_default();
     let beyond = arena.bytes(slot, len.saturating_sub(head.len()));
     [in_head, beyond].concat()

@@ -17,8 +17,9 @@ mod wire;
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,10 @@ use rustix::fs::FileType;
 pub use fuse::{Fuse, FuseEnd};
 pub use helper::{HELPER_BUSY, run_helper};
 
+use crate::exchange::Inherited;
+use crate::keep::Kept;
+use crate::sys::Arena;
+
 /// How long `stop` waits for someone who has merely opened the device, such as udev looking at it.
 const PASSERS_BY: Duration = Duration::from_millis(1500);
 const POLL: Duration = Duration::from_millis(50);
@@ -35,6 +40,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Where the pieces of an export are found.
 #[derive(Clone, Debug)]
 pub struct Place {
+    /// The resource.
+    pub resource: String,
     /// Shown by the loop device, to recognise leftovers: `futago:RESOURCE:MACHINE`.
     pub name: String,
     /// The configured device path, which becomes a symbolic link.
@@ -72,6 +79,7 @@ enum State {
     On {
         fuse: Fuse,
         number: u32,
+        kept: Kept,
     },
     Stopping {
         fuse: Option<Fuse>,
@@ -88,30 +96,36 @@ enum State {
 #[derive(Debug)]
 pub struct Export {
     place: Place,
+    arena: Arc<Arena>,
     state: State,
     /// Why the FUSE connection ended, for the report of a failed start.
     end: Option<String>,
 }
 
 impl Export {
-    /// No device yet.
+    /// No device yet; one will use these buffers.
     #[must_use]
-    pub fn new(place: Place) -> Self {
-        Self { place, state: State::Off, end: None }
+    pub fn new(place: Place, arena: Arc<Arena>) -> Self {
+        Self { place, arena, state: State::Off, end: None }
     }
 
     /// Goes on with the device of an earlier process.
     #[must_use]
-    pub fn take_over(place: Place, fuse: OwnedFd, number: u32, bytes: u64) -> Self {
-        let fuse = Fuse::take_over(fuse, &place.name, bytes);
-        Self { place, state: State::On { fuse, number }, end: None }
+    pub fn take_over(place: Place, arena: Arc<Arena>, device: Inherited) -> Self {
+        let Inherited { fuse, legacy, arena: known, kept } = device;
+        let fuse = Fuse::take_over(fuse, &place.name, legacy.bytes, Arc::clone(&arena));
+        // What is kept with other buffers than these goes as soon as these are kept.
+        let kept = kept
+            .filter(|_| known.is_some())
+            .unwrap_or_else(|| Kept::new(&place.resource, fuse.as_fd(), &arena));
+        Self { place, arena, state: State::On { fuse, number: legacy.number, kept }, end: None }
     }
 
-    /// Connection and number of a device that stands, for another process; an error when one is just being made or
-    /// taken away.
-    pub fn standing(&self) -> Result<Option<(&Fuse, u32)>, String> {
+    /// The device that stands, for another process: its connection, its number, and the name under which it is kept; an
+    /// error when one is just being made or taken away.
+    pub fn standing(&self) -> Result<Option<(&Fuse, u32, &str)>, String> {
         match &self.state {
-            State::On { fuse, number } => Ok(Some((fuse, *number))),
+            State::On { fuse, number, kept } => Ok(Some((fuse, *number, kept.name()))),
             State::Off => Ok(None),
             _ => Err("its block device is just being made or taken away".to_owned()),
         }
@@ -141,8 +155,8 @@ impl Export {
         if !matches!(self.state, State::Off) {
             return Err("an earlier block device is just being taken away".to_owned());
         }
-        let (fuse, mount) =
-            Fuse::mount(&self.place.name, bytes).map_err(|e| format!("mount a FUSE file: {e}"))?;
+        let (fuse, mount) = Fuse::mount(&self.place.name, bytes, Arc::clone(&self.arena))
+            .map_err(|e| format!("mount a FUSE file: {e}"))?;
         let place = self.place.clone();
         spawn("attach", move || {
             remove_leftovers(&place);
@@ -169,7 +183,7 @@ impl Export {
     /// Begins to take the device away; `report` is called once, from another thread.
     pub fn stop(&mut self, report: impl FnOnce(Report) + Send + 'static) -> Result<(), String> {
         let (fuse, number) = match std::mem::replace(&mut self.state, State::Off) {
-            State::On { fuse, number } => (Some(fuse), number),
+            State::On { fuse, number, .. } => (Some(fuse), number),
             State::Lost { number } => (None, number),
             State::Off => {
                 report(Report::Detached(Ok(())));
@@ -203,7 +217,7 @@ impl Export {
             }
             (Report::Attached(Ok(number)), State::Starting { fuse }) => {
                 tracing::info!(device = %loopdev::node(number).display(), link = %self.place.link.display(), "block device made");
-                self.state = State::On { fuse, number };
+                self.stand(fuse, number);
                 Some(Event::ExportStarted)
             }
             (Report::Attached(Ok(number)), _) => {
@@ -217,7 +231,10 @@ impl Export {
             }
             (Report::Detached(Ok(())), _) => Some(Event::ExportStopped),
             (Report::Detached(Err(holders)), State::Stopping { fuse, number }) => {
-                self.state = fuse.map_or(State::Lost { number }, |fuse| State::On { fuse, number });
+                match fuse {
+                    Some(fuse) => self.stand(fuse, number),
+                    None => self.state = State::Lost { number },
+                }
                 Some(Event::ExportBusy { holders })
             }
             (Report::Detached(Err(holders)), state) => {
@@ -225,6 +242,11 @@ impl Export {
                 Some(Event::ExportBusy { holders })
             }
         }
+    }
+
+    fn stand(&mut self, fuse: Fuse, number: u32) {
+        let kept = Kept::new(&self.place.resource, fuse.as_fd(), &self.arena);
+        self.state = State::On { fuse, number, kept };
     }
 
     /// The FUSE connection has ended: by the detaching, by an administrator, or by the kernel's refusal.

@@ -4,8 +4,6 @@
 
 /// Bytes of a request's header.
 pub(super) const IN_HEADER: usize = 40;
-/// Bytes of header and argument of a WRITE: what comes before its data.
-pub(super) const WRITE_HEAD: usize = 80;
 /// Bytes of an answer's header.
 pub(super) const OUT_HEADER: usize = 16;
 

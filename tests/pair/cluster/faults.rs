@@ -9,7 +9,7 @@ use cluster::event::{Event, Health, Running, Shutdown, Token};
 use cluster::member::{Node, Voter};
 use cluster::register::{Bundled, Witness};
 
-use super::{Cluster, Happening, Manager, RESTART_MS, index, name};
+use super::{BACK_MS, Cluster, Happening, Manager, RESTART_MS, index, name};
 use crate::host::Fault;
 use crate::net::{Lane, Net, PUBLIC};
 
@@ -92,8 +92,19 @@ impl Cluster {
         self.at(RESTART_MS, Happening::StartManager { node });
     }
 
-    /// SIGKILL of the replication daemon: its device fails; systemd starts it again.
+    /// SIGKILL of the replication daemon: systemd keeps its device, if it may, and starts it again.
     pub(crate) fn kill_replicad(&mut self, node: Node) {
+        if self.world.bereave(index(node)) {
+            self.tell(format!("{} replication daemon is killed, its device stays", name(node)));
+            self.break_off_orders(node);
+            self.at(BACK_MS, Happening::StartReplicad { node });
+        } else {
+            self.lose_replicad(node);
+        }
+    }
+
+    /// The end of the replication daemon and of its device.
+    pub(crate) fn lose_replicad(&mut self, node: Node) {
         if self.world.nodes[index(node)].engine.is_none() {
             return;
         }

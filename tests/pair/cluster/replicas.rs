@@ -80,6 +80,10 @@ impl Cluster {
     /// Changes of the replication engines reach the managers, as the daemon's own watch tells them.
     pub(super) fn show_replicas(&mut self) {
         for node in Node::ALL {
+            if self.world.nodes[index(node)].legacy.is_some() {
+                // The socket is kept: the manager waits there for the next process.
+                continue;
+            }
             let engine = self.world.nodes[index(node)].engine.as_ref();
             let essence = engine.map(replica::engine::Engine::essence);
             let Some(manager) = &mut self.hosts[index(node)].manager else { continue };

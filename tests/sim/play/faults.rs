@@ -40,7 +40,7 @@ impl Play {
         if self.disturb_resync(node) {
             return;
         }
-        match self.world.rng.below(45) {
+        match self.world.rng.below(48) {
             0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
             3 => self.world.set_cut(node, true),
             4..8 => (0..2).for_each(|n| self.world.set_cut(n, false)),
@@ -80,7 +80,8 @@ impl Play {
                 self.command(node, Command::Pause);
                 self.pauses.insert(Token(self.next_token), (node, self.world.now + PAUSE_MS));
             }
-            43.. if self.is_primary(node) && self.in_step() => self.strike(node),
+            43..45 if self.is_primary(node) && self.in_step() => self.strike(node),
+            45.. => self.bereave(node),
             _ => {}
         }
     }
