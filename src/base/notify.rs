@@ -14,11 +14,16 @@ const MOST: usize = 4;
 
 /// Sends a state such as `READY=1` or `STATUS=…`. Does nothing when not run by systemd.
 pub fn notify(state: &str) -> io::Result<()> {
-    notify_with(state, &[])
+    send(state, &[], SendFlags::empty())
 }
 
-/// Sends a state together with descriptors, such as `FDSTORE=1` and what systemd shall keep.
+/// Sends a state together with descriptors, such as `FDSTORE=1` and what systemd shall keep. Never waits: an error when
+/// systemd has too much to read.
 pub fn notify_with(state: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send(state, descriptors, SendFlags::DONTWAIT)
+}
+
+fn send(state: &str, descriptors: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddrUnix::new_abstract_name(name)?,
@@ -31,7 +36,7 @@ pub fn notify_with(state: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()
     }
     let socket = UnixDatagram::unbound()?;
     let text = [IoSlice::new(state.as_bytes())];
-    Ok(sendmsg_addr(&socket, &address, &text, &mut control, SendFlags::empty()).map(drop)?)
+    Ok(sendmsg_addr(&socket, &address, &text, &mut control, flags).map(drop)?)
 }
 
 /// Within what systemd wants to hear `WATCHDOG=1` from this process, again and again (`WatchdogSec=`, source:

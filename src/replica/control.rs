@@ -61,6 +61,8 @@ pub enum Command {
     },
     /// End a verify; done too when none runs.
     VerifyStop,
+    /// Let the device become as large as both disks allow. Answered when it is.
+    Resize,
     /// Answer when connected.
     WaitConnect,
     /// Answer when connected and both disks are UpToDate.
@@ -109,6 +111,8 @@ pub enum Reason {
     Stale,
     /// No resync was interrupted here, or its undo log is not there.
     NoUndo,
+    /// The disks have no room for a larger device.
+    TooSmall,
 }
 
 impl Reason {
@@ -129,6 +133,7 @@ impl Reason {
             Self::Fenced => -31,
             Self::Stale => -32,
             Self::NoUndo => -33,
+            Self::TooSmall => -34,
         }
     }
 
@@ -149,6 +154,7 @@ impl Reason {
             Self::Fenced => "A newer term was promised to the cluster",
             Self::Stale => "The decision was made for an earlier state",
             Self::NoUndo => "There is nothing to roll back",
+            Self::TooSmall => "The disks have no room for a larger device",
         }
     }
 
@@ -208,6 +214,9 @@ pub struct DeviceStatus {
     pub disk: DiskState,
     /// Usable size in KiB.
     pub size_kib: u64,
+    /// What the local disk would allow, KiB.
+    #[serde(default)]
+    pub capacity_kib: u64,
     /// Read by applications, KiB.
     pub read_kib: u64,
     /// Written to the local disk, KiB.

@@ -17,6 +17,7 @@
 mod bond;
 mod command;
 mod flush;
+mod grow;
 mod handshake;
 mod link;
 mod pause;
@@ -48,6 +49,7 @@ use crate::state::DiskState;
 use bond::Bond;
 use command::Waiters;
 use flush::{Flusher, Purpose};
+use grow::Growing;
 use link::Link;
 use pause::Pause;
 use request::Requests;
@@ -161,6 +163,10 @@ enum Then {
     RolledBack,
     /// Nothing of what was asked for is left.
     Paused,
+    /// The device's new size is stored.
+    Grown,
+    /// The same, asked for by the peer.
+    GrownForPeer { link: crate::event::LinkId, bytes: u64 },
 }
 
 /// What a disk operation was for.
@@ -222,6 +228,9 @@ pub struct Engine {
     verify: Verify,
     undo: Undo,
     pause: Option<Pause>,
+    growing: Option<Growing>,
+    /// Size of the block device as the shell was last told.
+    shown_bytes: u64,
     waiters: Waiters,
     counters: Counters,
     /// The generation at which this daemon was last in contact and in sync with the peer.
@@ -274,6 +283,8 @@ impl Engine {
             verify: Verify::default(),
             undo: Undo::new(log, undo),
             pause: None,
+            growing: None,
+            shown_bytes: 0,
             waiters: Waiters::default(),
             counters: Counters::default(),
             seen_generation: None,
@@ -361,6 +372,7 @@ impl Engine {
             progress |= self.advance_undo();
             progress |= self.advance_pause();
             progress |= self.advance_role();
+            progress |= self.advance_device();
             progress |= self.advance_store();
             progress |= self.advance_waiters();
             if !progress {
@@ -401,6 +413,8 @@ impl Engine {
             Then::RollbackMarked => self.rollback_marked(),
             Then::RolledBack => self.rolled_back(),
             Then::Paused => self.paused(),
+            Then::Grown => self.grown(),
+            Then::GrownForPeer { link, bytes } => self.grown_for_peer(link, bytes),
         }
     }
 
@@ -482,6 +496,7 @@ impl Engine {
         self.fail_role_change();
         self.end_rollback(Reason::DiskFailed, reason);
         self.drop_pause(Reason::DiskFailed, reason);
+        self.fail_growth(reason);
         for then in self.store.give_up() {
             let token = match then {
                 Then::Invalidated { token } | Then::Renewed { token, .. } => Some(token),

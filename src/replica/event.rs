@@ -288,6 +288,11 @@ pub enum Action {
         /// Size of the device in bytes.
         bytes: u64,
     },
+    /// The block device, which stands, has this size from now on.
+    ResizeExport {
+        /// Size of the device in bytes.
+        bytes: u64,
+    },
     /// Take the block device away, unless someone holds it open. The kernel writes back what it has cached:
     /// requests may come until [`Event::ExportStopped`] and must be answered.
     StopExport,

@@ -53,8 +53,10 @@ pub struct PeerState {
     pub role: Role,
     /// Its disk.
     pub disk: DiskState,
-    /// Usable bytes of its disk.
+    /// Bytes of its device; of a disk that was only just created, its usable bytes.
     pub bytes: u64,
+    /// Usable bytes of its disk.
+    pub capacity: u64,
     /// It was Primary when it stopped without saying so.
     pub crashed_primary: bool,
     /// It was connected to this peer, at this same generation, since its daemon started.
@@ -166,6 +168,16 @@ pub enum Message {
         /// Disk state.
         disk: DiskState,
     },
+    /// What both disks have beyond the device is the same on both: the device has this size from now on.
+    Grow {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// The sender has stored the size.
+    Grown {
+        /// Bytes.
+        bytes: u64,
+    },
     /// Are you there?
     Ping {
         /// Echoed.
@@ -214,6 +226,8 @@ impl Message {
             Self::RoleAsk => "RoleAsk",
             Self::RoleAnswer { .. } => "RoleAnswer",
             Self::Changed { .. } => "Changed",
+            Self::Grow { .. } => "Grow",
+            Self::Grown { .. } => "Grown",
             Self::Ping { .. } => "Ping",
             Self::Pong { .. } => "Pong",
             Self::Goodbye { .. } => "Goodbye",
@@ -226,7 +240,11 @@ impl Message {
     pub fn changes_disk(&self) -> bool {
         matches!(
             self,
-            Self::Write { .. } | Self::Resync { .. } | Self::SyncStart { .. } | Self::SyncFinish(_)
+            Self::Write { .. }
+                | Self::Resync { .. }
+                | Self::SyncStart { .. }
+                | Self::SyncFinish(_)
+                | Self::Grow { .. }
         )
     }
 }
@@ -300,7 +318,9 @@ mod kind {
     pub(super) const VERIFY_REPLY: u16 = 23;
     pub(super) const INVALIDATE_ASK: u16 = 24;
     pub(super) const INVALIDATE_ANSWER: u16 = 25;
-    pub(super) const LAST: u16 = INVALIDATE_ANSWER;
+    pub(super) const GROW: u16 = 26;
+    pub(super) const GROWN: u16 = 27;
+    pub(super) const LAST: u16 = GROWN;
 }
 
 impl Header {
@@ -345,7 +365,7 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
     let mut r = Reader(body);
     let message = match header.kind {
         kind::HELLO => r.hello().map(Message::Hello),
-        kind::STATE => r.state().map(Message::State),
+        kind::STATE => r.state(header.offset).map(Message::State),
         kind::BITMAP => r.words().map(|words| Message::Bitmap { first_word: header.offset, words }),
         kind::BITMAP_END => Some(Message::BitmapEnd),
         kind::SYNC_START => r.u64().map(|base| Message::SyncStart { base, blocks: id, as_of: header.offset }),
@@ -368,6 +388,8 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
         kind::ROLE_ASK => Some(Message::RoleAsk),
         kind::ROLE_ANSWER => r.bool().map(|granted| Message::RoleAnswer { granted }),
         kind::CHANGED => r.role().zip(r.disk()).map(|(role, disk)| Message::Changed { role, disk }),
+        kind::GROW => Some(Message::Grow { bytes: header.offset }),
+        kind::GROWN => Some(Message::Grown { bytes: header.offset }),
         kind::PING => Some(Message::Ping { id }),
         kind::PONG => Some(Message::Pong { id }),
         kind::GOODBYE => r.disk().map(|disk| Message::Goodbye { disk }),
@@ -425,7 +447,7 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
         }
         Message::State(s) => {
             b.state(s);
-            (kind::STATE, 0, 0)
+            (kind::STATE, 0, s.capacity)
         }
         Message::Bitmap { first_word, words } => {
             words.iter().for_each(|w| b.u64(*w));
@@ -470,6 +492,8 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
             b.0.extend([role.code(), disk.code()]);
             (kind::CHANGED, 0, 0)
         }
+        Message::Grow { bytes } => (kind::GROW, 0, *bytes),
+        Message::Grown { bytes } => (kind::GROWN, 0, *bytes),
         Message::Ping { id } => (kind::PING, *id, 0),
         Message::Pong { id } => (kind::PONG, *id, 0),
         Message::Goodbye { disk } => {

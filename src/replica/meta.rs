@@ -127,6 +127,9 @@ impl Layout {
     }
 }
 
+/// Offsets and what is to be written there.
+pub type Writes = Vec<(u64, Vec<u8>)>;
+
 /// Everything read back from a disk's metadata area.
 #[derive(Clone, Debug)]
 pub struct Attached {
@@ -170,6 +173,29 @@ impl Attached {
         let newest = regions.into_iter().filter_map(activity::Transaction::decode).max_by_key(|t| t.sequence);
         Ok(Self { layout, superblock, bitmap, activity: newest.unwrap_or_default(), undo: None })
     }
+
+    /// All writes that move the metadata to the end of a disk that has grown, each list to be made durable before the
+    /// next: what the superblock stands for, the superblock, and the end of the old one, which is in the data area now.
+    /// `None` where the new place would touch the old one, and while a resync is interrupted, whose undo log was made
+    /// for the old size.
+    #[must_use]
+    pub fn moved_to(&self, to: &Layout) -> Option<[Writes; 3]> {
+        let (at, len) = self.layout.metadata();
+        if to.bitmap_at < at + len || self.superblock.undo.is_some() {
+            return None;
+        }
+        let mut content = blank(to);
+        let pages = (0..self.layout.bitmap_bytes / BLOCK).map(|page| (page, self.bitmap.page_bytes(page)));
+        let marked = pages.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+        content.extend(marked.map(|(page, bytes)| (to.bitmap_at + page * BLOCK, bytes)));
+        content.push((to.activity_region(self.activity.sequence), self.activity.encode()));
+        let mut superblock = self.superblock.clone();
+        superblock.sequence += 1;
+        superblock.data_bytes = to.data_bytes;
+        let old = vec![0; SUPER_BYTES * usize::try_from(SUPER_SLOTS).unwrap_or_default()];
+        let moved = (to.super_slot(superblock.sequence), superblock.encode());
+        Some([content, vec![moved], vec![(self.layout.super_at, old)]])
+    }
 }
 
 /// The newest valid of the two slots; when neither is, the error that says most.
@@ -189,19 +215,24 @@ fn newest_superblock(slots: [&[u8]; 2]) -> Result<Superblock, MetaError> {
 /// The superblock comes last and must be written after the others are durable: an interrupted creation
 /// leaves a disk without metadata, never one with an undefined bitmap.
 #[must_use]
-pub fn creation(layout: &Layout) -> [Vec<(u64, Vec<u8>)>; 2] {
+pub fn creation(layout: &Layout) -> [Writes; 2] {
+    let superblock = Superblock::just_created(layout);
+    [blank(layout), vec![(layout.super_slot(superblock.sequence), superblock.encode())]]
+}
+
+/// Zeros for all of the metadata.
+fn blank(layout: &Layout) -> Writes {
     let zero = |offset: u64, len: u64| (offset, vec![0; usize::try_from(len).unwrap_or_default()]);
     let chunk = 1 << 20;
-    let area_end = layout.super_at + SUPER_SLOTS * BLOCK;
+    let (mut at, len) = layout.metadata();
+    let end = at + len;
     let mut blank = Vec::new();
-    let mut at = layout.bitmap_at;
-    while at < area_end {
-        let len = chunk.min(area_end - at);
+    while at < end {
+        let len = chunk.min(end - at);
         blank.push(zero(at, len));
         at += len;
     }
-    let superblock = Superblock::just_created(layout);
-    [blank, vec![(layout.super_slot(superblock.sequence), superblock.encode())]]
+    blank
 }
 
 #[cfg(test)]

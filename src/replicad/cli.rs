@@ -111,6 +111,14 @@ pub enum Verb {
         after_help = "Example, when ha-a will not come back and the disk of this host is Inconsistent, `undo:ready`:\n  futago replica rollback r0\n\nThe disk is Outdated afterwards: it lacks what was written since. Interrupted, it can be begun anew."
     )]
     Rollback(Target),
+    /// Let the device grow, while it is in use, to what both disks have room for.
+    ///
+    /// First enlarge the disk, or the partition, of both hosts; then type this on the Secondary, and on the Primary. What is
+    /// new is made the same on both disks before the device shows it. The file system is yours to enlarge afterwards.
+    #[command(
+        after_help = "Example, on each host, first where the service does not run:\n  lvextend -L +20G /dev/vg0/data && futago replica resize r0\nthen, where it runs:\n  resize2fs /dev/drbd1\n\nExit code 11: refused; nothing was changed."
+    )]
+    Resize(Target),
     /// Exchange the daemon's program for the one that is installed now; mounted devices go on.
     ///
     /// Requests of applications are brought to their end, the new program takes the process over, and takes new requests:

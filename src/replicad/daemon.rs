@@ -20,6 +20,7 @@ use crate::alive;
 use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
 use crate::driver::{self, Plan, Report, Running};
+use crate::enlarged;
 use crate::exchange::{self, Inherited};
 use crate::export::{self, Place};
 use crate::keep;
@@ -224,6 +225,7 @@ impl Daemon {
                 .undo_file
                 .as_ref()
                 .map_or_else(|| undo::default_path(&local.settings.resource), PathBuf::from),
+            known_size: enlarged::default_path(&local.settings.resource),
             local: local.address,
             remote: local.peer_address,
             security: self.security(local),

@@ -104,7 +104,11 @@ impl Backing {
 
     /// Reads the metadata, after making it durable: see [`Attached::decode`].
     pub fn attach(&self) -> Result<Attached, DiskProblem> {
-        let layout = self.layout()?;
+        self.attach_at(self.layout()?)
+    }
+
+    /// Reads the metadata of a disk that was smaller once.
+    pub fn attach_at(&self, layout: Layout) -> Result<Attached, DiskProblem> {
         self.flush().map_err(|error| self.problem("flush", error))?;
         let (at, len) = layout.metadata();
         let mut area = Aligned::zeroed(usize::try_from(len).unwrap_or(usize::MAX));

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use crate::STACK_BYTES;
 use crate::disk::{Backing, DiskProblem};
+use crate::enlarged;
 use crate::exchange::{HandOver, Inherited};
 use crate::export::{self, Export, FuseEnd, Place};
 use crate::legacy::{Legacy, Record};
@@ -40,6 +41,8 @@ pub struct Plan {
     pub disk: PathBuf,
     /// Where the undo log of its resync goes.
     pub undo_file: PathBuf,
+    /// Where the size of the disk is noted.
+    pub known_size: PathBuf,
     /// Address of this node.
     pub local: SocketAddr,
     /// Address of the peer.
@@ -131,7 +134,7 @@ impl Drop for Finished {
 pub fn start(plan: Plan) -> Result<Running, UpError> {
     let system = |what| move |error: io::Error| UpError::System { what, error };
     let disk = Arc::new(Backing::open(&plan.disk)?);
-    let mut attached = disk.attach()?;
+    let mut attached = enlarged::attach(&disk, &plan.known_size)?;
     if let Some(mark) = attached.superblock.undo.as_ref().filter(|_| plan.settings.undo != UndoPolicy::Off) {
         match undo::find(&plan.undo_file, mark.log, attached.layout.data_bytes) {
             Ok(found) => attached.undo = Some(found),
@@ -485,6 +488,7 @@ impl Driver {
                 }
             }
             Action::StartExport { .. } | Action::StopExport => self.perform_export(&action),
+            Action::ResizeExport { bytes } => self.export.resize(bytes),
             Action::AbortExport => self.export.revoke(),
             Action::Reply { token, result } => {
                 if self.pause == Some(token) && result.is_err() {

@@ -170,6 +170,12 @@ pub fn loop_configure(device: impl AsFd, file: BorrowedFd<'_>, name: &str) -> io
     Ok(unsafe { ioctl::ioctl(device, Setter::<{ raw::LOOP_CONFIGURE }, _>::new(config)) }?)
 }
 
+/// Gives a loop device the size that its file has now.
+pub fn loop_set_capacity(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: LOOP_SET_CAPACITY takes no argument.
+    Ok(unsafe { ioctl::ioctl(device, NoArg::<{ raw::LOOP_SET_CAPACITY }>::new()) }?)
+}
+
 /// Unbinds a loop device when the last user has closed it.
 pub fn loop_clear(device: impl AsFd) -> io::Result<()> {
     // SAFETY: LOOP_CLR_FD takes no argument.

@@ -11,7 +11,7 @@ use crate::config::{self, Site};
 use crate::create::{self, CreateError, Leftovers};
 use crate::ctl::{self, Answer, Report, Request};
 use crate::status::{self, Detail, Shown};
-use crate::{disk::DiskProblem, dump, reexec, rollback, verify};
+use crate::{disk::DiskProblem, dump, reexec, resize, rollback, verify};
 
 /// Exit codes, as drbdadm's.
 mod exit {
@@ -51,6 +51,9 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         }
         Verb::Disconnect(target) => command("disconnect", &target, Command::Disconnect),
         Verb::Invalidate(target) => command("invalidate", &target, Command::Invalidate),
+        Verb::Resize(target) => for_each(&target, |name| {
+            resize::run(&target.site, name, || tell(&target.site, "resize", name, Command::Resize, None))
+        }),
         Verb::Rollback(target) => for_each(&target, |name| rollback(&target.site, name)),
         Verb::Verify { target, stop: true, .. } => command("verify", &target, Command::VerifyStop),
         Verb::Verify { target, repair, no_wait, .. } => {
@@ -118,6 +121,11 @@ fn tell(site: &Site, verb: &str, name: &str, command: Command, timeout: Option<D
     let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
     let request = Request::Command { name: name.to_owned(), command, timeout_ms };
     ask(site, &request).map_or_else(|code| code, |answer| say(&answer, verb, name))
+}
+
+/// Waits until both disks are UpToDate.
+pub(crate) fn in_sync(site: &Site, name: &str, within: Duration) -> u8 {
+    tell(site, "wait-sync", name, Command::WaitSync, Some(within))
 }
 
 fn verify(site: &Site, name: &str, repair: bool, no_wait: bool) -> u8 {
@@ -216,6 +224,12 @@ pub(crate) fn reports(site: &Site, name: &str) -> Result<Vec<Report>, u8> {
     }
 }
 
+/// Says of a resource why it is not up.
+pub(crate) fn not_up(report: &Report) -> u8 {
+    eprintln!("{}: No such resource\n  {}", report.name, report.why_down());
+    exit::NOT_UP
+}
+
 fn print_status(args: &StatusArgs) -> u8 {
     let name = &args.which.resource;
     let reports = match reports(&args.which.site, name) {
@@ -231,7 +245,7 @@ fn print_status(args: &StatusArgs) -> u8 {
     }
     status::explanations(&shown).iter().for_each(|line| eprintln!("{line}"));
     for report in reports.iter().filter(|r| r.status.is_none()) {
-        eprintln!("{}: No such resource\n  {}", report.name, report.why_down());
+        not_up(report);
     }
     if reports.is_empty() {
         say_what_could_be_up(&args.which.site);
@@ -274,8 +288,7 @@ fn print_word(target: &Target, word: impl Fn(&Status) -> String) -> u8 {
         if let Some(status) = &report.status {
             println!("{}", word(status));
         } else {
-            eprintln!("{}: No such resource\n  {}", report.name, report.why_down());
-            code = exit::NOT_UP;
+            code = not_up(report);
         }
     }
     code

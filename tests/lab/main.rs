@@ -18,4 +18,5 @@ mod managed;
 mod ocf_group;
 mod rebuild;
 mod replication;
+mod resize;
 mod rollback;

@@ -103,14 +103,14 @@ fn verified_writes_go_on_while_the_link_is_cut_and_healed_ten_times() {
 ///
 /// Eight processes that each wait for their own write, not libaio: when fio ends it waits for all of its writes at once
 /// (`io_getevents`), and Linux 6.18 then sleeps on although they are complete, all of them in the ring.
-fn begin_load(lab: &Lab) {
+pub(crate) fn begin_load(lab: &Lab) {
     let job = "fio --name=load --directory=/mnt --size=6M --numjobs=8 --group_reporting --rw=randwrite --bs=4k \
                --ioengine=psync --direct=1 --fsync=32 --verify=crc32c --verify_backlog=512 --time_based --runtime=600";
     lab.run_in(A, &format!("systemd-run --quiet --unit=load {job}"));
 }
 
 /// The order to stop: what it has written is verified once more, by reading it back.
-fn end_load(lab: &Lab) {
+pub(crate) fn end_load(lab: &Lab) {
     lab.run_in(A, "systemctl kill --signal=INT load; while systemctl is-active -q load; do sleep 0.1; done");
     let log = lab.run_in(A, "journalctl -u load -o cat");
     assert!(log.contains("err= 0") && !log.contains("verify failed") && !log.contains("bad magic"), "{log}");

@@ -9,6 +9,7 @@ use cluster::timing::Timing;
 use crate::host::Fault;
 use crate::managed::{Cluster, Sabotage};
 use crate::net::{LOCAL, PUBLIC};
+use crate::world::World;
 
 /// Longest pause between two disturbances.
 const PAUSE_MS: u64 = 4_000;
@@ -33,7 +34,7 @@ pub(crate) fn play(
         7 if sabotage.is_none() => Quorum::Manual,
         _ => Quorum::Witness,
     };
-    let mut cluster = Cluster::new(seed, quorum, profile);
+    let mut cluster = Cluster::new(World::with_enlarged_disks(seed), quorum, profile);
     cluster.sabotage = sabotage;
     cluster.client.pace = ROW_MS;
     let result = history(&mut cluster, quorum, disturbances);
@@ -90,7 +91,7 @@ fn disturb(cluster: &mut Cluster) {
     let node = Node::ALL[cluster.world.rng.below(2) as usize];
     let service = ["mariadb", "apache"][cluster.world.rng.below(2) as usize];
     let dice = cluster.world.rng.below(3) as usize;
-    match cluster.world.rng.below(42) {
+    match cluster.world.rng.below(46) {
         0..3 => cluster.power_off(node),
         3..8 => cluster.power_on(node),
         8 => Node::ALL.into_iter().for_each(|n| cluster.power_off(n)),
@@ -125,7 +126,8 @@ fn disturb(cluster: &mut Cluster) {
         }
         36 => cluster.start_service(node, service),
         37 => cluster.shut_down_manager(node, Shutdown::Restart),
-        40.. => cluster.exchange_replicad(node),
+        40..42 => cluster.exchange_replicad(node),
+        42.. => cluster.resize(node),
         38 => cluster.set_public_link(node, false),
         _ => {}
     }

@@ -64,6 +64,9 @@ impl Client {
             return;
         }
         let block = world.rng.below(HOT_BLOCKS) * STRIDE;
+        if (block + 1) * BLOCK > world.nodes[node].device_bytes {
+            return;
+        }
         let version = self.next_version;
         self.next_version += 1;
         let before = world.nodes[node].disk.view(block);

@@ -128,8 +128,7 @@ impl Host {
 
 impl Cluster {
     /// Two hosts that have just booted, a witness, an empty record. Nothing is started yet.
-    pub(crate) fn new(seed: u64, quorum: Quorum, failover_target_ms: Millis) -> Self {
-        let mut world = World::new(seed);
+    pub(crate) fn new(mut world: World, quorum: Quorum, failover_target_ms: Millis) -> Self {
         world.managed = true;
         let mut host = |node: Node| Host {
             powered: false,

@@ -30,6 +30,7 @@ use cluster::timing::Timing;
 use crate::host::Fault;
 use crate::managed::{Cluster, name};
 use crate::net::{LOCAL, PUBLIC};
+use crate::world::World;
 
 pub(crate) struct Outcome {
     pub(crate) log: String,
@@ -88,7 +89,7 @@ impl Player {
             _ => {}
         }
         let (quorum, profile) = (self.quorum, self.profile);
-        let cluster = self.cluster.get_or_insert_with(|| Cluster::new(1, quorum, profile));
+        let cluster = self.cluster.get_or_insert_with(|| Cluster::new(World::new(1), quorum, profile));
         match words {
             ["up"] => {
                 cluster.bring_up(quorum)?;

@@ -12,6 +12,7 @@ const FLUSHED: &str = "is flushed, durable on ha-";
 const DIFFER: &str = "both UpToDate, but block";
 const MIX: &str = "calls a mix of old and new blocks consistent";
 const GONE: &str = "promised writes are gone";
+const GROWN: &str = "grows, but block";
 const MERGED: &str = "two lines of data became one without a word";
 
 /// Every rule, and what its breach must be noticed by.
@@ -41,6 +42,7 @@ const RULES: &[(Sabotage, &[&str])] = &[
     (GivesUp, &[GONE, MERGED]),
     (RepeatsBackwards, &[ANSWERED, DIFFER, GONE]),
     (RepeatsNothing, &[ANSWERED]),
+    (ComparesNothing, &[GROWN]),
 ];
 
 #[test]

@@ -36,12 +36,13 @@ const SEEDS: u64 = 400;
 /// Faults and commands in a run.
 const STEPS: u64 = 60;
 
-/// Plays a history; how many rollbacks it had, and Primaries whose program was exchanged, or was killed and followed.
-fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<[u32; 3], String> {
+/// Plays a history; how many rollbacks it had, and Primaries whose program was exchanged, or was killed and
+/// followed; and whether the device has grown.
+fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<[u32; 4], String> {
     let mut play = Play::new(seed);
     play.world.sabotage = sabotage;
     match play.run(STEPS) {
-        Ok(()) => Ok([play.rolled_back, play.exchanged, play.bereaved]),
+        Ok(()) => Ok([play.rolled_back, play.exchanged, play.bereaved, play.world.has_grown().into()]),
         Err(text) => {
             let lines = if std::env::var_os("SIM_SEED").is_some() { usize::MAX } else { 40 };
             let tail = play.world.log.len().saturating_sub(lines);
@@ -60,15 +61,15 @@ fn nothing_promised_is_lost_whatever_fails() {
     }
     let started = std::time::Instant::now();
     let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
-    let mut happened = [0; 3];
+    let mut happened = [0; 4];
     for seed in 1..=seeds {
         let some = run(seed, None).unwrap_or_else(|story| panic!("{story}"));
         happened.iter_mut().zip(some).for_each(|(all, some)| *all += some);
     }
-    let [rollbacks, exchanges, kills] = happened;
+    let [rollbacks, exchanges, kills, grown] = happened;
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "{seeds} seeds, {rollbacks} rollbacks, {exchanges} exchanges, {kills} kills under a device in {seconds:.1} s"
+        "{seeds} seeds, {rollbacks} rollbacks, {exchanges} exchanges, {kills} kills under a device, {grown} devices grown in {seconds:.1} s"
     );
     assert!(happened.iter().all(|times| *times > 0), "what never happens is not tested");
 }

@@ -86,7 +86,7 @@ pub(crate) struct Play {
 impl Play {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            world: World::new(seed),
+            world: World::with_enlarged_disks(seed),
             main: Timeline::begin(0),
             fork: None,
             main_writes_at_fork: 0,
@@ -171,9 +171,13 @@ impl Play {
     fn submit(&mut self, node: usize) {
         self.next_slot += 1;
         let slot = Slot(self.next_slot);
+        let blocks = self.world.nodes[node].device_bytes / BLOCK;
         let first = self.world.rng.below(HOT_BLOCKS) * STRIDE;
         let len = 1 + self.world.rng.below(3);
         let range = Range { offset: first * BLOCK, len: (len * BLOCK) as u32 };
+        if first + len > blocks {
+            return;
+        }
         let (op, request, data) = match self.world.rng.below(8) {
             0 => (FrontOp::Flush, Request::Flush { promise: self.line(node).promise() }, Vec::new()),
             1 => {
@@ -419,6 +423,9 @@ impl Play {
             self.stays_outdated(node, disk);
         }
         self.verified();
+        if let Some(text) = self.world.broken_promise.take() {
+            self.fail(text);
+        }
         let idle = self.requests.iter().all(BTreeMap::is_empty);
         let both_exported = self.world.nodes.iter().all(|n| n.exported);
         if !idle && !both_exported {
@@ -489,8 +496,9 @@ impl Play {
         if unchanged && self.fork.is_none() && self.main.is_everywhere() {
             return;
         }
-        let differs =
-            a.disk.touched().chain(b.disk.touched()).find(|block| a.disk.view(*block) != b.disk.view(*block));
+        let visible = |block: &u64| block * BLOCK < self.world.seen_bytes;
+        let touched = a.disk.touched().chain(b.disk.touched()).filter(visible);
+        let differs = touched.into_iter().find(|block| a.disk.view(*block) != b.disk.view(*block));
         if let Some(block) = differs {
             let (x, y) = (a.disk.view(block), b.disk.view(block));
             self.fail(format!("both UpToDate, but block {block} is {x} on ha-a and {y} on ha-b"));

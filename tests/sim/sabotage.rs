@@ -62,6 +62,8 @@ pub(crate) enum Sabotage {
     SavesLate,
     /// A rollback does not store which blocks it makes different.
     ForgetsUndone,
+    /// What is compared is always found to be the same.
+    ComparesNothing,
     /// Under a cluster manager: requests are answered although they must wait for the peer or for the record.
     AnswersBlocked,
     /// Under a cluster manager: a program that takes over answers without the peer, whatever was granted.

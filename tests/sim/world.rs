@@ -7,7 +7,7 @@ use replica::control::{Command, Refusal, Status};
 use replica::engine::{Engine, Origin, Resume, Settings, UndoPolicy};
 use replica::event::{Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Slot, Token};
 use replica::message::Message;
-use replica::meta::{Attached, creation};
+use replica::meta::{Attached, Superblock, creation};
 
 use crate::disk::{Disk, Version};
 use crate::rng::Rng;
@@ -28,6 +28,8 @@ use processes::Legacy;
 
 /// Small, and still more extents than the activity log holds.
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
+/// The device begins smaller than its disks: they were enlarged.
+const FIRST_BYTES: u64 = 12 << 20;
 const FIRST_PEER_SLOT: u32 = 1000;
 
 /// What happens at some time. `life` names the incarnation of a node that it belongs to.
@@ -82,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) engine: Option<Engine>,
     pub(crate) disk: Disk,
     pub(crate) exported: bool,
+    /// Size of its device.
+    pub(crate) device_bytes: u64,
     /// Every operation takes long.
     pub(crate) slow: bool,
     /// Every operation fails.
@@ -126,6 +130,10 @@ pub(crate) struct World {
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
     pub(crate) sabotage: Option<Sabotage>,
+    /// The largest device that anybody has seen.
+    pub(crate) seen_bytes: u64,
+    /// What must never be.
+    pub(crate) broken_promise: Option<String>,
     /// When a connection last stood.
     pub(crate) met_at: Millis,
     pub(crate) notices: VecDeque<Notice>,
@@ -138,12 +146,22 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::begin(seed, 0)
+    }
+
+    /// The device is smaller than its disks, which were enlarged.
+    pub(crate) fn with_enlarged_disks(seed: u64) -> Self {
+        Self::begin(seed, FIRST_BYTES)
+    }
+
+    /// Two new disks that have agreed upon the size of the device, or not yet (0).
+    fn begin(seed: u64, agreed_bytes: u64) -> Self {
         let mut rng = Rng::new(seed);
         let node = |n: u64| {
             let mut disk = Disk::new(DISK_BYTES, n);
             for step in creation(&disk.layout) {
                 for (offset, bytes) in step {
-                    disk.write_meta(offset, &bytes);
+                    disk.write_meta(offset, &agreeing(bytes, agreed_bytes));
                 }
                 disk.flush(disk.time());
             }
@@ -151,6 +169,7 @@ impl World {
                 engine: None,
                 disk,
                 exported: false,
+                device_bytes: 0,
                 slow: false,
                 broken: false,
                 undo: Store::default(),
@@ -182,6 +201,8 @@ impl World {
             undo_policy: UndoPolicy::Try,
             lag: 2,
             sabotage: None,
+            seen_bytes: if agreed_bytes == 0 { DISK_BYTES } else { agreed_bytes },
+            broken_promise: None,
             met_at: 0,
             notices: VecDeque::new(),
             log: Vec::new(),
@@ -334,7 +355,9 @@ impl World {
                     self.nodes[node].slots.remove(&slot);
                     self.nodes[node].resynced.remove(&slot);
                 }
-                Action::StartExport { .. } => {
+                Action::ResizeExport { bytes } => self.show_size(node, bytes),
+                Action::StartExport { bytes } => {
+                    self.show_size(node, bytes);
                     self.nodes[node].exported = true;
                     self.notices.push_back(Notice::Primary { node });
                     let delay = self.delay(5);
@@ -359,6 +382,23 @@ impl World {
                 action => self.perform_on_disk(node, action),
             }
         }
+    }
+
+    /// Whether anybody has seen a larger device.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.seen_bytes > FIRST_BYTES && self.seen_bytes < DISK_BYTES
+    }
+
+    /// What nobody could see before is the same on both disks when it is seen first.
+    fn show_size(&mut self, node: usize, bytes: u64) {
+        self.nodes[node].device_bytes = bytes;
+        let [a, b] = &self.nodes;
+        let differs = |block: &u64| a.disk.view(*block) != b.disk.view(*block);
+        if let Some(block) = (self.seen_bytes / BLOCK..bytes / BLOCK).find(differs) {
+            let node = name(node);
+            self.broken_promise = Some(format!("the device of {node} grows, but block {block} differs"));
+        }
+        self.seen_bytes = self.seen_bytes.max(bytes);
     }
 
     fn post(&mut self, link: u64, to: usize, packet: Packet) {
@@ -496,6 +536,14 @@ impl World {
                 self.event(to, Event::LinkLost { link: LinkId(link), reason: "closed by the peer".into() });
             }
         }
+    }
+}
+
+/// The superblock of a device of some size that both have agreed upon; other metadata as it is.
+fn agreeing(bytes: Vec<u8>, agreed_bytes: u64) -> Vec<u8> {
+    match Superblock::decode(&bytes) {
+        Ok(superblock) => Superblock { agreed_bytes, ..superblock }.encode(),
+        Err(_) => bytes,
     }
 }
 

@@ -63,6 +63,7 @@ impl Engine {
             Command::Rollback => self.rollback(token),
             Command::Verify { repair } => self.verify(token, repair),
             Command::VerifyStop => self.stop_verify(token),
+            Command::Resize => self.grow(token),
             Command::WaitConnect => self.waiters.connect.push(token),
             Command::WaitSync => self.waiters.sync.push(token),
             Command::Down => self.down(token),

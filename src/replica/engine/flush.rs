@@ -31,6 +31,8 @@ pub(super) enum Purpose {
     Pause,
     /// Resynced blocks shall be cleared.
     Checkpoint(Checkpoint),
+    /// What the device gets shall be durable before it is seen.
+    Grow,
     /// Not much shall be unflushed at the peer.
     Background,
 }
@@ -309,6 +311,7 @@ impl Engine {
             Purpose::Demote => self.demotion_flushed(),
             Purpose::Pause => self.pause_flushed(),
             Purpose::Checkpoint(checkpoint) => self.checkpoint_flushed(checkpoint, both),
+            Purpose::Grow => self.growth_flushed(both),
             Purpose::Background => {}
         }
     }

@@ -39,6 +39,7 @@ impl Engine {
             role: self.role.visible(),
             disk: self.disk,
             bytes: self.device_bytes(),
+            capacity: self.layout.data_bytes,
             crashed_primary: self.superblock.crashed_primary,
             discard_my_data: self.link.discard_my_data,
             dirty_blocks: self.bitmap.count(),
@@ -65,6 +66,7 @@ impl Engine {
         };
         session.peer_role = peer.role;
         session.peer_disk = peer.disk;
+        session.peer_capacity = peer.capacity;
         if self.changed_since(&sent) {
             self.hang_up("this node's state changed during the handshake");
             return;
@@ -113,11 +115,14 @@ impl Engine {
                 "both {own} and {other} are Primary: make one of them secondary, then connect"
             ));
         }
-        if peer.bytes < self.superblock.agreed_bytes {
-            let (has, needs) = (peer.bytes / 1024, self.superblock.agreed_bytes / 1024);
-            return Some(format!(
-                "the disk of {other} is too small: {has} KiB usable, the device has {needs} KiB"
-            ));
+        let agreed = agreed(me, peer);
+        for (node, capacity) in [(other, peer.capacity), (own, me.capacity)] {
+            if capacity < agreed {
+                let (has, needs) = (capacity / 1024, agreed / 1024);
+                return Some(format!(
+                    "the disk of {node} is too small: {has} KiB usable, the device has {needs} KiB"
+                ));
+            }
         }
         let target_is_primary = match verdict.decision {
             Decision::Target { .. } => me.role == Role::Primary,
@@ -150,7 +155,7 @@ impl Engine {
             session.phase = Phase::Joined;
             session.deadline = None;
         }
-        let agreed = me.bytes.min(peer.bytes);
+        let agreed = agreed(me, peer);
         match decision {
             Decision::Source { full } => self.become_source(full, agreed),
             Decision::Target { .. } => self.become_target(agreed),
@@ -228,6 +233,17 @@ impl Engine {
 pub(super) fn verdict(settings: &Settings, me: &PeerState, peer: &PeerState) -> Verdict {
     let compare = if settings.managed { compare_managed } else { compare };
     compare(me, peer, settings.dials())
+}
+
+/// Bytes that the device has on both: the larger size, where only one node has stored yet that it has grown. A disk that
+/// was only just created follows the other one.
+fn agreed(me: &PeerState, peer: &PeerState) -> u64 {
+    match (me.generations.is_just_created(), peer.generations.is_just_created()) {
+        (false, false) => me.bytes.max(peer.bytes),
+        (true, false) => peer.bytes,
+        (false, true) => me.bytes,
+        (true, true) => me.bytes.min(peer.bytes),
+    }
 }
 
 /// Verdicts that no connection survives.

@@ -56,6 +56,8 @@ pub(super) struct Session {
     pub(super) peer_term: u64,
     pub(super) peer_role: Role,
     pub(super) peer_disk: DiskState,
+    /// Usable bytes of the peer's disk.
+    pub(super) peer_capacity: u64,
     pub(super) replication: ReplicationState,
     /// Application writes and flushes go to the peer.
     pub(super) mirrors: bool,
@@ -171,6 +173,7 @@ impl Engine {
             peer_term: 0,
             peer_role: Role::Unknown,
             peer_disk: DiskState::DUnknown,
+            peer_capacity: 0,
             replication: ReplicationState::Off,
             mirrors: false,
             peer_invalidates: false,
@@ -375,6 +378,8 @@ impl Engine {
                 self.resync_replied(id, digests);
             }
             (Message::VerifyReply { id, digests }, _) => self.verify_replied(id, digests),
+            (Message::Grow { bytes }, _) => self.grow_asked(link, bytes),
+            (Message::Grown { bytes }, _) => self.peer_has_grown(bytes),
             (Message::InvalidateAsk, _) => self.invalidate_asked(link),
             (Message::InvalidateAnswer { granted }, _) => self.invalidate_answered(granted),
             (Message::RoleAsk, _) => self.role_asked(link, 0),

@@ -305,7 +305,8 @@ impl Engine {
         // What this disk got from the peer before may still be in its volatile cache.
         self.requests.answered += 1;
         self.role = RoleState::Exporting { token };
-        self.out.push(Action::StartExport { bytes: self.device_bytes() });
+        self.shown_bytes = self.device_bytes();
+        self.out.push(Action::StartExport { bytes: self.shown_bytes });
         if was_worthless {
             self.hang_up("this disk was declared the good one: compare again");
         }
@@ -338,6 +339,7 @@ impl Engine {
     }
 
     pub(super) fn give_up_device(&mut self, token: Token, leave: Leave) {
+        self.abandon_growth("the device is being given up");
         self.role = RoleState::Unexporting { token, leave };
         self.out.push(Action::StopExport);
     }

@@ -56,6 +56,7 @@ impl Engine {
             minor: self.settings.minor,
             disk: self.disk,
             size_kib: self.device_bytes() / 1024,
+            capacity_kib: self.layout.data_bytes / 1024,
             read_kib: self.counters.read_bytes / 1024,
             written_kib: self.counters.written_bytes / 1024,
             al_writes: self.counters.al_writes,

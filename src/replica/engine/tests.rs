@@ -92,6 +92,7 @@ impl Bench {
             role: Role::Secondary,
             disk: DiskState::Consistent,
             bytes: self.engine.layout.data_bytes,
+            capacity: self.engine.layout.data_bytes,
             crashed_primary: false,
             reconnect: false,
             discard_my_data: false,

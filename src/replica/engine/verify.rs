@@ -51,6 +51,8 @@ struct Repair {
 #[derive(Debug)]
 struct Run {
     repair: bool,
+    /// What is compared lies beyond the device, which is to grow: see `engine/grow.rs`.
+    grows: bool,
     end: u64,
     cursor: u64,
     /// The next range: new writes to it wait, until those in flight are over.
@@ -110,26 +112,33 @@ impl Engine {
             self.refuse_command(token, reason, &text);
             return;
         }
-        let (now, end) = (self.now, self.device_bytes());
+        let end = self.device_bytes();
+        let what = if repair { "what differs is written over the peer's" } else { "nothing is changed" };
+        self.log(LogLevel::Info, format!("verify begins: {} MiB; {what}", end >> 20));
+        self.begin_comparison(0, end, repair);
+        self.reply(token, Ok(()));
+    }
+
+    /// Compares from a byte on to the `end`.
+    pub(super) fn begin_comparison(&mut self, from: u64, end: u64, repair: bool) {
+        let now = self.now;
         let Verify { last_id, lent, .. } = std::mem::take(&mut self.verify);
         let run = Run {
             repair,
+            grows: self.is_growing(),
             end,
-            cursor: 0,
+            cursor: from,
             claimed: None,
             comparing: BTreeMap::new(),
             to_repair: VecDeque::new(),
             repairing: BTreeMap::new(),
             paced_until: now,
         };
-        self.verify =
-            Verify { run: Some(run), started: now, total: end / BLOCK, last_id, lent, ..Verify::default() };
-        let what = if repair { "what differs is written over the peer's" } else { "nothing is changed" };
-        self.log(LogLevel::Info, format!("verify begins: {} MiB; {what}", end >> 20));
-        self.reply(token, Ok(()));
+        let total = (end - from) / BLOCK;
+        self.verify = Verify { run: Some(run), started: now, total, last_id, lent, ..Verify::default() };
     }
 
-    fn may_verify(&self) -> Result<(), (Reason, String)> {
+    pub(super) fn may_verify(&self) -> Result<(), (Reason, String)> {
         let peer = &self.settings.peer;
         let session = self.link.joined().filter(|s| s.replication == ReplicationState::Established);
         let Some(session) = session.filter(|s| s.mirrors && s.peer_disk == DiskState::UpToDate) else {
@@ -164,10 +173,11 @@ impl Engine {
 
     pub(super) fn verify_loses_peer(&mut self) {
         // The peer may have what was sent to it, or not.
-        let sent: Vec<Range> =
-            self.verify.run.iter().flat_map(|run| run.repairing.values()).map(|r| r.range).collect();
+        let run = self.verify.run.as_ref().filter(|run| !run.grows);
+        let sent: Vec<Range> = run.iter().flat_map(|run| run.repairing.values()).map(|r| r.range).collect();
         sent.into_iter().for_each(|range| self.mark_out_of_sync(range));
         self.interrupt_verify("the peer is lost");
+        self.drop_growth("the peer is lost");
     }
 
     /// Ends it at once. What is on its way to the peer still gets there, or is marked when the peer is lost.
@@ -178,9 +188,14 @@ impl Engine {
             if reading.contains(&id) {
                 self.verify.lent.insert(id, repair.slot);
             } else {
-                self.flusher.unstable_on_peer(repair.range);
+                if !run.grows {
+                    self.flusher.unstable_on_peer(repair.range);
+                }
                 self.resync.give(repair.slot);
             }
+        }
+        if run.grows {
+            self.drop_growth(why);
         }
         self.verify.interrupted = Some(why.to_owned());
         self.verify.ended = self.now;
@@ -268,9 +283,10 @@ impl Engine {
         self.verify.compared += end - first;
         let [here, there] = [compare.here, compare.there].map(Option::unwrap_or_default);
         let places = runs(first, &here, &there);
-        for place in &places {
+        let listed = if run.grows { &[][..] } else { &places };
+        self.verify.differing += places.iter().map(|place| u64::from(place.len) / BLOCK).sum::<u64>();
+        for place in listed {
             let (at, len) = (place.offset / 1024, u64::from(place.len) / 1024);
-            self.verify.differing += u64::from(place.len) / BLOCK;
             if self.verify.places.len() < LISTED {
                 self.verify.places.push(*place);
                 self.log(LogLevel::Warn, format!("verify: {len} KiB at {at} KiB differ from the peer's"));
@@ -308,15 +324,25 @@ impl Engine {
 
     /// The peer's disk has a repaired run.
     pub(super) fn verify_written(&mut self, id: u64) {
-        let Some(repair) = self.verify.run.as_mut().and_then(|run| run.repairing.remove(&id)) else { return };
-        self.flusher.unstable_on_peer(repair.range);
+        let Some(run) = &mut self.verify.run else { return };
+        let Some(repair) = run.repairing.remove(&id) else { return };
+        if !run.grows {
+            self.flusher.unstable_on_peer(repair.range);
+        }
         self.verify.repaired += u64::from(repair.range.len) / BLOCK;
         self.resync.give(repair.slot);
     }
 
     fn finish_verify(&mut self) {
-        self.verify.run = None;
+        let grows = self.verify.run.take().is_some_and(|run| run.grows);
         self.verify.ended = self.now;
+        if grows {
+            match self.verify.interrupted.clone() {
+                None => self.growth_compared(),
+                Some(why) => self.drop_growth(&why),
+            }
+            return;
+        }
         let Verify { compared, differing, repaired, .. } = self.verify;
         let kib = |blocks: u64| blocks * BLOCK / 1024;
         let text = format!("verify ended: {} MiB compared", kib(compared) / 1024);

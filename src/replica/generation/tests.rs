@@ -16,6 +16,7 @@ fn side(text: &str) -> PeerState {
         role: Role::Secondary,
         disk: if current == JUST_CREATED { DiskState::Inconsistent } else { DiskState::UpToDate },
         bytes: 1 << 20,
+        capacity: 1 << 20,
         crashed_primary: false,
         reconnect: false,
         discard_my_data: false,

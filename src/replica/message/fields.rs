@@ -115,8 +115,9 @@ impl Reader<'_> {
         Some(Generations { current, bitmap, history, counter: self.u64()? })
     }
 
-    pub(super) fn state(&mut self) -> Option<PeerState> {
-        Some(PeerState {
+    /// An older program says no `capacity`: its device is as large as it can be.
+    pub(super) fn state(&mut self, capacity: u64) -> Option<PeerState> {
+        let state = PeerState {
             generations: self.generations()?,
             role: self.role()?,
             disk: self.disk()?,
@@ -124,7 +125,9 @@ impl Reader<'_> {
             reconnect: self.bool()?,
             discard_my_data: self.bool()?,
             bytes: self.u64()?,
+            capacity,
             dirty_blocks: self.u64()?,
-        })
+        };
+        Some(PeerState { capacity: if capacity == 0 { state.bytes } else { capacity }, ..state })
     }
 }

@@ -13,13 +13,21 @@ fn generations() -> impl Strategy<Value = Generations> {
 fn state() -> impl Strategy<Value = PeerState> {
     let role = prop::sample::select(Role::ALL);
     let disk = prop::sample::select(DiskState::ALL);
-    (generations(), role, disk, any::<[bool; 3]>(), any::<u64>(), any::<u64>()).prop_map(
-        |(generations, role, disk, [crashed_primary, reconnect, discard_my_data], bytes, dirty_blocks)| {
+    (generations(), role, disk, any::<[bool; 3]>(), any::<[u64; 2]>(), 1..u64::MAX).prop_map(
+        |(
+            generations,
+            role,
+            disk,
+            [crashed_primary, reconnect, discard_my_data],
+            [bytes, dirty_blocks],
+            capacity,
+        )| {
             PeerState {
                 generations,
                 role,
                 disk,
                 bytes,
+                capacity,
                 crashed_primary,
                 reconnect,
                 discard_my_data,

@@ -111,6 +111,16 @@ impl Fuse {
         self.bytes
     }
 
+    /// The file is larger from now on. The kernel is told: were it to ask, it would take no notice of the answer while
+    /// something is written.
+    pub fn grow(&mut self, bytes: u64) {
+        self.bytes = bytes;
+        let (header, body) = wire::notice_of_size(bytes);
+        if let Err(error) = rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(&body)]) {
+            tracing::error!("tell the kernel that the device has {bytes} bytes: {error}");
+        }
+    }
+
     /// Takes requests until there are none, slots run out or a batch is full; data requests go to `out`.
     pub fn receive(&mut self, slots: &mut FreeSlots, out: &mut Vec<(Slot, FrontOp)>) -> Result<(), FuseEnd> {
         for _ in 0..BATCH {

@@ -40,6 +40,14 @@ pub(super) fn detach(place: &Place, number: u32) -> Result<bool, String> {
     }
 }
 
+/// Has a device look at the size of its file again.
+pub(super) fn resize(place: &Place, number: u32) -> Result<(), String> {
+    match run(place, &["resize", &number.to_string()], Stdio::null())? {
+        (0, _) => Ok(()),
+        (_, said) => Err(said),
+    }
+}
+
 /// Lets go of a device whose connection is dead.
 pub(super) fn abandon(place: &Place, number: u32) -> Result<(), String> {
     match run(place, &["abandon", &number.to_string()], Stdio::null())? {
@@ -100,7 +108,8 @@ pub fn run_helper(words: &[String]) -> anyhow::Result<u8> {
             Detached::Gone => Ok(0),
             Detached::Busy => Ok(HELPER_BUSY),
         },
+        [verb, number] if verb == "resize" => loopdev::resize(number.parse()?).map(|()| 0),
         [verb, number] if verb == "abandon" => loopdev::abandon(number.parse()?).map(|()| 0),
-        _ => anyhow::bail!("expected: attach NAME, detach NUMBER or abandon NUMBER"),
+        _ => anyhow::bail!("expected: attach NAME, resize NUMBER, detach NUMBER or abandon NUMBER"),
     }
 }

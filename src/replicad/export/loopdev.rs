@@ -56,6 +56,13 @@ pub fn device_number(number: u32) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
+/// Size of a loop device.
+#[must_use]
+pub fn bytes(number: u32) -> Option<u64> {
+    let sectors: u64 = fs::read_to_string(sysfs(number).join("size")).ok()?.trim().parse().ok()?;
+    Some(sectors * 512)
+}
+
 /// The name that a bound device shows; `None` when it is not bound.
 #[must_use]
 pub fn backing(number: u32) -> Option<String> {
@@ -165,6 +172,12 @@ fn write(number: u32, key: &str, value: &str) -> io::Result<()> {
         }
         other => other,
     }
+}
+
+/// Has a device look at the size of its file again.
+pub fn resize(number: u32) -> anyhow::Result<()> {
+    let device = open(number, OFlags::empty())?;
+    sys::loop_set_capacity(&device).context("set the capacity")
 }
 
 /// Takes a device away unless someone has it open.

@@ -180,6 +180,33 @@ impl Export {
         Ok(())
     }
 
+    /// Has a device that stands follow its size.
+    pub fn resize(&mut self, bytes: u64) {
+        let State::On { fuse, number, .. } = &mut self.state else { return };
+        if fuse.bytes() < bytes {
+            fuse.grow(bytes);
+        }
+        // Also of an earlier process that did not come to the end of it.
+        if loopdev::bytes(*number).is_none_or(|found| found >= bytes) {
+            return;
+        }
+        let (place, number) = (self.place.clone(), *number);
+        let resized = spawn("resize", move || {
+            let device = loopdev::node(number);
+            match helper::resize(&place, number) {
+                Ok(()) => {
+                    tracing::info!(device = %device.display(), "block device has {} KiB now", bytes / 1024);
+                }
+                Err(reason) => {
+                    tracing::error!(device = %device.display(), "the block device keeps its size until it is made anew: {reason}");
+                }
+            }
+        });
+        if let Err(error) = resized {
+            tracing::error!("start a thread: {error}; the block device keeps its size until it is made anew");
+        }
+    }
+
     /// Begins to take the device away; `report` is called once, from another thread.
     pub fn stop(&mut self, report: impl FnOnce(Report) + Send + 'static) -> Result<(), String> {
         let (fuse, number) = match std::mem::replace(&mut self.state, State::Off) {

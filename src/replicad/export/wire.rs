@@ -40,6 +40,8 @@ const FOREVER: u64 = 1 << 40;
 const MODE_FILE: u32 = 0o100_600;
 const MODE_FOLDER: u32 = 0o040_700;
 
+/// Number of a notice, where an answer has its error.
+const NOTIFY_STORE: i32 = 4;
 /// Node number of the folder.
 pub(super) const ROOT: u64 = 1;
 /// Node number of the file.
@@ -93,6 +95,14 @@ pub(super) fn out_header(unique: u64, error: i32, len: usize) -> [u8; OUT_HEADER
     code.copy_from_slice(&error.wrapping_neg().to_ne_bytes());
     id.copy_from_slice(&unique.to_ne_bytes());
     out
+}
+
+/// `FUSE_NOTIFY_STORE` of the file's last byte: the kernel takes the file for so large (`fuse_notify_store` in
+/// fs/fuse/dev.c; of no bytes at all it would not). The byte goes to its cache, which direct I/O does not look at.
+pub(super) fn notice_of_size(bytes: u64) -> ([u8; OUT_HEADER], Vec<u8>) {
+    let mut body = Body::default().u64(FILE).u64(bytes - 1).u32(1).u32(0).0;
+    body.push(0);
+    (out_header(0, -NOTIFY_STORE, body.len()), body)
 }
 
 /// Puts numbers one behind the other.

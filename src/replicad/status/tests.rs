@@ -20,6 +20,7 @@ fn fresh() -> Status {
             minor: 1,
             disk: DiskState::Inconsistent,
             size_kib: 20_970_844,
+            capacity_kib: 20_970_844,
             read_kib: 0,
             written_kib: 0,
             al_writes: 0,

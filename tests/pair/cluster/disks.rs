@@ -3,6 +3,7 @@
 use cluster::member::Node;
 use replica::control::Status;
 use replica::engine::{Engine, Essence};
+use replica::event::BLOCK;
 use replica::state::{DiskState, ReplicationState};
 
 use super::{Cluster, index, name};
@@ -24,6 +25,9 @@ impl Cluster {
             if std::mem::replace(&mut self.disks.seen[index(node)], essence) != essence {
                 self.look_at_disk(node);
             }
+        }
+        if let Some(text) = self.world.broken_promise.take() {
+            self.fail(format!("disks_agree: {text}"));
         }
         let nodes = &self.world.nodes;
         let touched = nodes.iter().any(|n| n.disk.touched().next().is_some());
@@ -68,7 +72,8 @@ impl Cluster {
             return;
         }
         let [a, b] = &self.world.nodes;
-        let touched = || a.disk.touched().chain(b.disk.touched());
+        let visible = |block: &u64| block * BLOCK < self.world.seen_bytes;
+        let touched = || a.disk.touched().chain(b.disk.touched()).filter(visible);
         let differs = touched().find(|block| a.disk.view(*block) != b.disk.view(*block));
         if let Some(block) = differs {
             let (x, y) = (a.disk.view(block), b.disk.view(block));

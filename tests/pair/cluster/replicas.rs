@@ -121,6 +121,12 @@ impl Cluster {
         self.world.command(i, ReplicaToken(self.next_token), ReplicaCommand::Pause);
     }
 
+    /// The device is told to become as large as the disks allow.
+    pub(crate) fn resize(&mut self, node: Node) {
+        self.next_token += 1;
+        self.world.command(index(node), ReplicaToken(self.next_token), ReplicaCommand::Resize);
+    }
+
     /// It has taken too long.
     pub(super) fn end_pause(&mut self, node: Node, token: u64) {
         if self.pauses.remove(&token).is_some() {

@@ -40,7 +40,7 @@ impl Play {
         if self.disturb_resync(node) {
             return;
         }
-        match self.world.rng.below(48) {
+        match self.world.rng.below(56) {
             0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
             3 => self.world.set_cut(node, true),
             4..8 => (0..2).for_each(|n| self.world.set_cut(n, false)),
@@ -81,7 +81,8 @@ impl Play {
                 self.pauses.insert(Token(self.next_token), (node, self.world.now + PAUSE_MS));
             }
             43..45 if self.is_primary(node) && self.in_step() => self.strike(node),
-            45.. => self.bereave(node),
+            45..48 => self.bereave(node),
+            48.. if self.is_primary(node) => self.command(node, Command::Resize),
             _ => {}
         }
     }

@@ -110,7 +110,8 @@ fn a_device_that_was_taken_away_is_demoted_only_when_its_writes_are_over() {
 fn the_size_of_a_device_that_was_made_is_not_reduced_by_a_smaller_peer() {
     let mut bench = Bench::new(|a| a.superblock.agreed_bytes = 0);
     bench.promote(None);
-    let peer = PeerState { bytes: bench.engine.layout.data_bytes / 2, ..bench.peer() };
+    let half = bench.engine.layout.data_bytes / 2;
+    let peer = PeerState { bytes: half, capacity: half, ..bench.peer() };
     bench.connect(1, peer);
     assert_eq!(bench.engine.device_bytes(), bench.engine.layout.data_bytes);
     assert!(bench.sent("Goodbye").is_some(), "a smaller peer is accepted");
