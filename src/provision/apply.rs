@@ -145,9 +145,11 @@ fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
 /// What the way to the hosts needs on this machine.
 fn check_ways(inventory: &Inventory) -> Result<(), String> {
     let (file, ssh) = (inventory.file.display(), &inventory.ssh);
-    if let Some(identity) = &ssh.identity {
+    let of_jump = ssh.jump.as_ref().and_then(|jump| jump.identity.as_ref());
+    for (key, identity) in [("ssh.identity", ssh.identity.as_ref()), ("ssh.jump.identity", of_jump)] {
+        let Some(identity) = identity else { continue };
         std::fs::File::open(identity)
-            .map_err(|error| format!("{file}: ssh.identity: read {}: {error}", identity.display()))?;
+            .map_err(|error| format!("{file}: {key}: read {}: {error}", identity.display()))?;
     }
     match &ssh.netns {
         Some(netns) if !host::namespace(netns).exists() => Err(format!(
@@ -208,7 +210,7 @@ async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan:
     let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
     let secrets = secrets.chain(inventory.https.secrets());
     let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
-    let connect = Arc::new(OverSsh { settings: inventory.ssh.clone(), accept_new: arguments.accept_new });
+    let connect = Arc::new(OverSsh::new(&inventory.ssh, arguments.accept_new));
     let stop = Stop::default();
     let run = runner::run(inventory, plan, assets, connect, report.clone(), options, stop.clone());
     tokio::select! {

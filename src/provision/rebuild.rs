@@ -59,7 +59,7 @@ pub fn run(host: &str, arguments: &Arguments) -> anyhow::Result<u8> {
 
 /// What the manager of a host says of the cluster.
 async fn ask(inventory: &Inventory, member: &Member, accept_new: bool) -> Result<String, HostError> {
-    let over = OverSsh { settings: inventory.ssh.clone(), accept_new };
+    let over = OverSsh::new(&inventory.ssh, accept_new);
     let shell = Shell::connect(over.target(member)).await?;
     Ok(shell.answer(&[PROGRAM, "cluster", "status", "--json"]).await?.1)
 }

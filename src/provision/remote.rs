@@ -40,7 +40,7 @@ pub fn run(inventory: &Path, words: &[String]) -> anyhow::Result<u8> {
 }
 
 async fn ask(inventory: &Inventory, words: &[String]) -> Result<u32, Vec<HostError>> {
-    let over = OverSsh { settings: inventory.ssh.clone(), accept_new: false };
+    let over = OverSsh::new(&inventory.ssh, false);
     let mut connecting = JoinSet::new();
     for member in &inventory.hosts {
         let target = over.target(member);

@@ -13,6 +13,7 @@ mod faults;
 mod fencing;
 mod from_ansible;
 mod harness;
+mod jump;
 mod lifecycle;
 mod managed;
 mod ocf_group;

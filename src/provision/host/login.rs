@@ -62,6 +62,7 @@ fn refused(target: &Target, tried: &[String]) -> HostError {
         host: target.name.clone(),
         address: target.address.clone(),
         user: target.user.clone(),
+        section: target.section,
         tried: if tried.is_empty() { "us, having no key to offer".into() } else { tried.join(", ") },
     }
 }

@@ -6,6 +6,7 @@
 mod channel;
 mod dial;
 mod error;
+mod jump;
 mod known_hosts;
 mod login;
 mod shell;
@@ -19,9 +20,12 @@ use std::time::Duration;
 
 use russh::Disconnect;
 use russh::client::{Config, Handle};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use dial::namespace;
 pub use error::{HostError, KeyChange};
+pub use jump::Jump;
+pub(crate) use jump::NAME as JUMP_HOST;
 pub use shell::Shell;
 pub use talk::Talk;
 pub use upload::Program;
@@ -39,6 +43,8 @@ const KEEPALIVE_MAX: usize = 4;
 pub struct Target {
     /// Its name in the inventory.
     pub name: String,
+    /// The section of the inventory that says how to get in.
+    pub section: &'static str,
     /// Address or DNS name; also what the file of known hosts calls it.
     pub address: String,
     /// TCP port.
@@ -53,6 +59,8 @@ pub struct Target {
     pub accept_new: bool,
     /// Network namespace to connect from, by its name under /run/netns.
     pub netns: Option<String>,
+    /// The host that it is reached through.
+    pub jump: Option<Arc<Jump>>,
     /// Bound for the TCP connection, and again for the key exchange.
     pub connect_timeout: Duration,
 }
@@ -93,8 +101,24 @@ pub async fn connect_with(target: &Target, program: &Program) -> Result<SshHost,
     Ok(SshHost { handle, agent })
 }
 
+/// Connects, directly or through the jump host, and verifies the host's key.
 async fn open(target: &Target) -> Result<Handle<Verifier>, HostError> {
+    match &target.jump {
+        Some(jump) => meet(target, jump.reach(target).await?).await,
+        None => direct(target).await,
+    }
+}
+
+/// Connects from here and verifies the host's key.
+async fn direct(target: &Target) -> Result<Handle<Verifier>, HostError> {
     let stream = dial::dial(target).await.map_err(|e| target.unreachable(e))?;
+    meet(target, stream).await
+}
+
+async fn meet<S>(target: &Target, stream: S) -> Result<Handle<Verifier>, HostError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let verifier = Verifier::new(target)?;
     let config = Config {
         preferred: verifier.preferred(),

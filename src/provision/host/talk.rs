@@ -6,9 +6,10 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::HostError;
 use super::channel::Tail;
+use super::jump::{forward, why};
 use super::shell::Shell;
-use super::{HostError, Target};
 
 /// A line longer than this is cut: whoever talks in lines has none that long.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -38,13 +39,12 @@ impl Shell {
         &self,
         to: SocketAddr,
     ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, HostError> {
-        // Who wants it is for the host's log only.
-        let (from, port) = ("127.0.0.1", 0);
-        let opened = self.handle.channel_open_direct_tcpip(to.ip().to_string(), to.port().into(), from, port);
-        let Target { name: host, .. } = &self.target;
-        let failed =
-            |error: russh::Error| HostError::Tunnel { host: host.clone(), to, reason: error.to_string() };
-        Ok(opened.await.map_err(failed)?.into_stream())
+        let failed = |error: russh::Error| HostError::Tunnel {
+            host: self.target.name.clone(),
+            to,
+            reason: why(&error),
+        };
+        forward(&self.handle, &to.ip().to_string(), to.port()).await.map_err(failed)
     }
 }
 

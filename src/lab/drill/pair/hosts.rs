@@ -183,7 +183,7 @@ impl Hosts {
 
 /// How the hosts of an inventory are reached.
 pub(super) fn over_ssh(inventory: &Inventory) -> OverSsh {
-    OverSsh { settings: inventory.ssh.clone(), accept_new: false }
+    OverSsh::new(&inventory.ssh, false)
 }
 
 async fn ask(shell: Option<Shell>, target: &Target, line: &str) -> anyhow::Result<(Shell, Said)> {
