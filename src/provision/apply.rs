@@ -15,6 +15,7 @@ use crate::plan::{Plan, Selection};
 use crate::prepare::{self, Prepared};
 use crate::report::{Human, Json, Log, Mask, Report, Sink};
 use crate::runner::{self, Options, OverSsh, Stop, exit};
+use crate::sudo::{Sudo, SudoError};
 
 /// What to run, on what, and how to show it.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,6 +41,8 @@ pub struct Arguments {
     /// Record the keys of hosts that are not known yet, instead of refusing them
     #[arg(long)]
     accept_new: bool,
+    #[command(flatten)]
+    sudo: Sudo,
     /// One event a line, as JSON, on stdout
     #[arg(long)]
     json: bool,
@@ -50,7 +53,7 @@ pub(crate) const SITE: &str = "site";
 
 impl Arguments {
     /// All of the site, on all hosts.
-    pub(crate) fn whole_site(inventory: Option<PathBuf>, accept_new: bool, json: bool) -> Self {
+    pub(crate) fn whole_site(inventory: Option<PathBuf>, accept_new: bool, sudo: Sudo, json: bool) -> Self {
         Self {
             inventory,
             playbook: SITE.to_owned(),
@@ -59,6 +62,7 @@ impl Arguments {
             limit: Vec::new(),
             start_at_task: None,
             accept_new,
+            sudo,
             json,
         }
     }
@@ -68,9 +72,9 @@ impl Arguments {
         load_inventory(self.inventory.as_deref())
     }
 
-    /// Whether the key of a host that is not known yet is recorded.
-    pub(crate) fn accept_new(&self) -> bool {
-        self.accept_new
+    /// The way to the hosts of an inventory.
+    pub(crate) fn over_ssh(&self, inventory: &Inventory) -> Result<OverSsh, SudoError> {
+        Ok(OverSsh::new(&inventory.ssh, self.accept_new, self.sudo.password(inventory)?))
     }
 }
 
@@ -93,11 +97,18 @@ pub struct Mode {
     pub diff: bool,
 }
 
+/// A run of which everything is known that can be known before contact.
+struct Ready {
+    inventory: Inventory,
+    plan: Plan,
+    assets: Assets,
+    over: OverSsh,
+}
+
 /// Runs; the number is the exit code.
 pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
-    let prepared = prepare(arguments);
-    let (mut inventory, plan, assets) = match prepared {
-        Ok(prepared) => prepared,
+    let mut ready = match prepare(arguments) {
+        Ok(ready) => ready,
         Err(message) => {
             eprintln!("{message}");
             eprintln!("futago: no host was contacted");
@@ -105,16 +116,19 @@ pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
         }
     };
     if !mode.check {
-        provide_secrets(&mut inventory)?;
+        provide_secrets(&mut ready.inventory)?;
     }
     let now = std::time::SystemTime::now();
-    inventory.identities = if mode.check {
-        Identities::present(&inventory, now)?
+    ready.inventory.identities = if mode.check {
+        Identities::present(&ready.inventory, now)?
     } else {
-        Some(Identities::provide(&inventory, now)?)
+        Some(Identities::provide(&ready.inventory, now)?)
     };
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    Ok(runtime.block_on(execute(arguments, mode, &inventory, plan, assets)))
+    let code = runtime.block_on(execute(arguments, mode, ready));
+    // A thread that waits for keys would hold up the end.
+    runtime.shutdown_background();
+    Ok(code)
 }
 
 /// Keeps the secrets that this run has made, and says where.
@@ -127,7 +141,7 @@ fn provide_secrets(inventory: &mut Inventory) -> anyhow::Result<()> {
 }
 
 /// Everything before contact; an error is the whole text that the user needs.
-fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
+fn prepare(arguments: &Arguments) -> Result<Ready, String> {
     let file = inventory_file(arguments.inventory.as_deref())?;
     let selection = Selection {
         tags: arguments.tags.clone(),
@@ -139,7 +153,8 @@ fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
     let prepared = prepare::prepare(&file, &arguments.playbook, &selection, &assets);
     let Prepared { inventory, plan, .. } = prepared.map_err(shown)?;
     check_ways(&inventory)?;
-    Ok((inventory, plan, assets))
+    let over = arguments.over_ssh(&inventory).map_err(shown)?;
+    Ok(Ready { inventory, plan, assets, over })
 }
 
 /// What the way to the hosts needs on this machine.
@@ -183,13 +198,14 @@ fn find_inventory() -> Result<PathBuf, String> {
     }
 }
 
-async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan: Plan, assets: Assets) -> u8 {
+async fn execute(arguments: &Arguments, mode: Mode, ready: Ready) -> u8 {
+    let Ready { inventory, plan, assets, over } = ready;
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     let mut options = Options {
         check: mode.check,
         diff: mode.diff,
         playbook: arguments.playbook.clone(),
-        command: continuation(arguments, inventory),
+        command: continuation(arguments, &inventory),
         log: None,
     };
     match Log::create(&inventory.project(), &inventory.file) {
@@ -208,11 +224,10 @@ async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan:
     }
     let secrets = inventory.secrets.values().values().filter_map(|value| value.as_str().map(str::to_owned));
     let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
-    let secrets = secrets.chain(inventory.https.secrets());
+    let secrets = secrets.chain(inventory.https.secrets()).chain(over.secret());
     let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
-    let connect = Arc::new(OverSsh::new(&inventory.ssh, arguments.accept_new));
     let stop = Stop::default();
-    let run = runner::run(inventory, plan, assets, connect, report.clone(), options, stop.clone());
+    let run = runner::run(&inventory, plan, assets, Arc::new(over), report.clone(), options, stop.clone());
     tokio::select! {
         code = run => code,
         () = interrupted_twice(&stop, &report) => exit::INTERRUPTED,
@@ -243,6 +258,9 @@ fn continuation(arguments: &Arguments, inventory: &Inventory) -> String {
         [("--tags", &arguments.tags), ("--skip-tags", &arguments.skip_tags), ("--limit", &arguments.limit)];
     for (option, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
         words.extend([(*option).to_owned(), list.join(",")]);
+    }
+    if let Some(file) = arguments.sudo.file() {
+        words.extend(["--become-password-file".to_owned(), file.display().to_string()]);
     }
     words.join(" ")
 }

@@ -8,6 +8,7 @@ use crate::check;
 use crate::doc;
 use crate::inventory;
 use crate::rebuild;
+use crate::sudo::Sudo;
 
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
@@ -71,6 +72,9 @@ pub enum Command {
         /// Record the keys of hosts that are not known yet, instead of refusing them
         #[arg(long)]
         accept_new: bool,
+        #[command(flatten)]
+        /// How to become root.
+        sudo: Sudo,
         /// One event a line, as JSON, on stdout
         #[arg(long)]
         json: bool,
@@ -107,8 +111,8 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(arguments) => return Ok(check::run(&arguments)),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
-        Command::Rebuild { host, inventory, accept_new, json } => {
-            return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, json));
+        Command::Rebuild { host, inventory, accept_new, sudo, json } => {
+            return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, sudo, json));
         }
         Command::Doc(command) => return Ok(doc::run(&command)),
         Command::Schema => print!("{}", inventory::json_schema()),

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod apply;
+mod ask;
 pub mod assets;
 pub mod check;
 pub mod cli;
@@ -19,4 +20,5 @@ pub mod remote;
 pub mod report;
 pub mod runner;
 mod step;
+pub mod sudo;
 pub mod template;

@@ -20,3 +20,4 @@ mod ocf_group;
 mod rebuild;
 mod replication;
 mod rollback;
+mod sudo;

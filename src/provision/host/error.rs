@@ -112,10 +112,10 @@ pub enum HostError {
         /// The section of the inventory that names the key.
         section: &'static str,
     },
-    /// The user is not root and may not become it without a password.
+    /// The user is not root and may not become it.
     #[error(
-        "become root on {host} as {user}: {reason}; allow it without a password (sudoers: \
-         `{user} ALL=(ALL) NOPASSWD: ALL`), or set ssh.user to root in the inventory"
+        "become root on {host} as {user}: {reason}; allow it there (sudoers: `{user} ALL=(ALL) ALL`), or set ssh.user to \
+         root in the inventory"
     )]
     Sudo {
         /// Name in the inventory.
@@ -124,6 +124,32 @@ pub enum HostError {
         user: String,
         /// What sudo said.
         reason: String,
+    },
+    /// The user may become root by a password that nobody has told.
+    #[error(
+        "become root on {host} as {user}: sudo wants the password of {user}, and here it cannot be asked for ({reason}); \
+         write it as `become_password` into the file that `secrets` of the inventory names, or into a file of its own for \
+         --become-password-file"
+    )]
+    SudoAsks {
+        /// Name in the inventory.
+        host: String,
+        /// Who wanted to be root.
+        user: String,
+        /// Why nobody can be asked.
+        reason: String,
+    },
+    /// The password is not the right one.
+    #[error(
+        "become root on {host} as {user}: sudo refuses the password ({origin}); it must be the one of {user} on {host}"
+    )]
+    SudoPassword {
+        /// Name in the inventory.
+        host: String,
+        /// Who wanted to be root.
+        user: String,
+        /// Where the password is from.
+        origin: String,
     },
     /// The program could not be brought onto the host.
     #[error("copy the program to {host}:{path}: {reason}")]

@@ -3,8 +3,7 @@
 //! A passphrase is asked for on the terminal, once for all hosts.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -12,9 +11,9 @@ use russh::client::{Handle, Handler};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::{HostError, Target};
+use crate::ask::ask;
 
 /// Default keys, newest kind first.
 const DEFAULT_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
@@ -100,28 +99,15 @@ fn unlock(path: PathBuf, key: &PrivateKey) -> Result<Arc<PrivateKey>, HostError>
         let asked = ask(&format!("Passphrase of {}: ", path.display()));
         let passphrase = asked.map_err(|e| HostError::Identity {
             path: path.clone(),
-            reason: format!("it is encrypted, and there is no terminal to ask for its passphrase on ({e}); load it into ssh-agent"),
+            reason: format!(
+                "it is encrypted, and here its passphrase cannot be asked for ({e}); load it into ssh-agent"
+            ),
         })?;
-        if let Ok(key) = key.decrypt(passphrase.as_bytes()) {
+        if let Ok(key) = key.decrypt(&passphrase) {
             return Ok(Arc::clone(keys.entry(path).or_insert(Arc::new(key))));
         }
     }
     Err(HostError::Identity { path, reason: "the passphrase is wrong".into() })
-}
-
-fn ask(prompt: &str) -> io::Result<String> {
-    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    terminal.write_all(prompt.as_bytes())?;
-    let before = tcgetattr(&terminal)?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-    let mut line = String::new();
-    let read = BufReader::new(&terminal).read_line(&mut line);
-    tcsetattr(&terminal, OptionalActions::Flush, &before)?;
-    terminal.write_all(b"\n")?;
-    read?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 async fn offer<H: Handler>(

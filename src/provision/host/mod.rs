@@ -9,6 +9,8 @@ mod error;
 mod jump;
 mod known_hosts;
 mod login;
+mod password;
+mod root;
 mod shell;
 mod talk;
 mod upload;
@@ -26,6 +28,7 @@ pub use dial::namespace;
 pub use error::{HostError, KeyChange};
 pub use jump::Jump;
 pub(crate) use jump::NAME as JUMP_HOST;
+pub use password::{Password, PasswordFileError};
 pub use shell::Shell;
 pub use talk::Talk;
 pub use upload::Program;
@@ -51,6 +54,8 @@ pub struct Target {
     pub port: u16,
     /// Who to log in as; another one than root becomes root by sudo.
     pub user: String,
+    /// What sudo wants to know; asked for on the terminal when it is needed and not here.
+    pub password: Option<Password>,
     /// Private key; ssh-agent and the default keys otherwise.
     pub identity: Option<PathBuf>,
     /// File of known hosts.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::HostError;
 use super::channel::Tail;
 use super::jump::{forward, why};
+use super::root::Begun;
 use super::shell::Shell;
 
 /// A line longer than this is cut: whoever talks in lines has none that long.
@@ -25,13 +26,8 @@ pub struct Talk {
 impl Shell {
     /// Starts a program as root.
     pub async fn talk(&self, words: &[&str]) -> Result<Talk, HostError> {
-        let line = self.line(words)?;
-        let begun = async {
-            let (reader, writer) = self.handle.channel_open_session().await?.split();
-            writer.exec(true, line).await?;
-            Ok::<_, russh::Error>(Talk { reader, writer, heard: Vec::new(), complaint: Tail::default() })
-        };
-        begun.await.map_err(|error| self.failed(error.to_string()))
+        let Begun { reader, writer, said, complaint, .. } = self.begin(words, None).await?;
+        Ok(Talk { reader, writer, heard: said, complaint })
     }
 
     /// A TCP connection from the host to an address, as far as its SSH server allows that.

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 
 use base::fields::Fields;
 use base::problem::{Problem, Problems};
-use base::yaml::{Content, Node};
+use base::yaml::{Content, Entry, Node};
 
 use super::read::{is_host_name, port};
 
 pub(super) const SSH: &[&str] = &["user", "port", "identity", "known_hosts", "netns", "jump"];
 pub(super) const JUMP: &[&str] = &["host", "user", "port", "identity"];
+
+/// Words by which the password of sudo is written where it does not belong.
+const PASSWORDS: [&str; 5] =
+    ["become_password", "become_pass", "ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"];
 
 /// Where an SSH server listens unless somebody has moved it.
 const PORT: u16 = 22;
@@ -56,6 +60,7 @@ impl Ssh {
             jump: None,
         };
         let Some(node) = node else { return Some(default) };
+        refuse_passwords(node.entries(), problems);
         let mut fields = Fields::of(node, "ssh", SSH, problems)?;
         let path = |text: String| path(file, &text);
         let ssh = Self {
@@ -90,6 +95,17 @@ impl Ssh {
         let identity = fields.text("identity").map(|text| path(file, &text)).or(identity);
         let host = jump_host(&host?, of_host?, fields.problems())?;
         Some(JumpHost { host, user, port, identity })
+    }
+}
+
+/// A password in the inventory is one that others read.
+pub(super) fn refuse_passwords(entries: &[Entry], problems: &mut Problems) {
+    for Entry { key, place, .. } in entries.iter().filter(|entry| PASSWORDS.contains(&entry.key.as_str())) {
+        let problem =
+            Problem::new(place, format!("{key:?} is a secret: it does not belong into the inventory"));
+        problems.push(problem.hint(
+            "write `become_password: …` into the file that `secrets` names, or leave it out: it is asked for",
+        ));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Connect, Host, Lost};
-use crate::host::{self, HostError, Jump, SshHost, Target};
+use crate::host::{self, HostError, Jump, Password, SshHost, Target};
 use crate::inventory::{JumpHost, Member, Ssh};
 use crate::protocol::{Facts, Outcome, Progress, Step};
 
@@ -15,16 +15,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct OverSsh {
     settings: Ssh,
     accept_new: bool,
+    password: Option<Password>,
     jump: Option<Arc<Jump>>,
 }
 
 impl OverSsh {
-    /// Nothing is connected yet. With `accept_new`, keys of hosts that are not known yet are recorded.
+    /// Nothing is connected yet. With `accept_new`, keys of hosts that are not known yet are recorded; a password of sudo that
+    /// is not given is asked for when it is needed.
     #[must_use]
-    pub fn new(settings: &Ssh, accept_new: bool) -> Self {
-        let over = Self { settings: settings.clone(), accept_new, jump: None };
+    pub fn new(settings: &Ssh, accept_new: bool, password: Option<Password>) -> Self {
+        let over = Self { settings: settings.clone(), accept_new, password, jump: None };
         let jump = settings.jump.as_ref().map(|jump| Arc::new(Jump::new(over.jump_target(jump))));
         Self { jump, ..over }
+    }
+
+    /// What no report may show.
+    pub(crate) fn secret(&self) -> Option<String> {
+        self.password.as_ref().and_then(Password::masked)
     }
 
     /// Where a member is and how to get in.
@@ -37,6 +44,7 @@ impl OverSsh {
             address: member.address.to_string(),
             port: member.port.unwrap_or(port),
             user,
+            password: self.password.clone(),
             identity,
             known_hosts,
             accept_new: self.accept_new,
@@ -54,6 +62,8 @@ impl OverSsh {
             address: host,
             port,
             user,
+            // Nothing is run there.
+            password: None,
             identity,
             known_hosts: self.settings.known_hosts.clone(),
             accept_new: self.accept_new,
