@@ -26,7 +26,7 @@ pub enum Command {
     /// pass: names and values in the inventory, arguments of modules, variables, filters, handlers, templates, files to
     /// copy. Exit code 0 when nothing is wrong, 64 with mistakes.
     #[command(
-        after_help = "Examples:\n  futago check -i inventory/ha.yml\n  futago check -i inventory/ha.yml ./playbooks/mine.yml --json"
+        after_help = "Examples:\n  futago check -i inventory/ha.yml\n  futago check -i inventory/ha.yml ./playbooks/mine.yml --json\n  futago check -i inventory                   every inventory of a folder"
     )]
     Check(check::Arguments),
     /// Show what apply would do; changes nothing.
@@ -34,7 +34,7 @@ pub enum Command {
     /// Exit code 0 when there is nothing to do, 2 when there is, 1 when it failed, 4 when a host cannot be reached,
     /// 64 on a mistake in the command line, inventory, playbook or a template (then no host was contacted).
     #[command(
-        after_help = "Examples:\n  futago plan -i inventory/ha.yml\n  futago plan -i inventory/ha.yml --tags network --limit ha-b"
+        after_help = "Examples:\n  futago plan -i inventory/ha.yml\n  futago plan -i inventory/ha.yml --tags network --limit ha-b\n  futago plan -i east.yml -i west.yml         two clusters side by side"
     )]
     Plan(apply::Arguments),
     /// Bring the hosts into the state that the playbook describes.
@@ -42,7 +42,7 @@ pub enum Command {
     /// Exit code 0 when done, 1 when it failed, 4 when a host cannot be reached, 64 on a mistake in the command
     /// line, inventory, playbook or a template (then no host was contacted), 130 when interrupted.
     #[command(
-        after_help = "Examples:\n  futago apply -i inventory/ha.yml\n  futago apply -i inventory/ha.yml --start-at-task 'Create the metadata of r0'\n  futago apply -i inventory/ha.yml ./playbooks/mine.yml --check --diff"
+        after_help = "Examples:\n  futago apply -i inventory/ha.yml\n  futago apply -i inventory/ha.yml --start-at-task 'Create the metadata of r0'\n  futago apply -i inventory/ha.yml ./playbooks/mine.yml --check --diff\n  futago apply -i inventory --forks 30        all clusters of a folder, thirty hosts at the same time"
     )]
     Apply {
         #[command(flatten)]

@@ -11,6 +11,7 @@ mod drill;
 mod etcd;
 mod faults;
 mod fencing;
+mod fleet;
 mod from_ansible;
 mod harness;
 mod jump;

@@ -4,6 +4,7 @@
 
 mod backup;
 mod example;
+mod find;
 mod https;
 mod manager;
 mod read;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value, json};
 
 pub use backup::Backup;
 pub use example::write_example;
+pub(crate) use find::{files, find};
 pub use https::Https;
 pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
