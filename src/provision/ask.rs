@@ -2,6 +2,7 @@
 //!
 //! The terminal is as it was before when the answer is there, and also when it is interrupted.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,37 @@ impl Drop for Drawn {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked has left nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers by what they are about, for all hosts: nobody is asked twice, also not after giving up.
+pub(crate) struct Once<T> {
+    asking: Mutex<()>,
+    answers: Mutex<BTreeMap<String, Option<T>>>,
+}
+
+impl<T: Clone> Once<T> {
+    pub(crate) const fn new() -> Self {
+        Self { asking: Mutex::new(()), answers: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// What was answered.
+    pub(crate) fn known(&self, about: &str) -> Option<T> {
+        lock(&self.answers).get(about).cloned().flatten()
+    }
+
+    /// What was answered, or is now; blocks until it is. The error is told to the first one who asks, the others get none.
+    pub(crate) fn answer<E>(&self, about: &str, ask: impl FnOnce() -> Result<T, E>) -> Result<Option<T>, E> {
+        let _asking = lock(&self.asking);
+        if let Some(known) = lock(&self.answers).get(about) {
+            return Ok(known.clone());
+        }
+        let (known, result) = match ask() {
+            Ok(answer) => (Some(answer.clone()), Ok(Some(answer))),
+            Err(error) => (None, Err(error)),
+        };
+        lock(&self.answers).insert(about.to_owned(), known);
+        result
+    }
 }
 
 /// Asks, and waits for the answer; blocks.
@@ -129,6 +161,16 @@ impl Drop for Silent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_is_asked_once_also_when_it_was_not_answered() {
+        let once = Once::new();
+        assert_eq!(once.answer("a", || Ok::<_, ()>(1)), Ok(Some(1)));
+        assert_eq!(once.answer("a", || Err("asked again")), Ok(Some(1)));
+        assert_eq!(once.answer("b", || Err("given up")), Err("given up"));
+        assert_eq!(once.answer("b", || Ok::<_, ()>(2)), Ok(None));
+        assert_eq!((once.known("a"), once.known("b"), once.known("c")), (Some(1), None, None));
+    }
 
     #[test]
     fn keys_edit_the_answer_as_on_a_terminal() {

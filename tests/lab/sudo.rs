@@ -1,12 +1,12 @@
 //! A user who is not root and becomes it with a password, by the real sudo of real hosts.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::harness::{Lab, output, possible};
+use crate::terminal;
 
 const PASSWORD: &str = "tiger'n dragon $1";
 const ASKED: &str = "Password of admin for sudo: ";
@@ -117,28 +117,7 @@ impl Administered {
 
     /// Runs the program on a terminal and types when the password is asked for; all that the terminal has shown.
     fn run_typing(&self, words: &[&str], typed: &str) -> (Option<i32>, String) {
-        let line = self.words(words).join(" ");
-        // A question that nobody expects must not stop the test for ever.
-        let mut command = Command::new("timeout");
-        command.args(["120", "script", "--quiet", "--return", "--command", &line, "/dev/null"]);
-        command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut terminal = command.spawn().expect("start script");
-        let mut keys = terminal.stdin.take().expect("its stdin");
-        let mut screen = terminal.stdout.take().expect("its stdout");
-        let (mut shown, mut buffer, mut answered) = (Vec::new(), [0; 4096], false);
-        loop {
-            let count = screen.read(&mut buffer).expect("read the screen");
-            if count == 0 {
-                break;
-            }
-            shown.extend_from_slice(&buffer[..count]);
-            if !answered && String::from_utf8_lossy(&shown).contains(ASKED) {
-                keys.write_all(typed.as_bytes()).expect("type");
-                answered = true;
-            }
-        }
-        let code = terminal.wait().expect("reap script").code();
-        (code, String::from_utf8_lossy(&shown).into_owned())
+        terminal::run(&self.words(words), &[], &[(ASKED, typed)])
     }
 
     fn forget_program(&self) {

@@ -1,24 +1,23 @@
 //! The password that sudo asks for on a host. It has no text form: nothing can print it by accident.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 
-use crate::ask::ask;
+use crate::ask::{Once, ask};
 
 /// Longest file that may hold one.
 const MAX_BYTES: u64 = 4096;
 
 const MIN_MASKED_CHARS: usize = 6;
 
-/// Typed ones by user, so that nobody is asked twice.
-static TYPED: LazyLock<Mutex<HashMap<String, Password>>> = LazyLock::new(Mutex::default);
+/// Typed ones by user.
+static TYPED: Once<Password> = Once::new();
 
 /// A password, and where it is from.
 #[derive(Clone)]
@@ -64,18 +63,16 @@ impl Password {
 
     /// Asks for the one of a user, once; blocks. Other hosts wait for the same answer.
     pub(crate) fn typed(user: &str) -> io::Result<Self> {
-        let mut typed = TYPED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(password) = typed.get(user) {
-            return Ok(password.clone());
-        }
-        let mut line = ask(&format!("Password of {user} for sudo: "))?;
-        if line.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "nothing was typed"));
-        }
-        line.push(b'\n');
-        let password = Self { line: line.into(), origin: "typed".into() };
-        typed.insert(user.to_owned(), password.clone());
-        Ok(password)
+        let nothing = || io::Error::new(io::ErrorKind::UnexpectedEof, "nothing was typed");
+        let answered = TYPED.answer(user, || {
+            let mut line = ask(&format!("Password of {user} for sudo: "))?;
+            if line.is_empty() {
+                return Err(nothing());
+            }
+            line.push(b'\n');
+            Ok(Self { line: line.into(), origin: "typed".into() })
+        });
+        answered?.ok_or_else(nothing)
     }
 
     /// With its end of line, for sudo's ears only.
