@@ -164,7 +164,7 @@ fn prepare(arguments: &Arguments) -> Result<Vec<Ready>, String> {
         }
     }
     let prepared = mistakes.or(prepared).map_err(|mistakes| mistakes.to_string())?;
-    apart(prepared.iter().map(|(all, _)| &all.inventory))?;
+    apart(prepared.iter().map(|(all, _)| (&all.inventory, &all.plan)))?;
     for (Prepared { inventory, .. }, _) in &prepared {
         check_ways(inventory)?;
     }
@@ -176,10 +176,11 @@ fn prepare(arguments: &Arguments) -> Result<Vec<Ready>, String> {
 }
 
 /// Clusters that are worked on side by side have no host in common.
-fn apart<'a>(inventories: impl Iterator<Item = &'a Inventory>) -> Result<(), String> {
+fn apart<'a>(all: impl Iterator<Item = (&'a Inventory, &'a Plan)>) -> Result<(), String> {
     let mut seen = HashMap::new();
-    for inventory in inventories {
-        for member in inventory.members() {
+    for (inventory, plan) in all {
+        let wanted = plan.hosts(inventory);
+        for member in inventory.members().filter(|member| wanted.contains(&member.name)) {
             let jump = inventory.ssh.jump.as_ref().map(|jump| &jump.host);
             let way = (&inventory.ssh.netns, jump, member.address, member.port.unwrap_or(inventory.ssh.port));
             if let Some(other) = seen.insert(way, (inventory, member)) {

@@ -152,6 +152,8 @@ futago: no host was contacted
         (output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()),
         (Some(64), expected)
     );
+    let apart = futago(&project, &["apply", "-i", "all", "--limit", "ha-a"]);
+    assert_eq!(apart.status.code(), Some(exit::UNREACHABLE.into()), "no host of this run is in both");
 }
 
 #[test]

@@ -128,8 +128,8 @@ pub enum HostError {
     /// The user may become root by a password that nobody has told.
     #[error(
         "become root on {host} as {user}: sudo wants the password of {user}, and here it cannot be asked for ({reason}); \
-         write it as `become_password` into the file that `secrets` of the inventory names, or into a file of its own for \
-         --become-password-file"
+         write it as `become_password` into the file that `secrets` of the inventory names, or into a file of its own that \
+         --become-password-file or FUTAGO_BECOME_PASSWORD_FILE names"
     )]
     SudoAsks {
         /// Name in the inventory.
