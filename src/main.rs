@@ -1,12 +1,14 @@
 //! Parses the command line, dispatches to a part, maps an error to an exit code.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::aot;
 use clusterd::cli::Cluster;
+use roff::{Roff, roman};
 
 /// Turns two plain Linux servers into one highly available LAMP service.
 #[derive(Parser)]
@@ -46,6 +48,22 @@ enum Command {
         after_help = "Examples:\n  futago completions bash > /etc/bash_completion.d/futago\n  futago completions zsh > /usr/local/share/zsh/site-functions/_futago\n  futago completions fish > ~/.config/fish/completions/futago.fish"
     )]
     Completions(Completions),
+    /// Print the manual page of a command, or write all of them into a folder.
+    #[command(
+        after_help = "Examples:\n  futago man apply | man -l -\n  futago man cluster switchover | man -l -\n  futago man --dir /usr/local/share/man/man1    then: man futago-apply"
+    )]
+    Man(Manual),
+}
+
+/// Which pages, and where to.
+#[derive(clap::Args)]
+struct Manual {
+    /// The command, such as `cluster status`; futago itself when left out
+    #[arg(value_name = "COMMAND")]
+    command: Vec<String>,
+    /// Write a page for every command into this folder; made when missing
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    dir: Option<PathBuf>,
 }
 
 /// What to make a script for.
@@ -85,6 +103,10 @@ fn main() -> ExitCode {
         Command::Drill(arguments) => lab::drill::pair::run(&arguments),
         Command::Lab(command) => lab::cli::run(command),
         Command::Completions(completions) => print_completions(&completions, Cli::command()),
+        Command::Man(manual) => match &manual.dir {
+            Some(dir) => write_pages(dir),
+            None => print_page(&manual.command),
+        },
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -95,10 +117,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version are answers; everything else is a wrong command line. Its code is not clap's 2, which means
-/// "the plan has changes" here.
+/// A wrong command line. Not clap's 2, which means "the plan has changes" here.
+const EX_USAGE: u8 = 64;
+
+/// Help and version are answers; everything else is a wrong command line.
 fn usage(error: &clap::Error) -> ExitCode {
-    const EX_USAGE: u8 = 64;
     // Nobody may be reading; the code tells all the same.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
@@ -120,6 +143,89 @@ fn script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
         Shell::Fish => aot::generate(aot::Fish, &mut program, name, &mut script),
     }
     script
+}
+
+/// A manual page.
+struct Page {
+    /// Its name for man(1): `futago-cluster-status`.
+    name: String,
+    roff: Vec<u8>,
+}
+
+/// The section of the manual for programs.
+const SECTION: &str = "1";
+
+/// A page for each command that people start, the program's own first.
+fn pages() -> anyhow::Result<Vec<Page>> {
+    let mut program = Cli::command().disable_help_subcommand(true);
+    program.build();
+    let mut commands = vec![&program];
+    let mut pages = Vec::new();
+    while let Some(command) = commands.pop() {
+        let people = |sub: &&clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
+        commands.extend(command.get_subcommands().filter(people));
+        let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+        let roff = page(command).with_context(|| format!("make the manual page of {name}"))?;
+        pages.push(Page { name, roff });
+    }
+    Ok(pages)
+}
+
+fn page(command: &clap::Command) -> std::io::Result<Vec<u8>> {
+    let source = concat!("futago ", env!("CARGO_PKG_VERSION"));
+    let man = clap_mangen::Man::new(command.clone()).section(SECTION).source(source).manual("futago");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    examples(&help).to_writer(&mut page)?;
+    Ok(page)
+}
+
+/// What the help ends with, its lines as they are.
+fn examples(help: &str) -> Roff {
+    let mut section = Roff::new();
+    if help.is_empty() {
+        return section;
+    }
+    section.control("SH", ["EXAMPLES"]).control("nf", []);
+    for line in help.lines().filter(|line| !["Example:", "Examples:"].contains(line)) {
+        section.text([roman(line)]);
+    }
+    section.control("fi", []);
+    section
+}
+
+/// Prints one page.
+fn print_page(command: &[String]) -> anyhow::Result<u8> {
+    let name = [&["futago".to_owned()], command].concat().join("-");
+    let Some(page) = pages()?.into_iter().find(|page| page.name == name) else {
+        eprintln!(
+            "futago: there is no command `{}` with a manual page; see futago --help",
+            command.join(" ")
+        );
+        return Ok(EX_USAGE);
+    };
+    std::io::stdout().write_all(&page.roff).context("print the manual page")?;
+    Ok(0)
+}
+
+/// Writes all pages.
+fn write_pages(dir: &Path) -> anyhow::Result<u8> {
+    std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    let pages = pages()?;
+    for Page { name, roff } in &pages {
+        let path = dir.join(format!("{name}.{SECTION}"));
+        std::fs::write(&path, roff).with_context(|| format!("write {}", path.display()))?;
+    }
+    eprintln!("wrote {} manual pages into {}", pages.len(), dir.display());
+    Ok(0)
 }
 
 #[cfg(test)]
@@ -179,5 +285,50 @@ mod tests {
                 assert!(script.contains(command.get_name()), "{shell:?}: {}", command.get_name());
             }
         }
+    }
+
+    /// The names that man(1) must know: of all commands that the help shows.
+    fn names(command: &Clap, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path}{}", command.get_name());
+        let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+        shown.for_each(|sub| names(sub, &format!("{path}-"), found));
+        found.push(path);
+    }
+
+    #[test]
+    fn every_command_that_the_help_shows_has_a_manual_page_with_its_options_and_examples() {
+        let mut expected = Vec::new();
+        names(&Cli::command(), "", &mut expected);
+        let pages = pages().unwrap();
+        let mut made: Vec<&str> = pages.iter().map(|page| page.name.as_str()).collect();
+        made.sort_unstable();
+        expected.sort();
+        assert_eq!(made, expected);
+        for Page { name, roff } in &pages {
+            let text = std::str::from_utf8(roff).unwrap();
+            for section in
+                [".TH ", "\n.SH NAME\n", "\n.SH SYNOPSIS\n", "\n.SH DESCRIPTION\n", "\n.SH OPTIONS\n"]
+            {
+                assert_eq!(text.matches(section).count(), 1, "{name}: {section}");
+            }
+            let leaf = !text.contains("SUBCOMMANDS") && !text.contains(".SH Verbs");
+            assert!(!leaf || text.contains("\n.SH EXAMPLES\n"), "{name}");
+        }
+    }
+
+    #[test]
+    fn manual_pages_have_no_requests_but_known_ones_and_examples_stay_as_they_are() {
+        let known = ["TH", "SH", "PP", "TP", "IP", "RS", "RE", "nf", "fi", "br", "ie", "el"];
+        for Page { name, roff } in pages().unwrap() {
+            let text = String::from_utf8(roff).unwrap();
+            for request in text.lines().filter_map(|line| line.strip_prefix('.')) {
+                let word = request.split(' ').next().unwrap();
+                assert!(known.contains(&word), "{name}: .{request}");
+            }
+        }
+        let apply = pages().unwrap().into_iter().find(|page| page.name == "futago-apply").unwrap();
+        let text = String::from_utf8(apply.roff).unwrap().replace("\\-", "-");
+        assert!(text.contains("\n  futago apply -i inventory/ha.yml\n"), "{text}");
+        assert!(text.contains("--start-at-task"), "{text}");
     }
 }

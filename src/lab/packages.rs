@@ -23,7 +23,7 @@ use crate::sources::Sources;
 pub(crate) const INSIDE: &str = "/var/lib/futago-packages";
 
 /// What hosts can install; what these depend on comes along. Add a package here and the image is made anew.
-pub(crate) const INSTALLABLE: [&str; 26] = [
+pub(crate) const INSTALLABLE: [&str; 27] = [
     "apache2",
     "curl",
     "e2fsprogs",
@@ -43,6 +43,7 @@ pub(crate) const INSTALLABLE: [&str; 26] = [
     "php-mysql",
     "php-zip",
     "resource-agents",
+    "sudo",
     "wordpress",
     "wordpress-l10n",
     "wordpress-theme-twentytwentythree",

@@ -1,30 +1,30 @@
 //! `plan` and `apply`: everything from the command line to the exit code.
 
-use std::fmt::Display;
-use std::io::stdout;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context as _;
+use base::problem::Problems;
 
 use crate::assets::Assets;
+use crate::fleet;
 use crate::host;
 use crate::identity::Identities;
-use crate::inventory::Inventory;
+use crate::inventory::{self, Inventory};
 use crate::plan::{Plan, Selection};
-use crate::prepare::{self, Prepared};
-use crate::report::{Human, Json, Log, Mask, Report, Sink};
-use crate::runner::{self, Options, OverSsh, Stop, exit};
+use crate::prepare::{self, Prepared, Refusal};
+use crate::runner::{OverSsh, exit};
+use crate::sudo::{Sudo, SudoError};
 
 /// What to run, on what, and how to show it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Inventory [default: ha.yml, inventory.yml, or the only file in inventory/]
-    #[arg(short, long, value_name = "FILE")]
-    inventory: Option<PathBuf>,
+    /// Inventory, or a folder of them; several clusters by several -i [default: ha.yml, inventory.yml, or the only file in inventory/]
+    #[arg(short, long = "inventory", value_name = "FILE")]
+    inventories: Vec<PathBuf>,
     /// Playbook: a name, or the path of a file
     #[arg(default_value = SITE)]
-    playbook: String,
+    pub(crate) playbook: String,
     /// Only tasks with one of these tags
     #[arg(short, long, value_delimiter = ',', value_name = "TAG")]
     tags: Vec<String>,
@@ -37,51 +37,59 @@ pub struct Arguments {
     /// Only from the task with this name on
     #[arg(long, value_name = "NAME")]
     start_at_task: Option<String>,
+    /// How many hosts are worked on at the same time, when there are several clusters
+    #[arg(short, long, value_name = "HOSTS", default_value_t = FORKS, value_parser = clap::value_parser!(u16).range(1..=MAX_FORKS))]
+    pub(crate) forks: u16,
     /// Record the keys of hosts that are not known yet, instead of refusing them
     #[arg(long)]
     accept_new: bool,
+    #[command(flatten)]
+    sudo: Sudo,
     /// One event a line, as JSON, on stdout
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
+
+/// Hosts that are worked on at the same time, unless said otherwise.
+const FORKS: u16 = 10;
+/// A file descriptor each, of those that a process usually has.
+const MAX_FORKS: i64 = 500;
 
 /// The playbook that does everything.
 pub(crate) const SITE: &str = "site";
 
 impl Arguments {
     /// All of the site, on all hosts.
-    pub(crate) fn whole_site(inventory: Option<PathBuf>, accept_new: bool, json: bool) -> Self {
+    pub(crate) fn whole_site(inventory: Option<PathBuf>, accept_new: bool, sudo: Sudo, json: bool) -> Self {
         Self {
-            inventory,
+            inventories: inventory.into_iter().collect(),
             playbook: SITE.to_owned(),
             tags: Vec::new(),
             skip_tags: Vec::new(),
             limit: Vec::new(),
             start_at_task: None,
+            forks: FORKS,
             accept_new,
+            sudo,
             json,
         }
     }
 
     /// The inventory that is meant; an error is the whole text that the user needs.
     pub(crate) fn load_inventory(&self) -> Result<Inventory, String> {
-        load_inventory(self.inventory.as_deref())
+        load_inventory(self.inventories.first().map(PathBuf::as_path))
     }
 
-    /// Whether the key of a host that is not known yet is recorded.
-    pub(crate) fn accept_new(&self) -> bool {
-        self.accept_new
+    /// The way to the hosts of an inventory.
+    pub(crate) fn over_ssh(&self, inventory: &Inventory) -> Result<OverSsh, SudoError> {
+        Ok(OverSsh::new(&inventory.ssh, self.accept_new, self.sudo.password(inventory)?))
     }
 }
 
 /// The inventory that is named, or the one that is found here; an error is the whole text that the user needs.
 pub fn load_inventory(named: Option<&Path>) -> Result<Inventory, String> {
-    Inventory::load(&inventory_file(named)?).map_err(shown)
-}
-
-/// The file that is named, or the one that is found here.
-pub(crate) fn inventory_file(named: Option<&Path>) -> Result<PathBuf, String> {
-    named.map_or_else(find_inventory, |file| Ok(file.to_owned()))
+    let file = named.map_or_else(inventory::find, |file| Ok(file.to_owned()))?;
+    Inventory::load(&file).map_err(|problems| problems.to_string())
 }
 
 /// What may happen.
@@ -93,28 +101,40 @@ pub struct Mode {
     pub diff: bool,
 }
 
+/// A run of which everything is known that can be known before contact.
+pub(crate) struct Ready {
+    pub(crate) inventory: Inventory,
+    pub(crate) plan: Plan,
+    pub(crate) assets: Assets,
+    pub(crate) over: OverSsh,
+}
+
 /// Runs; the number is the exit code.
 pub fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<u8> {
-    let prepared = prepare(arguments);
-    let (mut inventory, plan, assets) = match prepared {
-        Ok(prepared) => prepared,
+    let mut all = match prepare(arguments) {
+        Ok(all) => all,
         Err(message) => {
             eprintln!("{message}");
             eprintln!("futago: no host was contacted");
             return Ok(exit::USAGE);
         }
     };
-    if !mode.check {
-        provide_secrets(&mut inventory)?;
-    }
     let now = std::time::SystemTime::now();
-    inventory.identities = if mode.check {
-        Identities::present(&inventory, now)?
-    } else {
-        Some(Identities::provide(&inventory, now)?)
-    };
+    for Ready { inventory, .. } in &mut all {
+        if !mode.check {
+            provide_secrets(inventory)?;
+        }
+        inventory.identities = if mode.check {
+            Identities::present(inventory, now)?
+        } else {
+            Some(Identities::provide(inventory, now)?)
+        };
+    }
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    Ok(runtime.block_on(execute(arguments, mode, &inventory, plan, assets)))
+    let code = runtime.block_on(fleet::run(arguments, mode, all));
+    // A thread that waits for keys would hold up the end.
+    runtime.shutdown_background();
+    Ok(code)
 }
 
 /// Keeps the secrets that this run has made, and says where.
@@ -126,28 +146,66 @@ fn provide_secrets(inventory: &mut Inventory) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything before contact; an error is the whole text that the user needs.
-fn prepare(arguments: &Arguments) -> Result<(Inventory, Plan, Assets), String> {
-    let file = inventory_file(arguments.inventory.as_deref())?;
+/// Everything before contact, for all clusters; an error is the whole text that the user needs.
+fn prepare(arguments: &Arguments) -> Result<Vec<Ready>, String> {
     let selection = Selection {
         tags: arguments.tags.clone(),
         skip_tags: arguments.skip_tags.clone(),
         limit: arguments.limit.clone(),
         start_at: arguments.start_at_task.clone(),
     };
-    let assets = prepare::assets(&file);
-    let prepared = prepare::prepare(&file, &arguments.playbook, &selection, &assets);
-    let Prepared { inventory, plan, .. } = prepared.map_err(shown)?;
-    check_ways(&inventory)?;
-    Ok((inventory, plan, assets))
+    let (mut prepared, mut mistakes) = (Vec::new(), Problems::default());
+    for file in inventory::files(&arguments.inventories)? {
+        let assets = prepare::assets(&file);
+        match prepare::prepare(&file, &arguments.playbook, &selection, &assets) {
+            Ok(all) => prepared.push((all, assets)),
+            Err(Refusal::Mistakes(found)) => mistakes.extend(found),
+            Err(Refusal::Usage(message)) => return Err(message),
+        }
+    }
+    let prepared = mistakes.or(prepared).map_err(|mistakes| mistakes.to_string())?;
+    apart(prepared.iter().map(|(all, _)| (&all.inventory, &all.plan)))?;
+    for (Prepared { inventory, .. }, _) in &prepared {
+        check_ways(inventory)?;
+    }
+    let ready = prepared.into_iter().map(|(Prepared { inventory, plan, .. }, assets)| {
+        let over = arguments.over_ssh(&inventory).map_err(|error| error.to_string())?;
+        Ok(Ready { inventory, plan, assets, over })
+    });
+    ready.collect()
+}
+
+/// Clusters that are worked on side by side have no host in common.
+fn apart<'a>(all: impl Iterator<Item = (&'a Inventory, &'a Plan)>) -> Result<(), String> {
+    let mut seen = HashMap::new();
+    for (inventory, plan) in all {
+        let wanted = plan.hosts(inventory);
+        for member in inventory.members().filter(|member| wanted.contains(&member.name)) {
+            let jump = inventory.ssh.jump.as_ref().map(|jump| &jump.host);
+            let way = (&inventory.ssh.netns, jump, member.address, member.port.unwrap_or(inventory.ssh.port));
+            if let Some(other) = seen.insert(way, (inventory, member)) {
+                let (first, same) = (other.0.file.display(), &other.1.name);
+                return Err(format!(
+                    "{}: {} ({}) is {same} of {first}, too: clusters that share a host are not worked on side by side\n  \
+                     hint: name one inventory at a time",
+                    inventory.file.display(),
+                    member.name,
+                    member.address
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the way to the hosts needs on this machine.
 fn check_ways(inventory: &Inventory) -> Result<(), String> {
     let (file, ssh) = (inventory.file.display(), &inventory.ssh);
-    if let Some(identity) = &ssh.identity {
+    let of_jump = ssh.jump.as_ref().and_then(|jump| jump.identity.as_ref());
+    for (key, identity) in [("ssh.identity", ssh.identity.as_ref()), ("ssh.jump.identity", of_jump)] {
+        let Some(identity) = identity else { continue };
         std::fs::File::open(identity)
-            .map_err(|error| format!("{file}: ssh.identity: read {}: {error}", identity.display()))?;
+            .map_err(|error| format!("{file}: {key}: read {}: {error}", identity.display()))?;
     }
     match &ssh.netns {
         Some(netns) if !host::namespace(netns).exists() => Err(format!(
@@ -158,81 +216,8 @@ fn check_ways(inventory: &Inventory) -> Result<(), String> {
     }
 }
 
-fn shown(error: impl Display) -> String {
-    error.to_string()
-}
-
-fn find_inventory() -> Result<PathBuf, String> {
-    for name in ["ha.yml", "inventory.yml"] {
-        if Path::new(name).is_file() {
-            return Ok(PathBuf::from(name));
-        }
-    }
-    let files = std::fs::read_dir("inventory").into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
-    let yaml = |path: &PathBuf| path.extension().is_some_and(|e| e == "yml" || e == "yaml");
-    let mut files: Vec<PathBuf> = files.filter(yaml).collect();
-    match files.pop() {
-        Some(only) if files.is_empty() => Ok(only),
-        Some(_) => Err("there are several inventories in inventory/; choose one with -i FILE".into()),
-        None => {
-            Err("there is no inventory here; name one with -i FILE, or write an example with `futago init`"
-                .into())
-        }
-    }
-}
-
-async fn execute(arguments: &Arguments, mode: Mode, inventory: &Inventory, plan: Plan, assets: Assets) -> u8 {
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    let mut options = Options {
-        check: mode.check,
-        diff: mode.diff,
-        playbook: arguments.playbook.clone(),
-        command: continuation(arguments, inventory),
-        log: None,
-    };
-    match Log::create(&inventory.project(), &inventory.file) {
-        Ok(log) => {
-            options.log = Some(log.path().display().to_string());
-            sinks.push(Box::new(log));
-        }
-        Err(error) => {
-            eprintln!("this run is not logged: write below {}: {error}", inventory.project().display());
-        }
-    }
-    if arguments.json {
-        sinks.push(Box::new(Json(stdout())));
-    } else {
-        sinks.push(Box::new(Human::standard()));
-    }
-    let secrets = inventory.secrets.values().values().filter_map(|value| value.as_str().map(str::to_owned));
-    let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
-    let secrets = secrets.chain(inventory.https.secrets());
-    let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
-    let connect = Arc::new(OverSsh { settings: inventory.ssh.clone(), accept_new: arguments.accept_new });
-    let stop = Stop::default();
-    let run = runner::run(inventory, plan, assets, connect, report.clone(), options, stop.clone());
-    tokio::select! {
-        code = run => code,
-        () = interrupted_twice(&stop, &report) => exit::INTERRUPTED,
-    }
-}
-
-/// The first Ctrl-C asks to stop after the running step, the second one ends the program at once.
-async fn interrupted_twice(stop: &Stop, report: &Report) {
-    loop {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Without the signal there is nothing to wait for; the run decides.
-            std::future::pending::<()>().await;
-        }
-        if !stop.ask() {
-            return;
-        }
-        report.say(crate::report::Event::Stopping);
-    }
-}
-
 /// The command of this run without its start, to go on with after a failure.
-fn continuation(arguments: &Arguments, inventory: &Inventory) -> String {
+pub(crate) fn continuation(arguments: &Arguments, inventory: &Inventory) -> String {
     let mut words = vec!["futago apply -i".to_owned(), inventory.file.display().to_string()];
     if arguments.playbook != SITE {
         words.push(arguments.playbook.clone());
@@ -241,6 +226,9 @@ fn continuation(arguments: &Arguments, inventory: &Inventory) -> String {
         [("--tags", &arguments.tags), ("--skip-tags", &arguments.skip_tags), ("--limit", &arguments.limit)];
     for (option, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
         words.extend([(*option).to_owned(), list.join(",")]);
+    }
+    if let Some(file) = arguments.sudo.file() {
+        words.extend(["--become-password-file".to_owned(), file.display().to_string()]);
     }
     words.join(" ")
 }

@@ -1,26 +1,27 @@
 //! `check`: only what is looked at before the first contact; nobody is contacted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base::problem::{Place, Problem};
 use serde_json::{Value, json};
 
 use crate::apply;
-use crate::inventory::Member;
+use crate::inventory::{self, Member};
 use crate::plan::{Checked, Selection, Source};
 use crate::prepare::{self, Prepared, Refusal};
+use crate::report::worst;
 use crate::runner::exit;
 
 /// What to check, and how to say what came out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Inventory [default: ha.yml, inventory.yml, or the only file in inventory/]
-    #[arg(short, long, value_name = "FILE")]
-    inventory: Option<PathBuf>,
+    /// Inventory, or a folder of them; several by several -i [default: ha.yml, inventory.yml, or the only file in inventory/]
+    #[arg(short, long = "inventory", value_name = "FILE")]
+    inventories: Vec<PathBuf>,
     /// Playbook: a name, or the path of a file
     #[arg(default_value = apply::SITE)]
     playbook: String,
-    /// One object of JSON on stdout, also with mistakes
+    /// One object of JSON for each inventory, a line each, also with mistakes
     #[arg(long)]
     json: bool,
 }
@@ -28,17 +29,28 @@ pub struct Arguments {
 /// Checks; the number is the exit code.
 #[must_use]
 pub fn run(arguments: &Arguments) -> u8 {
-    let checked = apply::inventory_file(arguments.inventory.as_deref()).map_err(Refusal::Usage);
-    let checked = checked.and_then(|file| {
-        prepare::prepare(&file, &arguments.playbook, &Selection::default(), &prepare::assets(&file))
-    });
-    let is_right = checked.is_ok();
+    match inventory::files(&arguments.inventories) {
+        Ok(files) => worst(files.iter().map(|file| one(file, arguments))),
+        Err(message) => {
+            tell(&Err(Refusal::Usage(message)), arguments.json);
+            exit::USAGE
+        }
+    }
+}
+
+/// Checks one inventory, and the playbook for it.
+fn one(file: &Path, arguments: &Arguments) -> u8 {
+    let checked = prepare::prepare(file, &arguments.playbook, &Selection::default(), &prepare::assets(file));
+    tell(&checked, arguments.json);
+    if checked.is_ok() { exit::DONE } else { exit::USAGE }
+}
+
+fn tell(checked: &Result<Prepared, Refusal>, json: bool) {
     match checked {
-        _ if arguments.json => println!("{}", as_json(&checked)),
-        Ok(prepared) => println!("{}", line(&prepared)),
+        _ if json => println!("{}", as_json(checked)),
+        Ok(prepared) => println!("{}", line(prepared)),
         Err(refusal) => eprintln!("{refusal}"),
     }
-    if is_right { exit::DONE } else { exit::USAGE }
 }
 
 /// How many templates and files.

@@ -8,6 +8,7 @@ use crate::check;
 use crate::doc;
 use crate::inventory;
 use crate::rebuild;
+use crate::sudo::Sudo;
 
 /// Verbs.
 #[derive(Debug, clap::Subcommand)]
@@ -25,7 +26,7 @@ pub enum Command {
     /// pass: names and values in the inventory, arguments of modules, variables, filters, handlers, templates, files to
     /// copy. Exit code 0 when nothing is wrong, 64 with mistakes.
     #[command(
-        after_help = "Examples:\n  futago check -i inventory/ha.yml\n  futago check -i inventory/ha.yml ./playbooks/mine.yml --json"
+        after_help = "Examples:\n  futago check -i inventory/ha.yml\n  futago check -i inventory/ha.yml ./playbooks/mine.yml --json\n  futago check -i inventory                   every inventory of a folder"
     )]
     Check(check::Arguments),
     /// Show what apply would do; changes nothing.
@@ -33,7 +34,7 @@ pub enum Command {
     /// Exit code 0 when there is nothing to do, 2 when there is, 1 when it failed, 4 when a host cannot be reached,
     /// 64 on a mistake in the command line, inventory, playbook or a template (then no host was contacted).
     #[command(
-        after_help = "Examples:\n  futago plan -i inventory/ha.yml\n  futago plan -i inventory/ha.yml --tags network --limit ha-b"
+        after_help = "Examples:\n  futago plan -i inventory/ha.yml\n  futago plan -i inventory/ha.yml --tags network --limit ha-b\n  futago plan -i east.yml -i west.yml         two clusters side by side"
     )]
     Plan(apply::Arguments),
     /// Bring the hosts into the state that the playbook describes.
@@ -41,7 +42,7 @@ pub enum Command {
     /// Exit code 0 when done, 1 when it failed, 4 when a host cannot be reached, 64 on a mistake in the command
     /// line, inventory, playbook or a template (then no host was contacted), 130 when interrupted.
     #[command(
-        after_help = "Examples:\n  futago apply -i inventory/ha.yml\n  futago apply -i inventory/ha.yml --start-at-task 'Create the metadata of r0'\n  futago apply -i inventory/ha.yml ./playbooks/mine.yml --check --diff"
+        after_help = "Examples:\n  futago apply -i inventory/ha.yml\n  futago apply -i inventory/ha.yml --start-at-task 'Create the metadata of r0'\n  futago apply -i inventory/ha.yml ./playbooks/mine.yml --check --diff\n  futago apply -i inventory --forks 30        all clusters of a folder, thirty hosts at the same time"
     )]
     Apply {
         #[command(flatten)]
@@ -71,6 +72,9 @@ pub enum Command {
         /// Record the keys of hosts that are not known yet, instead of refusing them
         #[arg(long)]
         accept_new: bool,
+        #[command(flatten)]
+        /// How to become root.
+        sudo: Sudo,
         /// One event a line, as JSON, on stdout
         #[arg(long)]
         json: bool,
@@ -107,8 +111,8 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(arguments) => return Ok(check::run(&arguments)),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
-        Command::Rebuild { host, inventory, accept_new, json } => {
-            return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, json));
+        Command::Rebuild { host, inventory, accept_new, sudo, json } => {
+            return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, sudo, json));
         }
         Command::Doc(command) => return Ok(doc::run(&command)),
         Command::Schema => print!("{}", inventory::json_schema()),

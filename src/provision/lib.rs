@@ -2,10 +2,12 @@
 
 pub mod agent;
 pub mod apply;
+mod ask;
 pub mod assets;
 pub mod check;
 pub mod cli;
 pub mod doc;
+mod fleet;
 pub mod host;
 pub mod identity;
 pub mod inventory;
@@ -19,4 +21,5 @@ pub mod remote;
 pub mod report;
 pub mod runner;
 mod step;
+pub mod sudo;
 pub mod template;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::apply::{self, Arguments, Mode};
 use crate::host::{HostError, Shell};
-use crate::inventory::{Inventory, Member};
+use crate::inventory::Member;
 use crate::remote::PROGRAM;
 use crate::runner::{OverSsh, exit};
 
@@ -34,8 +34,15 @@ pub fn run(host: &str, arguments: &Arguments) -> anyhow::Result<u8> {
     let Some(other) = inventory.hosts.iter().find(|member| member.name != lost.name) else {
         return Ok(exit::USAGE);
     };
+    let over = match arguments.over_ssh(&inventory) {
+        Ok(over) => over,
+        Err(error) => {
+            eprintln!("futago: rebuild {}: {error}", lost.name);
+            return Ok(exit::USAGE);
+        }
+    };
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    let asked = runtime.block_on(ask(&inventory, other, arguments.accept_new()));
+    let asked = runtime.block_on(ask(&over, other));
     match asked {
         Err(error) => {
             eprintln!("futago: rebuild {}: {error}", lost.name);
@@ -58,8 +65,7 @@ pub fn run(host: &str, arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 /// What the manager of a host says of the cluster.
-async fn ask(inventory: &Inventory, member: &Member, accept_new: bool) -> Result<String, HostError> {
-    let over = OverSsh { settings: inventory.ssh.clone(), accept_new };
+async fn ask(over: &OverSsh, member: &Member) -> Result<String, HostError> {
     let shell = Shell::connect(over.target(member)).await?;
     Ok(shell.answer(&[PROGRAM, "cluster", "status", "--json"]).await?.1)
 }
@@ -101,6 +107,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::inventory::Inventory;
 
     fn verdict(status: &str) -> Result<(), String> {
         let inventory =

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 
-use crate::host::{HostError, Shell};
+use crate::host::{HostError, Password, Shell};
 use crate::inventory::Inventory;
 use crate::runner::{OverSsh, exit};
+use crate::sudo::Sudo;
 
 /// The program on a host.
 pub const PROGRAM: &str = "/usr/local/sbin/futago";
@@ -26,8 +27,15 @@ pub fn run(inventory: &Path, words: &[String]) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
+    let password = match Sudo::default().password(&inventory) {
+        Ok(password) => password,
+        Err(error) => {
+            eprintln!("futago: {error}");
+            return Ok(exit::USAGE);
+        }
+    };
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    let code = runtime.block_on(ask(&inventory, words));
+    let code = runtime.block_on(ask(&inventory, password, words));
     // A thread that waits for keys would hold up the end.
     runtime.shutdown_background();
     match code {
@@ -39,8 +47,12 @@ pub fn run(inventory: &Path, words: &[String]) -> anyhow::Result<u8> {
     }
 }
 
-async fn ask(inventory: &Inventory, words: &[String]) -> Result<u32, Vec<HostError>> {
-    let over = OverSsh { settings: inventory.ssh.clone(), accept_new: false };
+async fn ask(
+    inventory: &Inventory,
+    password: Option<Password>,
+    words: &[String],
+) -> Result<u32, Vec<HostError>> {
+    let over = OverSsh::new(&inventory.ssh, false, password);
     let mut connecting = JoinSet::new();
     for member in &inventory.hosts {
         let target = over.target(member);

@@ -11,6 +11,7 @@ mod check;
 mod cluster;
 mod doc;
 mod errors;
+mod fleet;
 mod golden;
 mod project;
 mod runner;

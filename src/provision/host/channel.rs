@@ -9,7 +9,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use super::error::RUN;
 use super::upload::Program;
 use super::verify::Verifier;
-use super::{HostError, Target};
+use super::{HostError, Target, root};
 use crate::agent::EXIT_BUSY;
 use crate::protocol::{Facts, Outcome, Progress, Reply, Request, Step, VERSION};
 
@@ -19,6 +19,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Exit codes of a shell that could not execute a program.
 const NOT_EXECUTABLE: [u32; 2] = [126, 127];
+
+const START: &str = "start the agent";
 
 /// The last bytes that a remote program wrote.
 #[derive(Debug, Default)]
@@ -34,17 +36,19 @@ impl Tail {
         self.0.drain(..excess);
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn contains(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.0).contains(text)
+    }
+
     pub(super) fn said(&self) -> String {
         let text = String::from_utf8_lossy(&self.0);
         let text = text.trim();
         if text.is_empty() { "it said nothing".into() } else { text.into() }
     }
-}
-
-/// The command that runs a shell script as root on the host. The script must not contain single quotes.
-pub(super) fn privileged(target: &Target, script: &str) -> String {
-    let sudo = if target.user == "root" { "" } else { "sudo -n -- " };
-    format!("{sudo}sh -c '{script}'")
 }
 
 /// A running agent.
@@ -105,23 +109,20 @@ impl Agent {
              exec {path} agent --holder {}",
             holder()
         );
-        let opened = async {
-            let channel = handle.channel_open_session().await?;
-            channel.exec(true, privileged(target, &script)).await?;
-            Ok::<_, russh::Error>(channel)
-        };
-        let (reader, writer) = opened.await.map_err(|e| start_error(target, e.to_string()))?.split();
+        let begun = root::begin(handle, target, &["sh", "-c", &script], None, START).await?;
+        let mut decoder = Decoder::default();
+        decoder.push(&begun.said);
         let mut agent = Self {
             host: target.name.clone(),
-            writer,
-            incoming: Incoming { reader, decoder: Decoder::default(), log: Tail::default(), code: None },
+            writer: begun.writer,
+            incoming: Incoming { reader: begun.reader, decoder, log: begun.complaint, code: begun.code },
             facts: Facts::default(),
         };
         match tokio::time::timeout(HELLO_TIMEOUT, agent.incoming.next()).await {
             Err(_) => Err(start_error(target, format!("it does not answer; {}", agent.incoming.log.said()))),
             Ok(Err(reason)) => Err(start_error(target, reason)),
             Ok(Ok(Event::Ended(code))) => match code {
-                Some(code) if NOT_EXECUTABLE.contains(&code) && !agent.sudo_failed(target) => Ok(None),
+                Some(code) if NOT_EXECUTABLE.contains(&code) => Ok(None),
                 code => Err(agent.start_failure(target, code)),
             },
             Ok(Ok(Event::Reply(Reply::Hello { version: VERSION, facts }))) => {
@@ -139,15 +140,7 @@ impl Agent {
         if code == Some(EXIT_BUSY.into()) {
             return HostError::Busy { host: target.name.clone(), holder: said };
         }
-        if self.sudo_failed(target) {
-            return HostError::Sudo { host: target.name.clone(), user: target.user.clone(), reason: said };
-        }
         start_error(target, said)
-    }
-
-    /// It wants a password, is forbidden, or is not installed.
-    fn sudo_failed(&self, target: &Target) -> bool {
-        target.user != "root" && self.incoming.log.said().contains("sudo:")
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -232,7 +225,7 @@ impl Incoming {
 }
 
 fn start_error(target: &Target, reason: String) -> HostError {
-    HostError::Agent { host: target.name.clone(), action: "start the agent", reason }
+    HostError::Agent { host: target.name.clone(), action: START, reason }
 }
 
 /// Who holds the host's lock, in letters that need no quotes: `name@controller`.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A host could not be reached, trusted, entered or worked with.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,26 @@ pub enum HostError {
     /// No connection.
     #[error("connect to {host} ({address} port {port}): {reason}; is the host up, and is the address right?")]
     Unreachable {
+        /// Name in the inventory.
+        host: String,
+        /// Address in the inventory.
+        address: String,
+        /// TCP port.
+        port: u16,
+        /// Why.
+        reason: String,
+    },
+    /// The host that all others are reached through did not let us through.
+    #[error("{0}")]
+    Jump(Arc<HostError>),
+    /// No connection behind the jump host.
+    #[error(
+        "the jump host {jump} cannot reach {host} ({address} port {port}): {reason}; is {host} up, and is that its \
+         address as seen from {jump}?"
+    )]
+    Behind {
+        /// Name or address of the jump host.
+        jump: String,
         /// Name in the inventory.
         host: String,
         /// Address in the inventory.
@@ -77,7 +98,7 @@ pub enum HostError {
     /// The host lets nobody in with these keys.
     #[error(
         "log in to {host} ({address}) as {user}: the host refused {tried}; add the public key to \
-         ~{user}/.ssh/authorized_keys there, or name another key as ssh.identity in the inventory"
+         ~{user}/.ssh/authorized_keys there, or name another key as {section}.identity in the inventory"
     )]
     Authentication {
         /// Name in the inventory.
@@ -88,11 +109,13 @@ pub enum HostError {
         user: String,
         /// What was offered.
         tried: String,
+        /// The section of the inventory that names the key.
+        section: &'static str,
     },
-    /// The user is not root and may not become it without a password.
+    /// The user is not root and may not become it.
     #[error(
-        "become root on {host} as {user}: {reason}; allow it without a password (sudoers: \
-         `{user} ALL=(ALL) NOPASSWD: ALL`), or set ssh.user to root in the inventory"
+        "become root on {host} as {user}: {reason}; allow it there (sudoers: `{user} ALL=(ALL) ALL`), or set ssh.user to \
+         root in the inventory"
     )]
     Sudo {
         /// Name in the inventory.
@@ -101,6 +124,32 @@ pub enum HostError {
         user: String,
         /// What sudo said.
         reason: String,
+    },
+    /// The user may become root by a password that nobody has told.
+    #[error(
+        "become root on {host} as {user}: sudo wants the password of {user}, and here it cannot be asked for ({reason}); \
+         write it as `become_password` into the file that `secrets` of the inventory names, or into a file of its own that \
+         --become-password-file or FUTAGO_BECOME_PASSWORD_FILE names"
+    )]
+    SudoAsks {
+        /// Name in the inventory.
+        host: String,
+        /// Who wanted to be root.
+        user: String,
+        /// Why nobody can be asked.
+        reason: String,
+    },
+    /// The password is not the right one.
+    #[error(
+        "become root on {host} as {user}: sudo refuses the password ({origin}); it must be the one of {user} on {host}"
+    )]
+    SudoPassword {
+        /// Name in the inventory.
+        host: String,
+        /// Who wanted to be root.
+        user: String,
+        /// Where the password is from.
+        origin: String,
     },
     /// The program could not be brought onto the host.
     #[error("copy the program to {host}:{path}: {reason}")]
@@ -113,9 +162,7 @@ pub enum HostError {
         reason: String,
     },
     /// The host opens no connection for us.
-    #[error(
-        "connect to {to} from {host}: {reason}; does its SSH server forward connections (AllowTcpForwarding)?"
-    )]
+    #[error("connect to {to} from {host}: {reason}")]
     Tunnel {
         /// Name in the inventory.
         host: String,

@@ -2,19 +2,17 @@
 //!
 //! A passphrase is asked for on the terminal, once for all hosts.
 
-use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 
 use russh::client::{Handle, Handler};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::{HostError, Target};
+use crate::ask::{Once, ask};
 
 /// Default keys, newest kind first.
 const DEFAULT_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
@@ -23,8 +21,8 @@ const PASSPHRASE_TRIES: usize = 3;
 /// Keys of an agent that are offered: servers disconnect after six failures.
 const MAX_AGENT_KEYS: usize = 4;
 
-/// Unlocked keys, so that two hosts do not ask twice.
-static UNLOCKED: LazyLock<Mutex<HashMap<PathBuf, Arc<PrivateKey>>>> = LazyLock::new(Mutex::default);
+/// Unlocked keys by their files.
+static UNLOCKED: Once<Arc<PrivateKey>> = Once::new();
 
 /// Logs in, or says what was tried.
 pub(super) async fn login<H: Handler>(handle: &mut Handle<H>, target: &Target) -> Result<(), HostError> {
@@ -62,6 +60,7 @@ fn refused(target: &Target, tried: &[String]) -> HostError {
         host: target.name.clone(),
         address: target.address.clone(),
         user: target.user.clone(),
+        section: target.section,
         tried: if tried.is_empty() { "us, having no key to offer".into() } else { tried.join(", ") },
     }
 }
@@ -86,41 +85,33 @@ fn read(path: &Path) -> Result<PrivateKey, HostError> {
 }
 
 fn unlocked(path: &Path) -> Option<Arc<PrivateKey>> {
-    UNLOCKED.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    UNLOCKED.known(&path.display().to_string())
 }
 
-/// Asks for the passphrase. Holds the lock meanwhile: the other hosts wait for the same answer.
+/// Asks for the passphrase; blocks. The other hosts wait for the same answer.
 fn unlock(path: PathBuf, key: &PrivateKey) -> Result<Arc<PrivateKey>, HostError> {
-    let mut keys = UNLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(key) = keys.get(&path) {
-        return Ok(Arc::clone(key));
-    }
+    let name = path.display().to_string();
+    let answered = UNLOCKED.answer(&name, || decrypt(&name, key));
+    let reason = match answered {
+        Ok(Some(key)) => return Ok(key),
+        Ok(None) => "it is encrypted, and its passphrase was not told".to_owned(),
+        Err(reason) => reason,
+    };
+    Err(HostError::Identity { path, reason })
+}
+
+fn decrypt(name: &str, key: &PrivateKey) -> Result<Arc<PrivateKey>, String> {
     for _ in 0..PASSPHRASE_TRIES {
-        let asked = ask(&format!("Passphrase of {}: ", path.display()));
-        let passphrase = asked.map_err(|e| HostError::Identity {
-            path: path.clone(),
-            reason: format!("it is encrypted, and there is no terminal to ask for its passphrase on ({e}); load it into ssh-agent"),
+        let passphrase = ask(&format!("Passphrase of {name}: ")).map_err(|error| {
+            format!(
+                "it is encrypted, and here its passphrase cannot be asked for ({error}); load it into ssh-agent"
+            )
         })?;
-        if let Ok(key) = key.decrypt(passphrase.as_bytes()) {
-            return Ok(Arc::clone(keys.entry(path).or_insert(Arc::new(key))));
+        if let Ok(key) = key.decrypt(&passphrase) {
+            return Ok(Arc::new(key));
         }
     }
-    Err(HostError::Identity { path, reason: "the passphrase is wrong".into() })
-}
-
-fn ask(prompt: &str) -> io::Result<String> {
-    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    terminal.write_all(prompt.as_bytes())?;
-    let before = tcgetattr(&terminal)?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-    let mut line = String::new();
-    let read = BufReader::new(&terminal).read_line(&mut line);
-    tcsetattr(&terminal, OptionalActions::Flush, &before)?;
-    terminal.write_all(b"\n")?;
-    read?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    Err("the passphrase is wrong".to_owned())
 }
 
 async fn offer<H: Handler>(

@@ -6,8 +6,11 @@
 mod channel;
 mod dial;
 mod error;
+mod jump;
 mod known_hosts;
 mod login;
+mod password;
+mod root;
 mod shell;
 mod talk;
 mod upload;
@@ -19,9 +22,13 @@ use std::time::Duration;
 
 use russh::Disconnect;
 use russh::client::{Config, Handle};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use dial::namespace;
 pub use error::{HostError, KeyChange};
+pub use jump::Jump;
+pub(crate) use jump::NAME as JUMP_HOST;
+pub use password::{Password, PasswordFileError};
 pub use shell::Shell;
 pub use talk::Talk;
 pub use upload::Program;
@@ -39,12 +46,16 @@ const KEEPALIVE_MAX: usize = 4;
 pub struct Target {
     /// Its name in the inventory.
     pub name: String,
+    /// The section of the inventory that says how to get in.
+    pub section: &'static str,
     /// Address or DNS name; also what the file of known hosts calls it.
     pub address: String,
     /// TCP port.
     pub port: u16,
     /// Who to log in as; another one than root becomes root by sudo.
     pub user: String,
+    /// What sudo wants to know; asked for on the terminal when it is needed and not here.
+    pub password: Option<Password>,
     /// Private key; ssh-agent and the default keys otherwise.
     pub identity: Option<PathBuf>,
     /// File of known hosts.
@@ -53,6 +64,8 @@ pub struct Target {
     pub accept_new: bool,
     /// Network namespace to connect from, by its name under /run/netns.
     pub netns: Option<String>,
+    /// The host that it is reached through.
+    pub jump: Option<Arc<Jump>>,
     /// Bound for the TCP connection, and again for the key exchange.
     pub connect_timeout: Duration,
 }
@@ -93,8 +106,24 @@ pub async fn connect_with(target: &Target, program: &Program) -> Result<SshHost,
     Ok(SshHost { handle, agent })
 }
 
+/// Connects, directly or through the jump host, and verifies the host's key.
 async fn open(target: &Target) -> Result<Handle<Verifier>, HostError> {
+    match &target.jump {
+        Some(jump) => meet(target, jump.reach(target).await?).await,
+        None => direct(target).await,
+    }
+}
+
+/// Connects from here and verifies the host's key.
+async fn direct(target: &Target) -> Result<Handle<Verifier>, HostError> {
     let stream = dial::dial(target).await.map_err(|e| target.unreachable(e))?;
+    meet(target, stream).await
+}
+
+async fn meet<S>(target: &Target, stream: S) -> Result<Handle<Verifier>, HostError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let verifier = Verifier::new(target)?;
     let config = Config {
         preferred: verifier.preferred(),

@@ -10,6 +10,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::root::{self, Begun, Terminal};
 use super::verify::Verifier;
 use super::{HostError, Target, login, open};
 
@@ -51,29 +52,18 @@ impl Shell {
         Ok(code)
     }
 
-    /// The command line of a program that is run as root.
-    pub(super) fn line(&self, words: &[&str]) -> Result<String, HostError> {
-        line(&self.target.user, words).ok_or_else(|| self.failed("a word of it has a NUL byte".into()))
-    }
-
-    pub(super) fn failed(&self, reason: String) -> HostError {
-        HostError::Agent { host: self.target.name.clone(), action: DO, reason }
+    /// Starts a program as root.
+    pub(super) async fn begin(&self, words: &[&str], terminal: Option<Terminal>) -> Result<Begun, HostError> {
+        root::begin(&self.handle, &self.target, words, terminal, DO).await
     }
 
     async fn run(&self, words: &[&str], mut to: To<'_>) -> Result<u32, HostError> {
-        let line = self.line(words)?;
         let terminal = matches!(to, To::Shown) && io::stdin().is_terminal() && io::stdout().is_terminal();
-        let begun = async {
-            let (reader, writer) = self.handle.channel_open_session().await?.split();
-            if terminal {
-                let (columns, rows) = size();
-                let kind = std::env::var("TERM").unwrap_or_else(|_| "xterm".into());
-                writer.request_pty(false, &kind, columns, rows, 0, 0, &[]).await?;
-            }
-            writer.exec(true, line).await?;
-            Ok::<_, russh::Error>((reader, writer))
-        };
-        let (mut reader, writer) = begun.await.map_err(|e| self.failed(e.to_string()))?;
+        let kind = || std::env::var("TERM").unwrap_or_else(|_| "xterm".into());
+        let wanted = terminal.then(|| (kind(), size().0, size().1));
+        let Begun { mut reader, writer, said, complaint, mut code } = self.begin(words, wanted).await?;
+        to.hear(&said);
+        to.hear_complaint(complaint.bytes());
         let raw = if terminal { Raw::enter() } else { None };
         let typing = async {
             if terminal {
@@ -84,13 +74,11 @@ impl Shell {
             std::future::pending::<()>().await;
         };
         let listening = async {
-            let mut code = None;
             while let Some(message) = reader.wait().await {
-                match (message, &mut to) {
-                    (ChannelMsg::Data { data }, To::Shown) => say(&mut io::stdout(), &data),
-                    (ChannelMsg::ExtendedData { data, .. }, To::Shown) => say(&mut io::stderr(), &data),
-                    (ChannelMsg::Data { data }, To::Kept(said)) => said.extend_from_slice(&data),
-                    (ChannelMsg::ExitStatus { exit_status }, _) => code = Some(exit_status),
+                match message {
+                    ChannelMsg::Data { data } => to.hear(&data),
+                    ChannelMsg::ExtendedData { data, .. } => to.hear_complaint(&data),
+                    ChannelMsg::ExitStatus { exit_status } => code = Some(exit_status),
                     _ => {}
                 }
             }
@@ -101,7 +89,11 @@ impl Shell {
             () = typing => None,
         };
         drop(raw);
-        code.ok_or_else(|| self.failed("the connection was lost; what was asked for may go on there".into()))
+        code.ok_or_else(|| HostError::Agent {
+            host: self.target.name.clone(),
+            action: DO,
+            reason: "the connection was lost; what was asked for may go on there".into(),
+        })
     }
 }
 
@@ -114,10 +106,20 @@ enum To<'a> {
     Kept(&'a mut Vec<u8>),
 }
 
-/// The command line for the login shell of the host.
-fn line(user: &str, words: &[&str]) -> Option<String> {
-    let quoted = shlex::try_join(words.iter().copied()).ok()?;
-    Some(if user == "root" { quoted } else { format!("sudo -n -- {quoted}") })
+impl To<'_> {
+    fn hear(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Nobody => {}
+            Self::Shown => say(&mut io::stdout(), bytes),
+            Self::Kept(said) => said.extend_from_slice(bytes),
+        }
+    }
+
+    fn hear_complaint(&self, bytes: &[u8]) {
+        if matches!(self, Self::Shown) {
+            say(&mut io::stderr(), bytes);
+        }
+    }
 }
 
 fn say(to: &mut impl io::Write, bytes: &[u8]) {
@@ -173,20 +175,5 @@ impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing undone.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_reach_the_program_as_they_are() {
-        assert_eq!(
-            line("root", &["futago", "cluster", "hold", "it's a test; $HOME"]).unwrap(),
-            "futago cluster hold \"it's a test; \"'$HOME'"
-        );
-        assert_eq!(line("admin", &["futago", "x"]).unwrap(), "sudo -n -- futago x");
-        assert_eq!(line("root", &["a\0b"]), None);
     }
 }

@@ -6,9 +6,11 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::HostError;
 use super::channel::Tail;
+use super::jump::{forward, why};
+use super::root::Begun;
 use super::shell::Shell;
-use super::{HostError, Target};
 
 /// A line longer than this is cut: whoever talks in lines has none that long.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -24,13 +26,8 @@ pub struct Talk {
 impl Shell {
     /// Starts a program as root.
     pub async fn talk(&self, words: &[&str]) -> Result<Talk, HostError> {
-        let line = self.line(words)?;
-        let begun = async {
-            let (reader, writer) = self.handle.channel_open_session().await?.split();
-            writer.exec(true, line).await?;
-            Ok::<_, russh::Error>(Talk { reader, writer, heard: Vec::new(), complaint: Tail::default() })
-        };
-        begun.await.map_err(|error| self.failed(error.to_string()))
+        let Begun { reader, writer, said, complaint, .. } = self.begin(words, None).await?;
+        Ok(Talk { reader, writer, heard: said, complaint })
     }
 
     /// A TCP connection from the host to an address, as far as its SSH server allows that.
@@ -38,13 +35,12 @@ impl Shell {
         &self,
         to: SocketAddr,
     ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, HostError> {
-        // Who wants it is for the host's log only.
-        let (from, port) = ("127.0.0.1", 0);
-        let opened = self.handle.channel_open_direct_tcpip(to.ip().to_string(), to.port().into(), from, port);
-        let Target { name: host, .. } = &self.target;
-        let failed =
-            |error: russh::Error| HostError::Tunnel { host: host.clone(), to, reason: error.to_string() };
-        Ok(opened.await.map_err(failed)?.into_stream())
+        let failed = |error: russh::Error| HostError::Tunnel {
+            host: self.target.name.clone(),
+            to,
+            reason: why(&error),
+        };
+        forward(&self.handle, &to.ip().to_string(), to.port()).await.map_err(failed)
     }
 }
 

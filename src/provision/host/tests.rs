@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
@@ -10,6 +11,7 @@ use russh::server::{Auth, ChannelOpenHandle, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -103,13 +105,16 @@ fn target(folder: &TempDir, port: u16) -> Target {
     fs::write(&identity, key(99).to_openssh(Default::default()).unwrap()).unwrap();
     Target {
         name: "ha-a".into(),
+        section: "ssh",
         address: "127.0.0.1".into(),
         port,
         user: "root".into(),
+        password: None,
         identity: Some(identity),
         known_hosts: folder.path().join("known_hosts"),
         accept_new: false,
         netns: None,
+        jump: None,
         connect_timeout: Duration::from_secs(60),
     }
 }
@@ -250,7 +255,69 @@ async fn a_user_who_cannot_become_root_is_told_what_to_set_up() {
     assert!(matches!(missing, HostError::Sudo { .. }), "{missing}");
     let error = behind(Door::Open { says: "sudo: a password is required", code: 1 }, "admin").await;
     let text = error.to_string();
-    for part in ["become root on ha-a as admin", "a password is required", "NOPASSWD", "ssh.user to root"] {
+    for part in
+        ["become root on ha-a as admin", "a password is required", "ALL=(ALL) ALL", "ssh.user to root"]
+    {
         assert!(text.contains(part), "{text}");
     }
+}
+
+/// Two hosts behind a jump host.
+fn behind_jump(jump: &Target) -> [Target; 2] {
+    let through = Target { name: JUMP_HOST.into(), section: "ssh.jump", ..jump.clone() };
+    let behind = Target {
+        address: "203.0.113.11".into(),
+        port: 22,
+        jump: Some(Arc::new(Jump::new(through))),
+        ..jump.clone()
+    };
+    ["ha-a", "ha-b"].map(|name| Target { name: name.into(), ..behind.clone() })
+}
+
+#[tokio::test]
+async fn a_jump_host_that_does_not_let_us_in_is_asked_once_for_all_who_wait_and_again_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (counted, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (count, wake) = (Arc::clone(&counted), Arc::clone(&asked));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            // Until both are waiting.
+            wake.notified().await;
+            drop(stream);
+        }
+    });
+    let [one, other] = behind_jump(&target(&folder, port));
+    let both = async { tokio::join!(refusal(&one), refusal(&other), async { asked.notify_one() }) };
+    let (first, second, ()) = both.await;
+    assert_eq!(first.to_string(), second.to_string());
+    let expected = format!("connect to the jump host (127.0.0.1 port {port}): ");
+    assert!(first.to_string().starts_with(&expected) && first.is_unreachable(), "{first}");
+    assert_eq!(counted.load(Ordering::SeqCst), 1);
+    asked.notify_one();
+    refusal(&one).await;
+    assert_eq!(counted.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_jump_host_that_refuses_our_key_names_its_own_section_of_the_inventory() {
+    let folder = tempfile::tempdir().unwrap();
+    let jump = Target { accept_new: true, ..target(&folder, server(8).await) };
+    let text = refusal(&behind_jump(&jump)[0]).await.to_string();
+    for part in ["log in to the jump host (127.0.0.1) as root", "ssh.jump.identity"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_jump_host_that_forwards_nothing_says_which_host_it_does_not_reach() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = serve(9, Door::Open { says: "", code: 0 }).await;
+    let jump = Target { accept_new: true, ..target(&folder, port) };
+    let error = refusal(&behind_jump(&jump)[1]).await;
+    let expected =
+        "the jump host 127.0.0.1 cannot reach ha-b (203.0.113.11 port 22): its SSH server forbids it";
+    assert!(error.to_string().starts_with(expected) && error.is_unreachable(), "{error}");
 }

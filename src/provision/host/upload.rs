@@ -9,7 +9,8 @@ use russh::ChannelMsg;
 use russh::client::Handle;
 use sha2::{Digest as _, Sha256};
 
-use super::channel::{Tail, privileged};
+use super::channel::Tail;
+use super::root::{self, Begun};
 use super::verify::Verifier;
 use super::{HostError, Target};
 
@@ -55,8 +56,7 @@ impl Program {
         };
         let bytes =
             tokio::fs::read(&self.path).await.map_err(|e| failed(format!("read the program: {e}")))?;
-        let (status, tail) =
-            self.transfer(handle, target, &bytes).await.map_err(|e| failed(e.to_string()))?;
+        let (status, tail) = self.transfer(handle, target, &bytes).await?;
         if status == Some(0) {
             return Ok(());
         }
@@ -68,15 +68,15 @@ impl Program {
         handle: &Handle<Verifier>,
         target: &Target,
         bytes: &[u8],
-    ) -> Result<(Option<u32>, Tail), russh::Error> {
-        let (mut reader, writer) = handle.channel_open_session().await?.split();
-        writer.exec(true, privileged(target, &self.script())).await?;
+    ) -> Result<(Option<u32>, Tail), HostError> {
+        let Begun { mut reader, writer, complaint, code, .. } =
+            root::begin(handle, target, &["sh", "-c", &self.script()], None, "copy the program").await?;
         let write = async {
             writer.data(bytes).await?;
             writer.eof().await
         };
         let read = async {
-            let (mut status, mut tail) = (None, Tail::default());
+            let (mut status, mut tail) = (code, complaint);
             while let Some(message) = reader.wait().await {
                 match message {
                     ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => tail.push(&data),
@@ -118,6 +118,5 @@ mod tests {
         let program = Program::at(&path).unwrap();
         let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(program.remote_path(), format!("/var/lib/futago/program/{hash}"));
-        assert!(!program.script().contains('\''), "the script is passed in single quotes");
     }
 }

@@ -4,6 +4,7 @@
 
 mod backup;
 mod example;
+mod find;
 mod https;
 mod manager;
 mod read;
@@ -11,6 +12,7 @@ mod resource;
 mod schema;
 mod secrets;
 mod site;
+mod ssh;
 mod stack;
 
 use std::net::IpAddr;
@@ -20,12 +22,14 @@ use serde_json::{Map, Value, json};
 
 pub use backup::Backup;
 pub use example::write_example;
+pub(crate) use find::{files, find};
 pub use https::Https;
 pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
 pub use schema::json_schema;
 pub use secrets::{Secrets, SecretsError};
 pub use site::{Administrator, Site};
+pub use ssh::{JumpHost, Ssh};
 
 use base::problem::{Place, Problem, Problems};
 
@@ -101,21 +105,6 @@ pub struct Member {
     pub vars: Map<String, Value>,
     /// Where the inventory describes it.
     pub place: Place,
-}
-
-/// How to reach the hosts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ssh {
-    /// Who logs in; must be able to do everything.
-    pub user: String,
-    /// Port, unless a host has its own.
-    pub port: u16,
-    /// Private key; without one the keys of ssh-agent and the usual files are tried.
-    pub identity: Option<PathBuf>,
-    /// Known host keys.
-    pub known_hosts: PathBuf,
-    /// Network namespace to connect from: a file below /run/netns or a path.
-    pub netns: Option<String>,
 }
 
 impl Inventory {

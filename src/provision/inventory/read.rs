@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::backup::{self, Backup};
 use super::https::Https;
 use super::secrets::Secrets;
-use super::{Inventory, Member, RESERVED, Ssh, VirtualIp, manager, project, stack};
+use super::ssh::{Ssh, refuse_passwords};
+use super::{Inventory, Member, RESERVED, VirtualIp, manager, project, stack};
 use base::fields::{Fields, is_identifier};
 use base::problem::{Problem, Problems};
 use base::yaml::{Content, Entry, Node};
@@ -33,7 +34,6 @@ pub(super) const VIRTUAL_IP: &[&str] = &["address", "interface"];
 pub(super) const HOST: &[&str] = &["address", "local_address", "disk", "interfaces", "fqdn", "port", "vars"];
 pub(super) const INTERFACES: &[&str] = &["public", "local"];
 pub(super) const WITNESS: &[&str] = &["address", "fqdn", "port", "vars"];
-pub(super) const SSH: &[&str] = &["user", "port", "identity", "known_hosts", "netns"];
 
 const MAX_PREFIX_V4: u8 = 32;
 const MAX_PREFIX_V6: u8 = 128;
@@ -78,8 +78,10 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
     let has_stack = top.get("stack").is_some();
     let backup = Backup::read(top.get("backup"), mount, has_stack, top.problems());
     let restore = backup::restore(&mut top, has_stack);
-    let ssh = ssh(file, top.get("ssh"), top.problems());
-    let vars = variables(top.map("vars"), top.problems());
+    let ssh = Ssh::read(file, top.get("ssh"), top.problems());
+    let vars = top.map("vars");
+    refuse_passwords(vars, top.problems());
+    let vars = variables(vars, top.problems());
     wipe(&mut top, &mut hosts);
     let passwords = stack.as_deref().map_or(&[][..], stack::passwords);
     let named = top.text("secrets").map(|name| file.parent().unwrap_or(Path::new("")).join(name));
@@ -222,7 +224,7 @@ fn full_name(fields: &mut Fields<'_, '_>, name: &str, domain: &str) -> String {
     }
 }
 
-fn port(fields: &mut Fields<'_, '_>) -> Option<u16> {
+pub(super) fn port(fields: &mut Fields<'_, '_>) -> Option<u16> {
     fields.int("port", 1, u64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
 }
 
@@ -251,31 +253,6 @@ fn interfaces(node: &Node, problems: &mut Problems) -> Option<(Option<String>, O
     fields.required("public", "the interface on the public segment");
     fields.required("local", "the interface on the local segment");
     Some((fields.text("public"), fields.text("local")))
-}
-
-fn ssh(file: &Path, node: Option<&Node>, problems: &mut Problems) -> Option<Ssh> {
-    let home =
-        |rest: &str| PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(rest);
-    let default = Ssh {
-        user: "root".into(),
-        port: 22,
-        identity: None,
-        known_hosts: home(".ssh/known_hosts"),
-        netns: None,
-    };
-    let Some(node) = node else { return Some(default) };
-    let mut fields = Fields::of(node, "ssh", SSH, problems)?;
-    let path = |text: String| match text.strip_prefix("~/") {
-        Some(rest) => home(rest),
-        None => file.parent().unwrap_or(Path::new("")).join(text),
-    };
-    Some(Ssh {
-        user: fields.text("user").unwrap_or(default.user),
-        port: port(&mut fields).unwrap_or(default.port),
-        identity: fields.text("identity").map(path),
-        known_hosts: fields.text("known_hosts").map_or(default.known_hosts, path),
-        netns: fields.text("netns"),
-    })
 }
 
 /// Variables by name; a name that the program uses itself is refused.
@@ -350,7 +327,7 @@ fn distinct(inventory: &Inventory, root: &Node, problems: &mut Problems) {
     }
 }
 
-fn is_host_name(name: &str) -> bool {
+pub(super) fn is_host_name(name: &str) -> bool {
     let label = |l: &str| {
         !l.is_empty()
             && !l.starts_with('-')

@@ -8,7 +8,7 @@ pub fn json_schema() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{backup, https, manager, read, resource, stack};
+    use super::super::{backup, https, manager, read, resource, ssh, stack};
     use serde_json::Value;
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -29,7 +29,9 @@ mod tests {
         let schema: Value = serde_json::from_str(super::json_schema()).unwrap();
         assert_eq!(keys(&schema), sorted(read::TOP));
         assert_eq!(keys(&schema["properties"]["virtual_ip"]), sorted(read::VIRTUAL_IP));
-        assert_eq!(keys(&schema["properties"]["ssh"]), sorted(read::SSH));
+        let way = &schema["properties"]["ssh"];
+        assert_eq!(keys(way), sorted(ssh::SSH));
+        assert_eq!(keys(&way["properties"]["jump"]["anyOf"][1]), sorted(ssh::JUMP));
         assert_eq!(keys(&schema["properties"]["witness"]), sorted(read::WITNESS));
         let https = &schema["properties"]["https"]["anyOf"];
         assert_eq!(https[0]["enum"], serde_json::json!(https::WORDS));

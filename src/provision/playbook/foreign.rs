@@ -18,12 +18,9 @@ const ROLE: &str =
 
 /// Keys of plays, tasks and blocks.
 const KEYS: &[(&str, &str)] = &[
-    ("become", "every task runs as the user that `ssh.user` of the inventory names; drop it"),
-    (
-        "become_user",
-        "every task runs as the user that `ssh.user` of the inventory names; use `command: runuser -u USER -- …`",
-    ),
-    ("become_method", "every task runs as the user that `ssh.user` of the inventory names; drop it"),
+    ("become", "every task runs as root; drop it"),
+    ("become_user", "every task runs as root; use `command: runuser -u USER -- …`"),
+    ("become_method", "every task runs as root; drop it"),
     ("remote_user", "it is `ssh.user` of the inventory; drop it"),
     ("connection", "there is one connection to each host, by SSH; drop it"),
     ("gather_facts", "facts are always there, at no cost; drop it"),

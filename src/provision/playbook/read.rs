@@ -74,7 +74,13 @@ impl Reader<'_> {
                 self.is_whole = false;
             }
             Ok(Node { content: Content::List(items), .. }) => return items,
-            Ok(root) => self.lost(Problem::new(&root.place, format!("{what}, not {}", root.shown()))),
+            Ok(root) => {
+                let problem = Problem::new(&root.place, format!("{what}, not {}", root.shown()));
+                self.lost(match root.get("cluster") {
+                    Some(_) => problem.hint("this is an inventory: name each with -i, or their folder"),
+                    None => problem,
+                });
+            }
         }
         Vec::new()
     }

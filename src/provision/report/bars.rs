@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::terminal::Quiet;
+use crate::ask::Drawn;
 use crate::protocol::Progress;
 
 const DRAWN_PER_SECOND: u8 = 10;
@@ -19,6 +20,7 @@ pub(super) struct Bars {
     run: ProgressBar,
     hosts: BTreeMap<String, ProgressBar>,
     _quiet: Option<Quiet>,
+    _drawn: Drawn,
 }
 
 impl Bars {
@@ -37,7 +39,8 @@ impl Bars {
             (host.clone(), bar)
         });
         let hosts = hosts.collect();
-        Self { all, run, hosts, _quiet: Quiet::begin() }
+        let drawn = Drawn::begin(&all);
+        Self { all, run, hosts, _quiet: Quiet::begin(), _drawn: drawn }
     }
 
     /// Prints above the bars.

@@ -86,6 +86,15 @@ pub enum Event {
     },
 }
 
+/// An event as machines read it.
+#[derive(Debug, Serialize)]
+pub(super) struct Line<'a> {
+    /// The cluster that it is about.
+    pub(super) cluster: &'a str,
+    #[serde(flatten)]
+    pub(super) event: &'a Event,
+}
+
 /// The end of a task on one host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskDone {

@@ -7,7 +7,8 @@ use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use super::bars::{Bars, describe};
-use super::{Event, HostRecap, Sink, Status, TaskDone, TaskTime, terminal};
+use super::recap::{counts, notes, outcome};
+use super::{Event, Sink, Status, TaskDone, terminal};
 use crate::protocol::Progress;
 
 /// Without a terminal, progress is told when so much time has passed …
@@ -18,6 +19,8 @@ const PROGRESS_STEP: f64 = 10.0;
 /// Prints for people.
 pub struct Human {
     out: Box<dyn Write + Send>,
+    /// Before each line, where others print beside it.
+    prefix: Option<String>,
     colour: bool,
     live: bool,
     bars: Option<Bars>,
@@ -31,8 +34,18 @@ impl Human {
     /// To stdout, with live bars when stderr is a terminal.
     #[must_use]
     pub fn standard() -> Self {
+        Self { live: terminal::can_draw(), ..Self::plain() }
+    }
+
+    /// To stdout, where others print, too: this before each line, and no bars.
+    #[must_use]
+    pub fn beside_others(prefix: String) -> Self {
+        Self { prefix: Some(prefix), ..Self::plain() }
+    }
+
+    fn plain() -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { colour, live: terminal::can_draw(), ..Self::to(Box::new(std::io::stdout())) }
+        Self { colour, ..Self::to(Box::new(std::io::stdout())) }
     }
 
     /// To somewhere else, without colour and bars.
@@ -40,6 +53,7 @@ impl Human {
     pub fn to(out: Box<dyn Write + Send>) -> Self {
         Self {
             out,
+            prefix: None,
             colour: false,
             live: false,
             bars: None,
@@ -51,6 +65,7 @@ impl Human {
     }
 
     fn print(&mut self, text: &str) {
+        let text = self.prefixed(text);
         let out = &mut self.out;
         // The reader may be gone; the run goes on all the same.
         let mut print = || drop(writeln!(out, "{text}").and_then(|()| out.flush()));
@@ -58,6 +73,13 @@ impl Human {
             Some(bars) => bars.above(print),
             None => print(),
         }
+    }
+
+    /// Where others print beside it, each line says whose it is, and there is no empty one.
+    fn prefixed(&self, text: &str) -> String {
+        let Some(prefix) = &self.prefix else { return text.to_owned() };
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines.map(|line| format!("{prefix}{line}")).collect::<Vec<_>>().join("\n")
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -140,42 +162,23 @@ impl Human {
         });
         if due {
             self.told.insert(host.to_owned(), (Instant::now(), percent));
-            eprintln!("{host}: {}", describe(progress));
+            eprintln!("{}", self.prefixed(&format!("{host}: {}", describe(progress))));
         }
     }
 
     fn finished(&mut self, event: &Event) {
-        let Event::RunFinished { hosts, slowest, owed, continue_with, log, seconds, check, .. } = event
-        else {
-            return;
-        };
+        let Event::RunFinished { seconds, check, exit_code, .. } = event else { return };
         if let Some(bars) = self.bars.take() {
             bars.finish();
         }
+        if self.prefix.is_some() {
+            // The rest is told when all are done.
+            return self.print(&format!("{} in {seconds:.1} s", outcome(*exit_code, *check)));
+        }
         self.print("");
-        if slowest.len() > 1 {
-            let tasks: Vec<String> =
-                slowest.iter().map(|TaskTime { task, seconds }| format!("{seconds:.1} s {task}")).collect();
-            self.print(&format!("slowest: {}", tasks.join("; ")));
-        }
-        if !owed.is_empty() {
-            self.print(&format!("not done, although asked for: {}", owed.join("; ")));
-        }
-        if let Some(log) = log {
-            self.print(&format!("log: {log}"));
-        }
-        if let Some(command) = continue_with {
-            self.print(&format!("continue with: {command}"));
-        }
-        // A plan that did not come to its end cannot say what is left.
-        if *check && hosts.iter().all(|host| host.failed + host.unreachable == 0) {
-            self.print(&plan_line(hosts));
-        }
+        notes(event).iter().for_each(|note| self.print(note));
         self.print(&format!("{} in {seconds:.1} s", self.paint("1", if *check { "PLAN" } else { "RECAP" })));
-        let width = hosts.iter().map(|h| h.host.chars().count()).max().unwrap_or(0);
-        for host in hosts {
-            self.print(&host.line(width));
-        }
+        counts(event).iter().for_each(|line| self.print(line));
     }
 }
 
@@ -209,7 +212,7 @@ impl Sink for Human {
                     "stopping after the running step; once more stops at once and may leave it half done";
                 match &self.bars {
                     Some(bars) => bars.above(|| eprintln!("{text}")),
-                    None => eprintln!("{text}"),
+                    None => eprintln!("{}", self.prefixed(text)),
                 }
             }
             Event::RunFinished { .. } => self.finished(event),
@@ -252,13 +255,4 @@ fn failure_block(done: &TaskDone, failure: &crate::protocol::Failure, hosts: &st
 
 fn indented(text: &str) -> String {
     text.replace('\n', "\n        ")
-}
-
-fn plan_line(hosts: &[HostRecap]) -> String {
-    let (changed, unknown) = hosts.iter().fold((0, 0), |(c, u), host| (c + host.changed, u + host.unknown));
-    match (changed, unknown) {
-        (0, 0) => "nothing to do".into(),
-        (_, 0) => format!("{changed} to change"),
-        _ => format!("{changed} to change, {unknown} unknown until applied"),
-    }
 }

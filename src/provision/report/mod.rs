@@ -6,8 +6,10 @@ mod bars;
 mod event;
 mod human;
 mod json;
+mod kept;
 mod log;
 mod mask;
+mod recap;
 mod terminal;
 
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +17,10 @@ use std::sync::{Mutex, PoisonError};
 pub use event::{Event, HostRecap, Status, TaskDone, TaskTime};
 pub use human::Human;
 pub use json::Json;
+pub(crate) use kept::Kept;
 pub use log::Log;
 pub use mask::Mask;
+pub(crate) use recap::{Ended, of_all as recap_of_all, worst};
 
 /// A place that shows or keeps events.
 pub trait Sink: Send {

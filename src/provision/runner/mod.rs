@@ -59,6 +59,9 @@ const SLOWEST: usize = 3;
 /// Faster tasks are not worth naming.
 const SLOW_SECONDS: f64 = 1.0;
 
+/// What is done before the first task.
+const CONNECT: &str = "connect";
+
 /// A request to stop after the running step.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
@@ -197,6 +200,10 @@ impl<H: Host> Run<H> {
                 }
             }
         }
+        if !all {
+            // Hosts that are not reached for the same reason share a line.
+            self.shared.report.say(Event::TaskFinished { task: CONNECT.into() });
+        }
         connected.sort_by_key(|(index, _)| *index);
         self.hosts = connected.into_iter().map(|(_, state)| state).collect();
         all
@@ -209,7 +216,7 @@ impl<H: Host> Run<H> {
         self.lost.push(recap);
         self.shared.report.say(Event::TaskDone(Box::new(TaskDone {
             host: host.to_owned(),
-            task: "connect".into(),
+            task: CONNECT.into(),
             place: String::new(),
             item: None,
             status,
@@ -222,7 +229,6 @@ impl<H: Host> Run<H> {
                 ..Failure::default()
             }),
         })));
-        self.shared.report.say(Event::TaskFinished { task: "connect".into() });
     }
 
     async fn plays(&mut self, plan: &Plan) {

@@ -8,6 +8,7 @@ use provision::host::{Shell, Target};
 use provision::inventory::{Inventory, Member};
 use provision::remote::PROGRAM;
 use provision::runner::OverSsh;
+use provision::sudo::Sudo;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -40,7 +41,7 @@ pub(super) struct Hosts {
 impl Hosts {
     pub(super) fn of(inventory: &Inventory) -> anyhow::Result<Self> {
         let runtime = Runtime::new().context("start the runtime")?;
-        let over = over_ssh(inventory);
+        let over = over_ssh(inventory)?;
         let remote = |member: &Member| Remote {
             name: member.name.clone(),
             target: over.target(member),
@@ -182,8 +183,8 @@ impl Hosts {
 }
 
 /// How the hosts of an inventory are reached.
-pub(super) fn over_ssh(inventory: &Inventory) -> OverSsh {
-    OverSsh { settings: inventory.ssh.clone(), accept_new: false }
+pub(super) fn over_ssh(inventory: &Inventory) -> anyhow::Result<OverSsh> {
+    Ok(OverSsh::new(&inventory.ssh, false, Sudo::default().password(inventory)?))
 }
 
 async fn ask(shell: Option<Shell>, target: &Target, line: &str) -> anyhow::Result<(Shell, Said)> {

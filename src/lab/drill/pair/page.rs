@@ -64,7 +64,7 @@ impl Visitor {
                 "ask for {url} at {address}: {from_here:#}; run this on a machine that reaches the virtual address"
             );
         };
-        let shell = hosts.runtime.block_on(Shell::connect(over_ssh(inventory).target(witness)))?;
+        let shell = hosts.runtime.block_on(Shell::connect(over_ssh(inventory)?.target(witness)))?;
         let page = Page { through: Some(Arc::new(shell)), ..page };
         probe(page.clone(), None).map_err(|error| {
             anyhow!(
