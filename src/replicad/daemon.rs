@@ -75,6 +75,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
     let node = options.site.node();
     let machine = options.machine.clone().unwrap_or_else(machine);
     let inherited = exchange::inherited();
+    let followed: Vec<String> = inherited.left_behind().map(ToOwned::to_owned).collect();
     let socket = options.site.socket();
     let listener = inherited.control.map_or_else(|| ctl::bind(&socket), Ok);
     let listener = listener.with_context(|| format!("listen on {}", socket.display()))?;
@@ -92,6 +93,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<u8> {
     ctl::serve(listener, Arc::clone(&daemon)).context("start the thread of the control socket")?;
     alive::tell(&daemon).context("start the thread that talks to systemd")?;
     say("READY=1");
+    keep::alert(&daemon.node, &followed);
     signals.wait().context("wait for a signal")?;
     say("STOPPING=1");
     // No command any more: the verbs say that the daemon is not running.

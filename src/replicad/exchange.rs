@@ -68,6 +68,13 @@ pub(crate) struct Inheritance {
     pub(crate) devices: BTreeMap<String, Inherited>,
 }
 
+impl Inheritance {
+    /// Resources whose devices an earlier process has left without a word.
+    pub(crate) fn left_behind(&self) -> impl Iterator<Item = &str> {
+        self.devices.iter().filter(|(_, device)| device.arena.is_some()).map(|(name, _)| name.as_str())
+    }
+}
+
 /// A device that this process has got from the one before it.
 #[derive(Debug)]
 pub struct Inherited {

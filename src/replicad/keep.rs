@@ -5,8 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 
+use crate::STACK_BYTES;
 use crate::journal::Journal;
 use crate::legacy::{Legacy, Record};
 use crate::slots::TOTAL;
@@ -103,6 +106,30 @@ pub(crate) fn left() -> (Option<OwnedFd>, BTreeMap<String, Left>) {
         }
     }
     (control, left)
+}
+
+/// Has the cluster manager, where there is one, tell people that a process has ended without a word: nobody would
+/// notice it.
+pub(crate) fn alert(node: &str, resources: &[String]) {
+    if resources.is_empty() {
+        return;
+    }
+    let text = format!(
+        "the replication daemon of {node} has ended without a word; another one goes on with the device of {}. Why it ended: journalctl -u futago-replicad",
+        resources.join(", ")
+    );
+    let body = move || {
+        let words = ["cluster", "alert", "--kind", "replication-daemon", &text];
+        // This program; without a manager there is nobody to tell.
+        let told = Command::new("/proc/self/exe").args(words).stdin(Stdio::null()).output();
+        if let Err(error) = told {
+            tracing::warn!("tell the cluster manager: {error}");
+        }
+    };
+    let thread = thread::Builder::new().name("alert".to_owned()).stack_size(STACK_BYTES).spawn(body);
+    if let Err(error) = thread {
+        tracing::warn!("start a thread that tells the cluster manager: {error}");
+    }
 }
 
 /// Names of the descriptors that systemd has passed to this process.

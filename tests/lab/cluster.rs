@@ -7,6 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::drill;
+use crate::faults::kill;
 use crate::harness::{Client, every_drill, possible};
 use crate::managed::{Managed, PAIR, WITNESS, assert_survived, assert_unbroken, one_line, other, stays};
 
@@ -31,6 +32,7 @@ fn orders_move_what_runs_and_nothing_else_does() {
     missing_program(&pair);
     rotten_block(&pair);
     exchanged_program(&pair);
+    killed_replication(&pair);
     stopped_manager(&pair);
     orderly_shutdown(&pair);
     drill::on_a_real_pair(&pair);
@@ -192,6 +194,25 @@ fn exchanged_program(pair: &Managed) {
     client.until_rows(20);
     let report = client.stop();
     assert_survived("the program of the replication daemon exchanged", &report);
+    assert_eq!((pair.active(), term(active)), (active, before), "the stack has moved");
+}
+
+/// The device of a daemon that is killed goes on under the stack: nothing moves, no row is refused, people are told.
+fn killed_replication(pair: &Managed) {
+    let active = pair.active();
+    let term = |host: &str| pair.status(host).map(|s| s["record"]["term"].clone());
+    let before = term(active);
+    let client = pair.client();
+    for host in [active, other(active)] {
+        client.until_rows(20);
+        kill(pair, host, "futago-replicad");
+        pair.until_protected();
+    }
+    pair.until("people are told", || {
+        one_line(&pair.told(active, "history")).contains("ended without a word")
+    });
+    client.until_rows(20);
+    assert_survived("the replication daemon killed", &client.stop());
     assert_eq!((pair.active(), term(active)), (active, before), "the stack has moved");
 }
 

@@ -155,7 +155,7 @@ fn restarts(pair: &Managed, host: &str, unit: &str) -> u32 {
 }
 
 /// Kills it and waits until systemd has started it anew.
-fn kill(pair: &Managed, host: &str, unit: &str) {
+pub(crate) fn kill(pair: &Managed, host: &str, unit: &str) {
     let before = restarts(pair, host, unit);
     signal(pair, host, "KILL", unit);
     pair.until(&format!("{unit} is started anew on {host}"), || restarts(pair, host, unit) > before);
