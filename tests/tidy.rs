@@ -327,3 +327,28 @@ fn documents_link_to_files_that_exist() {
     }
     report("links in documents", &broken);
 }
+
+/// The recovery guide names every state that a status can show, and what it quotes is what the program says.
+#[test]
+fn the_recovery_guide_speaks_the_programs_words() {
+    use replica::state::{ConnectionState, DiskState};
+    let guide = std::fs::read_to_string(root().join("docs/recovery.md")).unwrap();
+    let sources: String = files()
+        .iter()
+        .filter(|file| file.path.starts_with("src/replica") && file.is_rust())
+        .map(|file| file.text.as_str())
+        .collect();
+    let disks = DiskState::ALL.iter().map(|state| state.as_str());
+    let links = ConnectionState::ALL.iter().map(|state| state.as_str());
+    // Without a disk there is no resource here; the peer's is not known while it is away.
+    let states = disks.chain(links).filter(|word| !["Diskless", "DUnknown", "Connected"].contains(word));
+    let mut broken: Vec<String> =
+        states.filter(|word| !guide.contains(word)).map(|word| format!("`{word}` is missing")).collect();
+    let rows = guide.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    for quoted in rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|text| text.contains(' ')) {
+        let pieces = quoted.split('…').map(|piece| piece.trim().trim_end_matches(':'));
+        let unsaid = pieces.filter(|piece| piece.contains(' ') && !sources.contains(piece));
+        broken.extend(unsaid.map(|piece| format!("nothing says {piece:?}")));
+    }
+    report("docs/recovery.md is about this program", &broken);
+}
