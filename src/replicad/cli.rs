@@ -56,6 +56,12 @@ pub enum Verb {
     /// Show roles, disks and what is going on between them.
     #[command(after_help = "Examples:\n  futago replica status r0\n  futago replica status --json")]
     Status(StatusArgs),
+    /// Print what is there, then each change of it, a line each, until a resource goes down.
+    #[command(
+        name = "events2",
+        after_help = "Examples:\n  futago replica events2 r0\n  futago replica events2 --json | jq -c 'select(.object == \"device\")'\n  futago replica events2 --now --full\n\nWords and shape are those of drbdsetup events2. An exchange or a crash of the daemon is waited for.\nExit code 10: the resource is not up, or went down. 20: the daemon is gone."
+    )]
+    Events2(EventsArgs),
     /// Print the role of this node.
     #[command(after_help = "Example:\n  futago replica role r0      prints Primary or Secondary")]
     Role(Target),
@@ -214,6 +220,22 @@ pub struct StatusArgs {
     /// Also counters.
     #[arg(long)]
     pub(crate) statistics: bool,
+}
+
+/// Arguments of `events2`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    pub(crate) which: Optional,
+    /// End after what is there now.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Each change with all words of its object.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// A JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of the waiting verbs.

@@ -124,6 +124,19 @@ pub fn ask_within(
     frame::read(&mut stream)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
 
+/// Watches a resource: `each` is given every status, until there is none any more; the answer says why.
+pub fn watch(socket: &Path, name: &str, mut each: impl FnMut(Report)) -> Result<Answer, frame::FrameError> {
+    let mut stream = UnixStream::connect(socket)?;
+    frame::write(&mut stream, &Request::Watch { name: name.to_owned() })?;
+    loop {
+        match frame::read(&mut stream)? {
+            Some(Answer::Status(reports)) => reports.into_iter().for_each(&mut each),
+            Some(answer) => return Ok(answer),
+            None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+}
+
 /// Answers requests.
 pub trait Service: Send + Sync + 'static {
     /// Does what is asked; `client` tells whether somebody still waits.

@@ -20,6 +20,7 @@ pub mod disk;
 pub mod driver;
 mod dump;
 pub mod enlarged;
+mod events;
 pub mod exchange;
 pub mod export;
 pub mod journal;

@@ -337,4 +337,4 @@ fn two_digits(value: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,7 +11,7 @@ use crate::config::{self, Site};
 use crate::create::{self, CreateError, Leftovers};
 use crate::ctl::{self, Answer, Report, Request};
 use crate::status::{self, Detail, Shown};
-use crate::{disk::DiskProblem, dump, reexec, resize, rollback, verify};
+use crate::{disk::DiskProblem, dump, events, reexec, resize, rollback, verify};
 
 /// Exit codes, as drbdadm's.
 mod exit {
@@ -62,6 +62,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         Verb::WaitConnect(args) => wait("wait-connect", &args, Command::WaitConnect),
         Verb::WaitSync(args) => wait("wait-sync", &args, Command::WaitSync),
         Verb::Status(args) => print_status(&args),
+        Verb::Events2(args) => events::run(&args),
         Verb::Role(target) => print_word(&target, |s| s.role.to_string()),
         Verb::Dstate(target) => {
             print_word(&target, |s| format!("{}/{}", s.device.disk, s.connection.peer_disk))

@@ -49,7 +49,7 @@ fn fresh() -> Status {
     }
 }
 
-fn sync_source() -> Status {
+pub(crate) fn sync_source() -> Status {
     let mut status = fresh();
     status.role = Role::Primary;
     status.device.disk = DiskState::UpToDate;
