@@ -61,6 +61,10 @@ pub enum Command {
     },
     /// End a verify; done too when none runs.
     VerifyStop,
+    /// Hold the resync up that this node sends, until it is told to go on or the connection is lost.
+    PauseSync,
+    /// Let it go on.
+    ResumeSync,
     /// Let the device become as large as both disks allow. Answered when it is.
     Resize,
     /// Answer when connected.
@@ -312,6 +316,9 @@ pub struct SyncStatus {
     /// Found to be the same on both sides and not sent, KiB; told by the source.
     #[serde(default)]
     pub same_kib: u64,
+    /// Held up by an administrator; told by the source.
+    #[serde(default)]
+    pub paused: bool,
     /// Recent speed in MiB/s.
     pub rate_mib: f64,
     /// Seconds left at the recent speed.

@@ -117,6 +117,16 @@ pub enum Verb {
         after_help = "Example, when ha-a will not come back and the disk of this host is Inconsistent, `undo:ready`:\n  futago replica rollback r0\n\nThe disk is Outdated afterwards: it lacks what was written since. Interrupted, it can be begun anew."
     )]
     Rollback(Target),
+    /// Hold a resync up: for hours in which applications need the disks or the line alone. Typed on its source.
+    ///
+    /// Until `resume-sync`, or until the connection is lost: the pair has one good copy meanwhile.
+    #[command(
+        after_help = "Example, on the host that shows `replication:SyncSource`:\n  futago replica pause-sync r0\n\nSlower instead: `resync-rate` (docs/configuration.md).\nExit code 11: this host sends no resync."
+    )]
+    PauseSync(Target),
+    /// Let a resync go on that `pause-sync` holds up.
+    #[command(after_help = "Example:\n  futago replica resume-sync r0")]
+    ResumeSync(Target),
     /// Let the device grow, while it is in use, to what both disks have room for.
     ///
     /// First enlarge the disk, or the partition, of both hosts; then type this on the Secondary, and on the Primary. What is

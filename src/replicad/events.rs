@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::EventsArgs;
 use crate::config::Site;
 use crate::ctl::{self, Answer, Report};
+use crate::status::suspended;
 use crate::verbs;
 
 /// Longest that a daemon is waited for that is exchanged, or that was killed and is started again.
@@ -163,8 +164,11 @@ fn objects(report: &Report) -> Vec<Object> {
             .as_ref()
             .map(|undo| ("undo", if undo.restored.is_some() { "restoring" } else { "ready" }.to_owned())),
     );
-    let mut copy =
-        vec![("replication", link.replication.to_string()), ("peer-disk", link.peer_disk.to_string())];
+    let mut copy = vec![
+        ("replication", link.replication.to_string()),
+        ("peer-disk", link.peer_disk.to_string()),
+        ("resync-suspended", suspended(link).to_owned()),
+    ];
     copy.extend(link.sync.as_ref().map(|sync| ("done", format!("{:.2}", sync.done))));
     copy.extend(
         link.verify.as_ref().filter(|v| v.running).map(|verify| ("verified", format!("{:.2}", verify.done))),

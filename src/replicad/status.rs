@@ -159,7 +159,8 @@ fn peer_device_text(out: &mut Lines, device: &DeviceStatus, connection: &Connect
         let left = verify.differing_kib - verify.repaired_kib;
         out.word_if(left > 0, || format!("differing:{left}"));
     }
-    out.word_if(detail.verbose, || "resync-suspended:no".to_owned());
+    let suspended = suspended(connection);
+    out.word_if(detail.verbose || suspended != "no", || format!("resync-suspended:{suspended}"));
     out.end();
     if detail.statistics {
         let ConnectionStatus { received_kib, sent_kib, out_of_sync_kib, pending, unacked, .. } = connection;
@@ -289,7 +290,7 @@ fn peer_device_json(connection: &ConnectionStatus, device: &DeviceStatus) -> Val
     put("replication-state", json!(connection.replication));
     put("peer-disk-state", json!(connection.peer_disk));
     put("peer-client", json!(false));
-    put("resync-suspended", json!("no"));
+    put("resync-suspended", json!(suspended(connection)));
     put("received", json!(connection.received_kib));
     put("sent", json!(connection.sent_kib));
     put("out-of-sync", json!(connection.out_of_sync_kib));
@@ -316,6 +317,11 @@ fn peer_device_json(connection: &ConnectionStatus, device: &DeviceStatus) -> Val
         put("percent-resync-done", json!(two_digits(sync.done)));
     }
     Value::Object(out)
+}
+
+/// Who holds the resync up.
+pub(crate) fn suspended(connection: &ConnectionStatus) -> &'static str {
+    if connection.sync.as_ref().is_some_and(|sync| sync.paused) { "user" } else { "no" }
 }
 
 fn percent_in_sync(connection: &ConnectionStatus, device: &DeviceStatus) -> f64 {

@@ -51,6 +51,8 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         }
         Verb::Disconnect(target) => command("disconnect", &target, Command::Disconnect),
         Verb::Invalidate(target) => command("invalidate", &target, Command::Invalidate),
+        Verb::PauseSync(target) => command("pause-sync", &target, Command::PauseSync),
+        Verb::ResumeSync(target) => command("resume-sync", &target, Command::ResumeSync),
         Verb::Resize(target) => for_each(&target, |name| {
             resize::run(&target.site, name, || tell(&target.site, "resize", name, Command::Resize, None))
         }),

@@ -419,6 +419,10 @@ impl Play {
             if self.world.nodes[node].mixed && claims {
                 self.fail_unless_rolled_back(node);
             }
+            if disk == DiskState::Inconsistent && self.main.answered_at.contains(&(1 - node)) {
+                // What it holds is written over by a node that has everything: it keeps nothing for that one.
+                self.main.answered_at.remove(&node);
+            }
             self.look_at_link(node, &status);
             self.stays_outdated(node, disk);
         }

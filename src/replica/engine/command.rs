@@ -64,6 +64,8 @@ impl Engine {
             Command::Verify { repair } => self.verify(token, repair),
             Command::VerifyStop => self.stop_verify(token),
             Command::Resize => self.grow(token),
+            Command::PauseSync => self.pause_sync(token),
+            Command::ResumeSync => self.resume_sync(token),
             Command::WaitConnect => self.waiters.connect.push(token),
             Command::WaitSync => self.waiters.sync.push(token),
             Command::Down => self.down(token),

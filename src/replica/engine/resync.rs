@@ -18,6 +18,7 @@
 //! older block after a newer one.
 
 mod compare;
+mod hold;
 
 use std::collections::BTreeMap;
 
@@ -81,6 +82,8 @@ struct Source {
     checkpoint_at: Millis,
     /// Earliest time of the next request, when the rate is limited.
     paced_until: Millis,
+    /// Held up by an administrator.
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -193,6 +196,7 @@ impl Engine {
             clearing_blocks: 0,
             checkpoint_at: now + CHECKPOINT_MS,
             paced_until: now,
+            paused: false,
         });
         self.turn_up_to_date();
     }
@@ -257,7 +261,7 @@ impl Engine {
         let Some(source) = &mut self.resync.source else { return false };
         let depth = if busy { DEPTH_BUSY } else { usize::try_from(RESYNC_SLOTS).unwrap_or(1) };
         let full = source.in_flight.len() + source.compares.open() >= depth || self.resync.free.is_empty();
-        if full || source.paced_until > self.now {
+        if full || source.paused || source.paced_until > self.now {
             return false;
         }
         if let Some(range) = source.compares.next_differing() {
@@ -560,6 +564,7 @@ impl Engine {
             },
             elapsed_ms,
             same_kib: self.same_kib(),
+            paused: self.is_sync_paused(),
             rate_mib,
             eta_seconds: eta.map(whole_seconds),
         })

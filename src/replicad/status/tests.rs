@@ -62,6 +62,7 @@ pub(crate) fn sync_source() -> Status {
         total_kib: 20_970_844,
         done: 23.8,
         same_kib: 0,
+        paused: false,
         elapsed_ms: 50_000,
         rate_mib: 97.478_2,
         eta_seconds: Some(160),

@@ -40,7 +40,7 @@ impl Play {
         if self.disturb_resync(node) {
             return;
         }
-        match self.world.rng.below(56) {
+        match self.world.rng.below(59) {
             0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
             3 => self.world.set_cut(node, true),
             4..8 => (0..2).for_each(|n| self.world.set_cut(n, false)),
@@ -82,7 +82,9 @@ impl Play {
             }
             43..45 if self.is_primary(node) && self.in_step() => self.strike(node),
             45..48 => self.bereave(node),
-            48.. if self.is_primary(node) => self.command(node, Command::Resize),
+            48..56 if self.is_primary(node) => self.command(node, Command::Resize),
+            56..58 => self.command(node, Command::PauseSync),
+            58.. => self.command(node, Command::ResumeSync),
             _ => {}
         }
     }
@@ -183,6 +185,7 @@ impl Play {
 
     fn mend(&mut self, round: u64) {
         for node in 0..2 {
+            self.command(node, Command::ResumeSync);
             let usable = self.world.status(node).is_some_and(|s| s.device.disk > DiskState::Inconsistent);
             if usable && self.is_told(node, "`primary --force`") {
                 self.force(node);

@@ -231,6 +231,31 @@ fn what_is_the_same_is_not_sent_and_cleared_only_after_both_disks_are_flushed() 
 }
 
 #[test]
+fn a_resync_that_is_held_up_sends_nothing_until_it_goes_on_or_the_peer_is_lost() {
+    let mut bench = Bench::ahead();
+    let token = bench.command(Command::PauseSync);
+    let refusal = bench.taken_reply(token).unwrap().unwrap_err();
+    assert!(refusal.detail.contains("sends no resync"), "{refusal:?}");
+    for (link, ends_by_loss) in [(1, true), (2, false)] {
+        let peer = bench.peer();
+        let link = bench.connect(link, peer);
+        bench.receive(link, Message::BitmapEnd);
+        let token = bench.command(Command::PauseSync);
+        assert_eq!(bench.taken_reply(token), Some(Ok(())));
+        bench.receive(link, Message::SyncReady);
+        assert!(bench.sent("VerifyAsk").is_none() && bench.taken_read().is_none(), "it goes on");
+        assert!(bench.engine.status(0).connection.sync.unwrap().paused);
+        if ends_by_loss {
+            bench.lose(link);
+        } else {
+            let token = bench.command(Command::ResumeSync);
+            assert_eq!(bench.taken_reply(token), Some(Ok(())));
+            assert!(bench.sent("VerifyAsk").is_some(), "it does not go on");
+        }
+    }
+}
+
+#[test]
 fn a_split_brain_is_refused_and_stands_alone() {
     let mut bench = Bench::new(|a| a.superblock.generations.rotate(0x2000));
     let mut peer = bench.peer();
