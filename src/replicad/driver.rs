@@ -337,19 +337,20 @@ impl Driver {
     }
 
     fn hand_over(&self) -> Result<Option<HandOver>, String> {
-        let Some((fuse, _, kept)) = self.export.standing()? else { return Ok(None) };
-        let (fuse, kept) = (fuse.as_fd().as_raw_fd(), Some(kept.to_owned()));
+        let Some((fuse, ..)) = self.export.standing()? else { return Ok(None) };
+        let fuse = fuse.as_fd().as_raw_fd();
         let legacy = self.legacy().filter(|_| self.engine.is_paused());
         let legacy = legacy.ok_or("it has changed since it was paused")?;
-        Ok(Some(HandOver { fuse, kept, legacy }))
+        Ok(Some(HandOver { fuse, legacy }))
     }
 
     /// What another process could go on with.
     fn legacy(&self) -> Option<Legacy> {
         let resume = self.engine.resume()?;
-        let (fuse, number, _) = self.export.standing().ok()??;
+        let (fuse, number, kept) = self.export.standing().ok()??;
+        let (bytes, kept) = (fuse.bytes(), kept.to_owned());
         let successions = self.record.written().map(|known| known.successions.clone()).unwrap_or_default();
-        Some(Legacy { disk: self.disk.clone(), number, bytes: fuse.bytes(), resume, successions })
+        Some(Legacy { disk: self.disk.clone(), number, bytes, resume, kept, successions })
     }
 
     /// Writes down what a successor of this process must know, before anything is done that depends on it. In a pause
@@ -363,8 +364,9 @@ impl Driver {
         }
     }
 
-    /// Takes up what an earlier process has left unanswered.
+    /// Takes up what an earlier process has left unanswered, under the name by which it is kept now.
     fn recall(&mut self) {
+        self.record.write(self.legacy());
         let mut requests = Vec::new();
         let Some(fuse) = self.export.fuse_mut() else { return };
         let taken = fuse.recall(&mut self.slots, &mut requests);

@@ -42,9 +42,6 @@ const FIRST_TOKEN: u64 = 1 << 61;
 pub struct HandOver {
     /// Descriptor of the FUSE connection.
     pub fuse: RawFd,
-    /// Its name among what systemd keeps.
-    #[serde(default)]
-    pub kept: Option<String>,
     /// What it is.
     #[serde(flatten)]
     pub legacy: Legacy,
@@ -125,7 +122,7 @@ fn handed_over() -> Inheritance {
 
 impl HandOver {
     fn inherit(self) -> Option<Inherited> {
-        let kept = self.kept.map(Kept::known);
+        let kept = Some(Kept::known(self.legacy.kept.clone()));
         match sys::inherited(self.fuse) {
             Ok(fuse) => Some(Inherited { fuse, legacy: self.legacy, arena: None, kept }),
             Err(error) => {

@@ -146,7 +146,8 @@ fn take(kept: Kept, parts: [Option<OwnedFd>; 2]) -> Result<Left, String> {
     let [Some(fuse), Some(arena)] = parts else { return Err("a part of it was not kept".to_owned()) };
     let arena = Arc::new(Arena::open(arena, TOTAL).map_err(|error| format!("its buffers: {error}"))?);
     let written = Record::new(Arc::clone(&arena)).written().cloned();
-    let legacy = written.ok_or("it was just being made, handed over or taken away")?.succeed()?;
+    let legacy = written.filter(|legacy| legacy.kept == kept.name);
+    let legacy = legacy.ok_or("it was just being made, handed over or taken away")?.succeed()?;
     tracing::warn!(
         requests = Journal::new(Arc::clone(&arena)).unanswered().len(),
         device = legacy.number,

@@ -35,6 +35,9 @@ pub struct Legacy {
     pub bytes: u64,
     /// For the core.
     pub resume: Resume,
+    /// Its name among what systemd keeps.
+    #[serde(default)]
+    pub kept: String,
     /// When an earlier process was followed, in seconds since 1970.
     pub successions: Vec<u64>,
 }
@@ -138,7 +141,8 @@ mod tests {
 
     fn legacy(loss: u64) -> Legacy {
         let resume = Resume { term: Some(3), alone: false, loss, seen: Some(7) };
-        Legacy { disk: "/dev/vdb1".into(), number: 1, bytes: 1 << 30, resume, successions: Vec::new() }
+        let kept = "r0/1".to_owned();
+        Legacy { disk: "/dev/vdb1".into(), number: 1, bytes: 1 << 30, resume, kept, successions: Vec::new() }
     }
 
     #[test]

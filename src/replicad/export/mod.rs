@@ -114,7 +114,7 @@ impl Export {
     pub fn take_over(place: Place, arena: Arc<Arena>, device: Inherited) -> Self {
         let Inherited { fuse, legacy, arena: known, kept } = device;
         let fuse = Fuse::take_over(fuse, &place.name, legacy.bytes, Arc::clone(&arena));
-        // What is kept with other buffers than these goes as soon as these are kept.
+        // What is kept with other buffers than these goes first: systemd keeps a descriptor once, under its first name.
         let kept = kept
             .filter(|_| known.is_some())
             .unwrap_or_else(|| Kept::new(&place.resource, fuse.as_fd(), &arena));
