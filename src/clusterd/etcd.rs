@@ -11,6 +11,7 @@
 //! member that has gone would cost it its time. Files of TLS are read for each, so that exchanged ones count.
 
 mod login;
+mod rights;
 #[cfg(test)]
 mod tests;
 mod way;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use cluster::etcd::{Answer, Request};
 use cluster::timing::{Millis, Timing};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -30,14 +31,14 @@ use crate::clock;
 use crate::config::etcd::Etcd;
 use crate::mailbox::{Input, Mailbox};
 use login::Login;
+use rights::Rights;
 use way::{Open, Way};
 use wire::{Keys, Refusal};
 
 /// The members of an etcd cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Members(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     ways: Vec<Way>,
     keys: Keys,
@@ -55,7 +56,6 @@ struct Inner {
 }
 
 /// How one attempt failed.
-#[derive(Debug)]
 enum Failed {
     /// Certainly nothing was done.
     Unsent(String),
@@ -107,9 +107,7 @@ impl Members {
 
 impl Inner {
     async fn answer(self: &Arc<Self>, request: &Request) -> Answer {
-        let may_repeat = !matches!(request, Request::Change { then, .. } if !then.is_empty());
-        // Who has none sends nothing.
-        let rights = Arc::new(Semaphore::new(if may_repeat { Semaphore::MAX_PERMITS } else { 1 }));
+        let rights = Arc::new(Rights::to_send(request));
         let answer = self.in_turn(request, &rights).await;
         rights.close();
         match answer {
@@ -119,14 +117,13 @@ impl Inner {
             }
             Err(problems) => {
                 self.tell(Some(problems));
-                // What has failed for certain has given its right back.
-                if rights.available_permits() == 0 { Answer::Lost } else { Answer::NotDone }
+                if rights.is_spent() { Answer::Lost } else { Answer::NotDone }
             }
         }
     }
 
     /// The first good answer, or what became of each attempt.
-    async fn in_turn(self: &Arc<Self>, request: &Request, rights: &Arc<Semaphore>) -> Result<Answer, String> {
+    async fn in_turn(self: &Arc<Self>, request: &Request, rights: &Arc<Rights>) -> Result<Answer, String> {
         let count = self.ways.len();
         let share = self.patience / u32::try_from(count + 1).unwrap_or(u32::MAX);
         let deadline = Instant::now() + self.patience;
@@ -150,7 +147,7 @@ impl Inner {
                     if until < deadline {
                         continue;
                     }
-                    return Err(self.out_of_time(turns));
+                    return Err(self.out_of_time(turns, rights));
                 }
             };
             // An attempt that panicked has said so, and nobody can know what it has sent.
@@ -166,7 +163,7 @@ impl Inner {
                 Err(Failed::Sent(why)) => {
                     self.first.store((index + 1) % count, Ordering::Relaxed);
                     turns.failed(self, index, &why);
-                    if rights.available_permits() == 0 {
+                    if rights.is_spent() {
                         return Err(turns.told());
                     }
                 }
@@ -174,30 +171,32 @@ impl Inner {
         }
     }
 
-    fn out_of_time(&self, mut turns: Turns) -> String {
+    fn out_of_time(&self, mut turns: Turns, rights: &Rights) -> String {
         let why = format!(
             "does not answer within {} ms: is it running, and is the way to it open?",
             self.patience.as_millis()
         );
-        for index in std::mem::take(&mut turns.waiting) {
+        turns.waiting.retain(|index| rights.wait_for(*index));
+        if let Some(index) = turns.waiting.first() {
             self.first.store((index + 1) % self.ways.len(), Ordering::Relaxed);
+        }
+        for index in std::mem::take(&mut turns.waiting) {
             turns.failed(self, index, &why);
         }
         turns.told()
     }
 
     /// Everything up to the right to send may happen at several members at once.
-    async fn attempt(&self, index: usize, request: &Request, rights: &Semaphore) -> Result<Answer, Failed> {
+    async fn attempt(&self, index: usize, request: &Request, rights: &Rights) -> Result<Answer, Failed> {
         let way = self.ways.get(index).ok_or_else(|| Failed::Unsent("is not there".to_owned()))?;
         let mut open = way.open().await.map_err(Failed::Unsent)?;
         let token = match &self.login {
             Some(login) => Some(login.token(&mut open).await.map_err(Failed::Unsent)?),
             None => None,
         };
-        let Ok(right) = rights.acquire().await else {
+        if !rights.take(index).await {
             return Err(Failed::Unsent("was too late".to_owned()));
-        };
-        right.forget();
+        }
         let mut result = self.exchange(&mut open, request, token.as_deref()).await;
         if let (Err(Failed::Stale(_)), Some(login), Some(token)) = (&result, &self.login, &token) {
             result = match login.renew(token, &mut open).await {
@@ -206,7 +205,7 @@ impl Inner {
             };
         }
         if matches!(result, Err(Failed::Unsent(_) | Failed::Stale(_))) {
-            rights.add_permits(1);
+            rights.give_back();
         }
         result
     }

@@ -17,7 +17,6 @@ use crate::config::etcd;
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// A user, logged in or not.
-#[derive(Debug)]
 pub(super) struct Login {
     config: etcd::Login,
     state: Mutex<State>,
@@ -30,16 +29,6 @@ enum State {
     In(String),
     /// etcd does not want this password.
     Refused { password: String, at: Instant, why: String },
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Out => "Out",
-            Self::In(_) => "In",
-            Self::Refused { .. } => "Refused",
-        })
-    }
 }
 
 impl Login {

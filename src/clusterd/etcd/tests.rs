@@ -178,6 +178,14 @@ async fn a_change_that_was_not_answered_is_not_sent_again() {
     assert_eq!(both.answer(&change()).await, Answer::Lost);
     assert_eq!((late.asked(), other.asked()), (1, 0));
     assert!(told(&both).contains("request timed out"), "{}", told(&both));
+    // Nor when the member hangs after it has been sent, and the others are ready for it.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hangs = format!("http://{}", silent.local_addr().unwrap());
+    let both = members(&[hangs, other.url()], 1_000);
+    assert_eq!(both.answer(&change()).await, Answer::Lost);
+    assert_eq!(other.asked(), 0);
+    assert!(!told(&both).contains(&other.url()), "it was ready: {}", told(&both));
+    assert_eq!(both.answer(&change()).await, Answer::Changed(Revision(7)), "the next one is sent elsewhere");
     // What changes nothing may be asked elsewhere.
     let late = Fake::start(None, |_| fake::error(503, 14, "etcdserver: request timed out")).await;
     let good = Fake::start(None, |_| fake::nothing_there()).await;

@@ -27,7 +27,6 @@ const MAX_ANSWER: usize = 1 << 20;
 const NEEDS_LEADER: &str = "grpc-metadata-hasleader";
 
 /// How to reach one member.
-#[derive(Debug)]
 pub(super) struct Way {
     endpoint: Uri,
     tls: Option<Tls>,
