@@ -115,21 +115,12 @@ impl Identity {
         let member = folder.join(MEMBER);
         let chain = certificates(&member)?;
         let names = chain.first().map(names_of).unwrap_or_default();
-        let mut roots = RootCertStore::empty();
         let refused = |error| TlsError::Refused { folder: folder.to_owned(), error };
-        for authority in certificates(&folder.join(AUTHORITIES))? {
-            roots.add(authority).map_err(refused)?;
-        }
+        let roots = roots(&folder.join(AUTHORITIES))?;
         let key = key(&folder.join(KEY))?;
         let server = server(folder, &provider, roots.clone(), chain.clone(), key.clone_key())?;
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
-            .map_err(refused)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(refused)?;
-        client.resumption = Resumption::disabled();
-        Ok(Self { server, client: Arc::new(client), names, member })
+        let client = client_config(provider, roots, Some((chain, key))).map_err(refused)?;
+        Ok(Self { server, client, names, member })
     }
 
     /// Whether the certificate has this name: found out at the start, not when nobody talks to this member.
@@ -139,6 +130,40 @@ impl Identity {
         }
         Err(TlsError::Name { path: self.member.clone(), name, names: self.names.clone() })
     }
+}
+
+/// For connections to servers of somebody else's: checked by the authorities in `ca`, and shown the certificate and key
+/// of `own`, if they want one.
+pub fn client(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>, TlsError> {
+    let own = own.map(|(chain, secret)| Ok((certificates(chain)?, key(secret)?))).transpose()?;
+    let folder = ca.parent().unwrap_or(ca).to_owned();
+    client_config(Arc::new(ring::default_provider()), roots(ca)?, own)
+        .map_err(|error| TlsError::Refused { folder, error })
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path)? {
+        let folder = path.parent().unwrap_or(path).to_owned();
+        roots.add(authority).map_err(|error| TlsError::Refused { folder, error })?;
+    }
+    Ok(roots)
+}
+
+fn client_config(
+    provider: Arc<CryptoProvider>,
+    roots: RootCertStore,
+    own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots);
+    let mut config = match own {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 fn server(

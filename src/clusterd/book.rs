@@ -52,6 +52,14 @@ impl Book {
         }
     }
 
+    /// Why etcd has not answered for long.
+    pub(crate) fn silence(&self) -> watch::Receiver<Option<String>> {
+        match self {
+            Self::Voters { .. } => watch::channel(None).1,
+            Self::Etcd { members, .. } => members.problem(),
+        }
+    }
+
     /// Begins an operation.
     pub(crate) fn submit(&mut self, id: RequestId, op: Op, now: Millis, links: &Links) -> Vec<Done> {
         match self {

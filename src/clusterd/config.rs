@@ -1,6 +1,7 @@
 //! What /etc/futago/cluster.yml and witness.yml say. Every mistake is found in one pass, with its place, what is
 //! allowed there and the nearest right name; nothing starts with half a configuration.
 
+pub mod etcd;
 mod read;
 mod resource;
 #[cfg(test)]
@@ -69,8 +70,8 @@ pub struct Settings {
     pub paths: [Vec<IpAddr>; 2],
     /// The witness.
     pub witness: Option<Witness>,
-    /// Who keeps the record instead of A, B and a witness: endpoints of an etcd cluster.
-    pub etcd: Option<Vec<String>>,
+    /// Who keeps the record instead of A, B and a witness.
+    pub etcd: Option<etcd::Etcd>,
     /// Folder with `ca.pem`, `member.pem`, `member.key`.
     pub tls: PathBuf,
     /// Where metrics and health are served.

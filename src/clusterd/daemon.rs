@@ -96,7 +96,7 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
         settings.core.group.iter().chain(&settings.core.everywhere).cloned().collect();
     let agents = agents(&settings, &resources, &mailbox).await?;
     tokio::spawn(health::watch(
-        health::Watched::of(&settings, Arc::clone(&agents), &site.state_dir, book.problem()),
+        health::Watched::of(&settings, Arc::clone(&agents), &site.state_dir, &book),
         mailbox.clone(),
     ));
     let (alerts, told) = mpsc::channel(ALERTS);
@@ -132,9 +132,8 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
 fn book(site: &Site, settings: &Settings, mailbox: &Mailbox) -> anyhow::Result<Book> {
     let core = &settings.core;
     let fresh = base::random::number().context("get a random number")?;
-    if let (Quorum::Etcd, Some(endpoints)) = (core.quorum, &settings.etcd) {
-        let timeout_ms = core.timing.store_timeout_ms;
-        let members = Members::new(endpoints, &core.cluster, timeout_ms, mailbox.clone())?;
+    if let (Quorum::Etcd, Some(etcd)) = (core.quorum, &settings.etcd) {
+        let members = Members::new(etcd, &core.cluster, &core.timing, mailbox.clone())?;
         // Half the range: numbers are counted up from it.
         let store = Etcd::new(core.node, core.timing, fresh >> 1);
         return Ok(Book::Etcd { store: Box::new(store), members });

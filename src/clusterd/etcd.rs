@@ -1,86 +1,91 @@
-//! The way to an etcd cluster: its JSON gateway over plain HTTP, the members tried in turn.
+//! The way to an etcd cluster: its JSON gateway over HTTP or HTTPS, the members in turn.
 //!
-//! A change is sent once: after it may have left, another member is not tried, and no answer is told as such.
+//! Rules protected here:
+//!
+//! - A change is sent once: after it may have left, no other member is sent it, and no answer is told as such.
+//! - A member that hangs costs a share of a question's time: the next one is asked beside it, and the first answer
+//!   counts.
+//! - A member says first whether it has a leader; without one it has not begun with anything.
+//!
 //! There is no pool of connections: a question comes every few hundred milliseconds, and an old connection to a
-//! member that has gone would cost it its time.
+//! member that has gone would cost it its time. Files of TLS are read for each, so that exchanged ones count.
 
+mod login;
+mod rights;
 #[cfg(test)]
 mod tests;
+mod way;
 mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cluster::etcd::{Answer, Request};
-use cluster::timing::Millis;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use serde_json::Value;
-use tokio::net::TcpStream;
+use cluster::timing::{Millis, Timing};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
+use crate::clock;
+use crate::config::etcd::Etcd;
 use crate::mailbox::{Input, Mailbox};
-use wire::Keys;
-
-/// Far above two keys with every resource in them.
-const MAX_ANSWER: usize = 1 << 20;
+use login::Login;
+use rights::Rights;
+use way::{Open, Way};
+use wire::{Keys, Refusal};
 
 /// The members of an etcd cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Members(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    endpoints: Vec<Uri>,
+    ways: Vec<Way>,
     keys: Keys,
+    login: Option<Login>,
     /// The member that is asked first: the last one that answered.
     first: AtomicUsize,
     patience: Duration,
-    /// Why nobody answers: said once.
+    /// How long nobody may answer before it is told; again after as long.
+    silence_ms: Millis,
+    /// When it is told next.
+    tell_at: AtomicU64,
+    /// Why nobody answers.
     trouble: watch::Sender<Option<String>>,
     mailbox: Mailbox,
 }
 
 /// How one attempt failed.
 enum Failed {
-    /// Before anything was sent.
+    /// Certainly nothing was done.
     Unsent(String),
     /// Nobody knows what became of it.
     Sent(String),
+    /// Nothing was done: the token is over.
+    Stale(String),
+}
+
+/// The members that one question has not been put to, that it waits for, and that have failed it.
+struct Turns {
+    left: Vec<usize>,
+    waiting: Vec<usize>,
+    problems: Vec<String>,
 }
 
 impl Members {
-    /// Nothing is asked yet. `timeout_ms` bounds every question.
-    pub(crate) fn new(
-        endpoints: &[String],
-        cluster: &str,
-        timeout_ms: Millis,
-        mailbox: Mailbox,
-    ) -> anyhow::Result<Self> {
-        let parsed = |text: &String| {
-            let uri = text.parse::<Uri>()?;
-            anyhow::ensure!(
-                uri.scheme_str() == Some("http") && uri.host().is_some(),
-                "etcd: the endpoint {text:?} is not http://HOST:PORT; https is not supported"
-            );
-            Ok(uri)
-        };
-        let endpoints: Vec<Uri> = endpoints.iter().map(parsed).collect::<anyhow::Result<_>>()?;
-        anyhow::ensure!(!endpoints.is_empty(), "etcd: no endpoint is configured");
-        let (trouble, _) = watch::channel(None);
+    /// Nothing is asked yet.
+    pub(crate) fn new(etcd: &Etcd, cluster: &str, timing: &Timing, mailbox: Mailbox) -> anyhow::Result<Self> {
+        anyhow::ensure!(!etcd.endpoints.is_empty(), "etcd: no endpoint is configured");
+        let silence_ms = timing.witness_silence_ms();
         Ok(Self(Arc::new(Inner {
-            endpoints,
+            ways: etcd.endpoints.iter().map(|endpoint| Way::new(endpoint, etcd.tls.clone())).collect(),
             keys: Keys::of(cluster),
+            login: etcd.login.clone().map(Login::new),
             first: AtomicUsize::new(0),
-            patience: Duration::from_millis(timeout_ms),
-            trouble,
+            patience: Duration::from_millis(timing.store_timeout_ms),
+            silence_ms,
+            tell_at: AtomicU64::new(clock::now().saturating_add(silence_ms)),
+            trouble: watch::channel(None).0,
             mailbox,
         })))
     }
@@ -93,131 +98,168 @@ impl Members {
             inner.mailbox.put(Input::Etcd { number, answer }).await;
         });
     }
+
+    /// Why nobody has answered for long.
+    pub(crate) fn problem(&self) -> watch::Receiver<Option<String>> {
+        self.0.trouble.subscribe()
+    }
 }
 
 impl Inner {
-    async fn answer(&self, request: &Request) -> Answer {
-        match timeout(self.patience, self.in_turn(request)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.next_first(self.first.load(Ordering::Relaxed));
-                self.tell(Some(format!("no answer within {} ms", self.patience.as_millis())));
-                Answer::Lost
+    async fn answer(self: &Arc<Self>, request: &Request) -> Answer {
+        let rights = Arc::new(Rights::to_send(request));
+        let answer = self.in_turn(request, &rights).await;
+        rights.close();
+        match answer {
+            Ok(answer) => {
+                self.tell(None);
+                answer
+            }
+            Err(problems) => {
+                self.tell(Some(problems));
+                if rights.is_spent() { Answer::Lost } else { Answer::NotDone }
             }
         }
     }
 
-    async fn in_turn(&self, request: &Request) -> Answer {
-        let count = self.endpoints.len();
-        let first = self.first.load(Ordering::Relaxed);
-        let may_repeat = !matches!(request, Request::Change { then, .. } if !then.is_empty());
-        // A member that does not even take the connection leaves time for the others.
+    /// The first good answer, or what became of each attempt.
+    async fn in_turn(self: &Arc<Self>, request: &Request, rights: &Arc<Rights>) -> Result<Answer, String> {
+        let count = self.ways.len();
         let share = self.patience / u32::try_from(count + 1).unwrap_or(u32::MAX);
-        let mut problems = Vec::new();
-        for index in (first..first + count).map(|index| index % count) {
-            let Some(endpoint) = self.endpoints.get(index) else { continue };
-            match self.one(endpoint, request, share).await {
+        let deadline = Instant::now() + self.patience;
+        let first = self.first.load(Ordering::Relaxed);
+        let mut turns = Turns {
+            left: (first..first + count).rev().map(|index| index % count).collect(),
+            waiting: Vec::new(),
+            problems: Vec::new(),
+        };
+        let mut attempts = JoinSet::new();
+        loop {
+            if let Some(index) = turns.left.pop() {
+                let (inner, request, rights) = (Arc::clone(self), request.clone(), Arc::clone(rights));
+                attempts.spawn(async move { (index, inner.attempt(index, &request, &rights).await) });
+                turns.waiting.push(index);
+            }
+            let until = if turns.left.is_empty() { deadline } else { deadline.min(Instant::now() + share) };
+            let ended = tokio::select! {
+                ended = attempts.join_next() => ended,
+                () = sleep_until(until) => {
+                    if until < deadline {
+                        continue;
+                    }
+                    return Err(self.out_of_time(turns, rights));
+                }
+            };
+            // An attempt that panicked has said so, and nobody can know what it has sent.
+            let Some(Ok((index, result))) = ended else { return Err(turns.told()) };
+            turns.waiting.retain(|waiting| *waiting != index);
+            match result {
                 Ok(answer) => {
                     self.first.store(index, Ordering::Relaxed);
-                    self.tell(None);
-                    return answer;
+                    self.ways.get(index).inspect(|way| way.answered());
+                    return Ok(answer);
                 }
-                Err(Failed::Unsent(why)) => problems.push(format!("{endpoint} {why}")),
+                Err(Failed::Unsent(why) | Failed::Stale(why)) => turns.failed(self, index, &why),
                 Err(Failed::Sent(why)) => {
-                    problems.push(format!("{endpoint} {why}"));
-                    self.next_first(index);
-                    if !may_repeat {
-                        self.tell(Some(problems.join("; ")));
-                        return Answer::Lost;
+                    self.first.store((index + 1) % count, Ordering::Relaxed);
+                    turns.failed(self, index, &why);
+                    if rights.is_spent() {
+                        return Err(turns.told());
                     }
                 }
             }
         }
-        self.tell(Some(problems.join("; ")));
-        Answer::NotDone
     }
 
-    fn next_first(&self, failed: usize) {
-        self.first.store((failed + 1) % self.endpoints.len(), Ordering::Relaxed);
-    }
-
-    async fn one(&self, endpoint: &Uri, request: &Request, share: Duration) -> Result<Answer, Failed> {
-        let unsent = |why: String| Failed::Unsent(why);
-        let host = endpoint.host().unwrap_or_default();
-        let port = endpoint.port_u16().unwrap_or(80);
-        let connect = TcpStream::connect((host.trim_matches(['[', ']']), port));
-        let stream =
-            timeout(share, connect).await.map_err(|_| unsent("does not take a connection".to_owned()))?;
-        let stream = stream.map_err(|error| unsent(format!("cannot be reached: {error}")))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unsent(format!("does not begin HTTP: {error}")))?;
-        // The task ends with the set.
-        let mut driver = JoinSet::new();
-        driver.spawn(connection);
-        let (path, body) = self.keys.request(request);
-        let asked = post(host, port, path, &body).map_err(|error| unsent(error.to_string()))?;
-        let sent = |error: String| Failed::Sent(format!("did not answer: {error}"));
-        let answer = sender.send_request(asked).await.map_err(|error| sent(error.to_string()))?;
-        let status = answer.status();
-        let body = if matches!(request, Request::KeepAlive { .. }) && status == StatusCode::OK {
-            first_line(answer.into_body()).await.map_err(sent)?
-        } else {
-            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            body.map_err(|error| sent(error.to_string()))?.to_bytes().to_vec()
-        };
-        if status == StatusCode::OK {
-            return self
-                .keys
-                .answer(request, &body)
-                .ok_or_else(|| Failed::Sent("answered what this version does not understand".to_owned()));
+    fn out_of_time(&self, mut turns: Turns, rights: &Rights) -> String {
+        let why = format!(
+            "does not answer within {} ms: is it running, and is the way to it open?",
+            self.patience.as_millis()
+        );
+        turns.waiting.retain(|index| rights.wait_for(*index));
+        if let Some(index) = turns.waiting.first() {
+            self.first.store((index + 1) % self.ways.len(), Ordering::Relaxed);
         }
+        for index in std::mem::take(&mut turns.waiting) {
+            turns.failed(self, index, &why);
+        }
+        turns.told()
+    }
+
+    /// Everything up to the right to send may happen at several members at once.
+    async fn attempt(&self, index: usize, request: &Request, rights: &Rights) -> Result<Answer, Failed> {
+        let way = self.ways.get(index).ok_or_else(|| Failed::Unsent("is not there".to_owned()))?;
+        let mut open = way.open().await.map_err(Failed::Unsent)?;
+        let token = match &self.login {
+            Some(login) => Some(login.token(&mut open).await.map_err(Failed::Unsent)?),
+            None => None,
+        };
+        if !rights.take(index).await {
+            return Err(Failed::Unsent("was too late".to_owned()));
+        }
+        let mut result = self.exchange(&mut open, request, token.as_deref()).await;
+        if let (Err(Failed::Stale(_)), Some(login), Some(token)) = (&result, &self.login, &token) {
+            result = match login.renew(token, &mut open).await {
+                Ok(token) => self.exchange(&mut open, request, Some(&token)).await,
+                Err(why) => Err(Failed::Unsent(why)),
+            };
+        }
+        if matches!(result, Err(Failed::Unsent(_) | Failed::Stale(_))) {
+            rights.give_back();
+        }
+        result
+    }
+
+    async fn exchange(
+        &self,
+        open: &mut Open,
+        request: &Request,
+        token: Option<&str>,
+    ) -> Result<Answer, Failed> {
+        let (path, body) = self.keys.request(request);
+        let is_stream = matches!(request, Request::KeepAlive { .. });
+        let (status, body) = open.post(path, &body, token, is_stream).await?;
+        if status.is_success()
+            && let Some(answer) = self.keys.answer(request, &body)
+        {
+            return Ok(answer);
+        }
+        let said = |why: &str| format!("answered {status}: {why}");
         match wire::refused(request, &body) {
-            (Answer::Lost, why) => Err(Failed::Sent(format!("answered {status}: {why}"))),
-            (answer, _) => Ok(answer),
+            Refusal::NoLease => Ok(Answer::NoLease),
+            Refusal::Stale(why) => Err(Failed::Stale(said(&why))),
+            Refusal::NotBegun(why) => Err(Failed::Unsent(said(&why))),
+            Refusal::Unknown(why) => Err(Failed::Sent(said(&why))),
         }
     }
 
     fn tell(&self, problem: Option<String>) {
-        let is_new = self.trouble.send_if_modified(|had| {
-            let changed = had.is_some() != problem.is_some();
-            had.clone_from(&problem);
-            changed
-        });
-        match problem {
-            Some(why) if is_new => tracing::warn!("etcd: {why}"),
-            None if is_new => tracing::info!("etcd answers again"),
-            _ => {}
+        let now = clock::now();
+        let next = now.saturating_add(self.silence_ms);
+        let Some(why) = problem else {
+            self.tell_at.store(next, Ordering::Relaxed);
+            self.trouble.send_if_modified(|told| told.take().is_some());
+            return;
+        };
+        tracing::debug!("etcd: {why}");
+        if self.tell_at.load(Ordering::Relaxed) <= now {
+            self.tell_at.store(next, Ordering::Relaxed);
+            let text = format!("etcd does not keep the record: {why}");
+            self.trouble.send_if_modified(|told| told.replace(text.clone()).as_ref() != Some(&text));
         }
     }
 }
 
-fn post(
-    host: &str,
-    port: u16,
-    path: &str,
-    body: &Value,
-) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
-    hyper::Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(HOST, format!("{host}:{port}"))
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))
-}
-
-/// Keep-alives are answered by a stream of lines.
-async fn first_line(mut body: hyper::body::Incoming) -> Result<Vec<u8>, String> {
-    let mut line = Vec::new();
-    while !line.contains(&b'\n') {
-        let Some(frame) = body.frame().await else { break };
-        let frame = frame.map_err(|error| error.to_string())?;
-        let Ok(data) = frame.into_data() else { break };
-        if line.len() + data.len() > MAX_ANSWER {
-            return Err(format!("more than {MAX_ANSWER} bytes"));
-        }
-        line.extend_from_slice(&data);
+impl Turns {
+    fn failed(&mut self, inner: &Inner, index: usize, why: &str) {
+        let Some(way) = inner.ways.get(index) else { return };
+        way.failed(why);
+        self.problems.push(format!("{} {why}", way.name()));
     }
-    line.truncate(line.iter().position(|byte| *byte == b'\n').unwrap_or(line.len()));
-    Ok(line)
+
+    /// In the same order, whoever was asked first.
+    fn told(mut self) -> String {
+        self.problems.sort();
+        self.problems.join("; ")
+    }
 }

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use zbus::export::futures_core::Stream;
 
 use crate::agent::Agents;
+use crate::book::Book;
 use crate::config::Settings;
 use crate::mailbox::{Input, Mailbox};
 
@@ -36,24 +37,23 @@ pub(crate) struct Watched {
     interface: Option<String>,
     gateway: Option<IpAddr>,
     state_dir: PathBuf,
+    /// What stands in the way of writing this member's vote.
     vote: channel::Receiver<Option<String>>,
+    /// Why etcd does not answer.
+    etcd: channel::Receiver<Option<String>>,
 }
 
 impl Watched {
-    /// `vote` tells what stands in the way of writing this member's vote.
-    pub(crate) fn of(
-        settings: &Settings,
-        agents: Arc<Agents>,
-        state_dir: &Path,
-        vote: channel::Receiver<Option<String>>,
-    ) -> Self {
+    /// What these settings name, and how the record is kept.
+    pub(crate) fn of(settings: &Settings, agents: Arc<Agents>, state_dir: &Path, book: &Book) -> Self {
         Self {
             agents,
             group: settings.core.group.len(),
             interface: settings.public_interface.clone(),
             gateway: settings.gateway,
             state_dir: state_dir.to_owned(),
-            vote,
+            vote: book.problem(),
+            etcd: book.silence(),
         }
     }
 }
@@ -75,6 +75,7 @@ pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
             _ = looks.tick() => true,
             () = next(&mut news) => false,
             Ok(()) = watched.vote.changed() => false,
+            Ok(()) = watched.etcd.changed() => false,
             Ok(()) = misses.changed() => false,
         };
         if look {
@@ -114,6 +115,7 @@ impl Watched {
         let unwritable = self.vote.borrow().clone().or(disk.as_ref().err().cloned());
         let state_writable = unwritable.is_none();
         problems.extend(unwritable);
+        problems.extend(self.etcd.borrow().clone());
         let lacking = self.agents.lacking(0..self.group).await;
         problems.extend(lacking.iter().cloned());
         problems.extend(self.agents.lacking(self.group..usize::MAX).await);

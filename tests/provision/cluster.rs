@@ -230,3 +230,58 @@ fn a_plan_makes_no_certificates_and_says_that_they_are_not_known_yet() {
             .all(|(_, s)| s.check && s.args.get("dest") != Some(&json!("/etc/futago/tls/ca.pem")))
     );
 }
+
+/// The files that the cluster's part writes onto ha-b: name, mode, content.
+fn files_of_b(ran: &Ran) -> Vec<[String; 3]> {
+    let text =
+        |step: &Step, key: &str| step.args.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let copies = ran.steps.iter().filter(|(host, step)| host == "ha-b" && !step.check);
+    let copies = copies.filter(|(_, step)| text(step, "dest").starts_with("/etc/futago/"));
+    copies.map(|(_, step)| ["dest", "mode", "content"].map(|key| text(step, key))).collect()
+}
+
+#[test]
+fn what_etcd_is_reached_with_is_written_where_only_root_reads_it_and_never_shown() {
+    let pair_key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["pair.example.com".to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let (certificate, key) = (params.self_signed(&pair_key).unwrap().pem(), pair_key.serialize_pem());
+    let with = |section: &str| {
+        let text = managed().replace("witness: {address: 203.0.113.13}\n", "");
+        let text =
+            text.replace("manager:\n", &format!("secrets: secrets.yml\nmanager:\n  etcd: {section}\n"));
+        let project = Project::new([
+            ("ha.yml", text.as_str()),
+            ("etcd/ca.pem", &certificate),
+            ("etcd/pair.pem", &certificate),
+            ("etcd/pair.key", &key),
+            ("secrets.yml", "etcd_password: tiger-and-dragon\n"),
+        ]);
+        let ran = pair("ha-a", true, changed).run(&project, apply(), &only_cluster());
+        assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+        ran
+    };
+    let files = "ca: etcd/ca.pem, cert: etcd/pair.pem, key: etcd/pair.key, user: futago";
+    let ran = with(&format!("{{endpoints: [\"https://10.0.0.1:2379\"], {files}}}"));
+    let written = files_of_b(&ran);
+    for (name, content) in [
+        ("ca.pem", certificate.as_str()),
+        ("client.pem", &certificate),
+        ("client.key", &key),
+        ("password", "tiger-and-dragon"),
+    ] {
+        let file = written.iter().find(|[dest, ..]| *dest == format!("/etc/futago/etcd/{name}"));
+        let [_, mode, text] = file.unwrap_or_else(|| panic!("{name} in {written:?}"));
+        assert_eq!((mode.as_str(), text.trim_end()), ("0600", content.trim_end()), "{name}");
+    }
+    let [_, _, described] = written.iter().find(|[dest, ..]| dest.ends_with("cluster.yml")).unwrap();
+    let settings = "etcd: {\"endpoints\": [\"https://10.0.0.1:2379\"], \"ca\": \"/etc/futago/etcd/ca.pem\", \
+                    \"cert\": \"/etc/futago/etcd/client.pem\", \"key\": \"/etc/futago/etcd/client.key\", \
+                    \"user\": \"futago\", \"password_file\": \"/etc/futago/etcd/password\"}";
+    assert!(described.contains(settings), "{described}");
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!ran.text.contains(secret) && !ran.text.contains("tiger-and-dragon"), "{}", ran.text);
+
+    let plain = with("{endpoints: [\"http://10.0.0.1:2379\"]}");
+    assert!(!files_of_b(&plain).iter().any(|[dest, ..]| dest.contains("/etcd/")));
+}

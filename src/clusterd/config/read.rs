@@ -11,6 +11,7 @@ use cluster::config::{Class, Config, ForeignStart, Policy, Quorum};
 use cluster::member::Node as Member;
 use cluster::timing::{Millis, Timing};
 
+use super::etcd;
 use super::resource::{List, Resources};
 use super::value;
 use super::{Fencing, Hook, Settings, WITNESS_PORT, Watchdog, Witness, WitnessSettings};
@@ -59,7 +60,7 @@ fn settings(root: &Node, here: &str, problems: &mut Problems) -> Option<Settings
     let (names, paths) = nodes(&mut fields);
     let node = local(&mut fields, &names, here);
     let witness = witness_of(&mut fields, &names, &paths);
-    let etcd = etcd(&mut fields, witness.is_some());
+    let etcd = etcd::read(&mut fields, witness.is_some());
     let resources = resources(&mut fields);
     let fencing = fencing(&mut fields, &names);
     let tls = value::path(&mut fields, "tls").unwrap_or_else(|| PathBuf::from(TLS_DIR));
@@ -264,23 +265,6 @@ fn witness_of(fields: &mut Fields<'_, '_>, names: &[String; 2], paths: &[Vec<IpA
         inner.report(node, format!("the witness {name:?} is a data host: a third machine must vote"));
     }
     Some(Witness { name, addresses })
-}
-
-fn etcd(fields: &mut Fields<'_, '_>, witness: bool) -> Option<Vec<String>> {
-    let node = fields.get("etcd")?;
-    if witness {
-        fields.report(node, "the record is kept with a witness or by etcd, not both");
-    }
-    let mut inner = Fields::of(node, "etcd", &["endpoints"], fields.problems())?;
-    inner.required("endpoints", "http://HOST:2379 of each member");
-    let mut endpoints = Vec::new();
-    for (text, node) in inner.texts("endpoints") {
-        if !text.starts_with("http://") {
-            inner.report(node, format!("{text:?} is not http://HOST:PORT; https is not supported"));
-        }
-        endpoints.push(text);
-    }
-    Some(endpoints)
 }
 
 fn resources(fields: &mut Fields<'_, '_>) -> Resources {

@@ -74,6 +74,36 @@ fn votes_are_counted_by_what_is_there() {
 }
 
 #[test]
+fn etcd_is_reached_plainly_or_with_everything_that_tls_needs() {
+    let with =
+        |section: &str| read(&format!("{}etcd: {{{section}}}\n", WHOLE.replace("witness: {name", "#")));
+    let said = |section: &str| with(section).unwrap_err().to_string();
+    let whole = "endpoints: [\"https://etcd-1:2379\", \"https://[fd00::2]:2379/\"], ca: /e/ca.pem, cert: /e/c.pem, \
+                 key: /e/c.key, user: futago, password_file: /e/password";
+    let etcd = with(whole).unwrap().etcd.unwrap();
+    assert_eq!(etcd.endpoints.iter().map(etcd::host).collect::<Vec<_>>(), ["etcd-1", "fd00::2"]);
+    let tls = etcd.tls.unwrap();
+    assert_eq!((tls.ca, tls.own), ("/e/ca.pem".into(), Some(("/e/c.pem".into(), "/e/c.key".into()))));
+    assert_eq!(etcd.login.unwrap().password_file, Path::new("/e/password"));
+    for (section, message) in [
+        ("endpoints: [\"etcd-1:2379\"]", "\"etcd-1:2379\" is not https://HOST:PORT or http://HOST:PORT"),
+        ("endpoints: [\"http://etcd-1/v3\"]", "is not https://HOST:PORT"),
+        ("endpoints: [\"https://a:1\"]", "\"ca\" is missing"),
+        (
+            "endpoints: [\"https://a:1\", \"http://b:1\"], ca: /ca",
+            "some endpoints are https and some are http",
+        ),
+        ("endpoints: [\"http://a:1\"], ca: /ca", "files of TLS are given, and the endpoints are not https"),
+        ("endpoints: [\"https://a:1\"], ca: /ca, key: /key", "\"cert\" and \"key\" belong together"),
+        ("endpoints: [\"https://a:1\"], ca: /ca, user: x", "\"user\" and \"password_file\" belong together"),
+        ("endpoints: [\"http://a:1\"], user: x, password_file: /p", "a password is sent over https only"),
+        ("endpoints: [\"https://a:1\"], ca: ca.pem", "\"ca\" must be a path that begins with /"),
+    ] {
+        assert!(said(section).contains(message), "{section}: {}", said(section));
+    }
+}
+
+#[test]
 fn a_fence_agent_is_a_name_or_an_absolute_path() {
     let with = |agent: &str| read(&WHOLE.replace("agent: fence_ipmilan", &format!("agent: {agent}")));
     assert_eq!(with("/opt/bin/fence_own").unwrap().fencing(Node::A).unwrap().agent, "/opt/bin/fence_own");

@@ -1,4 +1,9 @@
-//! The client against a real etcd on loopback, where one is installed (Debian's etcd-server).
+//! The client against a real etcd on loopback, where one is installed (Debian's etcd-server), and against servers that
+//! behave badly.
+
+mod fake;
+mod login;
+mod secure;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +13,9 @@ use cluster::member::Node;
 use cluster::record::{Record, Term};
 
 use super::*;
+use crate::config::etcd::{self as config, Tls};
 use crate::mailbox;
+use fake::Fake;
 
 struct Server {
     process: Child,
@@ -48,8 +55,32 @@ fn server() -> Option<Server> {
 }
 
 fn members(endpoints: &[String], timeout_ms: Millis) -> Arc<Inner> {
+    members_of(endpoints, timeout_ms, None, None)
+}
+
+/// What is wrong is told at once, not after a silence.
+fn members_of(
+    endpoints: &[String],
+    store_timeout_ms: Millis,
+    tls: Option<Tls>,
+    login: Option<config::Login>,
+) -> Arc<Inner> {
     let (mailbox, _) = mailbox::mailbox();
-    Members::new(endpoints, "ha.example.com", timeout_ms, mailbox).unwrap().0
+    let endpoints = endpoints.iter().map(|text| text.parse().unwrap()).collect();
+    let timing = Timing { store_timeout_ms, ..Timing::derive(Timing::DEFAULT_MS, 600_000).unwrap() };
+    let members = Members::new(&Etcd { endpoints, tls, login }, "ha.example.com", &timing, mailbox);
+    let mut inner = Arc::into_inner(members.unwrap().0).unwrap();
+    (inner.silence_ms, inner.tell_at) = (0, AtomicU64::new(0));
+    Arc::new(inner)
+}
+
+/// Why the last question was not answered.
+fn told(members: &Inner) -> String {
+    members.trouble.borrow().clone().unwrap_or_default()
+}
+
+fn change() -> Request {
+    Request::Change { when: Vec::new(), then: vec![Change::PutRecord(Record::created(Node::A))] }
 }
 
 #[tokio::test]
@@ -98,19 +129,84 @@ async fn every_request_is_understood_by_a_real_etcd() {
 
 #[tokio::test]
 async fn what_never_left_is_not_done_and_what_was_not_answered_is_lost() {
-    let members_of = |url: &str| members(&[url.to_owned()], 200);
-    let change =
-        Request::Change { when: Vec::new(), then: vec![Change::PutRecord(Record::created(Node::A))] };
-    assert_eq!(members_of("http://127.0.0.1:1").answer(&change).await, Answer::NotDone);
+    let of = |url: &str| members(&[url.to_owned()], 200);
+    let closed = of("http://127.0.0.1:1");
+    assert_eq!(closed.answer(&change()).await, Answer::NotDone);
+    let why = "http://127.0.0.1:1 cannot be reached: Connection refused (os error 111): is it running there";
+    assert!(told(&closed).contains(why), "{}", told(&closed));
     // Takes connections, answers nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    assert_eq!(members_of(&url).answer(&change).await, Answer::Lost);
+    let silent = of(&url);
+    assert_eq!(silent.answer(&change()).await, Answer::Lost);
+    assert!(told(&silent).contains(&format!("{url} does not answer within 200 ms")), "{}", told(&silent));
 }
 
 #[tokio::test]
-async fn https_is_refused() {
-    let (mailbox, _) = mailbox::mailbox();
-    let error = Members::new(&["https://127.0.0.1:2379".to_owned()], "c", 1, mailbox).unwrap_err();
-    assert!(error.to_string().contains("https is not supported"), "{error}");
+async fn a_member_that_hangs_is_left_for_the_next_within_the_time_of_a_question() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hangs = format!("http://{}", silent.local_addr().unwrap());
+    let good = Fake::start(None, |_| fake::nothing_there()).await;
+    let members = members(&[hangs, good.url()], 10_000);
+    assert_eq!(members.answer(&Request::Look).await, Answer::Found(View::default()));
+    assert_eq!(members.first.load(Ordering::Relaxed), 1, "it is asked first from now on");
+    assert_eq!(told(&members), "");
+}
+
+#[tokio::test]
+async fn a_member_without_a_leader_is_left_for_the_next_even_with_a_change() {
+    let alone = Fake::start(None, |_| fake::error(503, 14, "etcdserver: no leader")).await;
+    let good = Fake::start(None, |asked| {
+        assert_eq!(asked.headers["grpc-metadata-hasleader"], "true");
+        fake::changed(7)
+    })
+    .await;
+    let both = members(&[alone.url(), good.url()], 10_000);
+    assert_eq!(both.answer(&change()).await, Answer::Changed(Revision(7)));
+    assert_eq!((alone.asked(), good.asked()), (1, 1));
+    let one = members(&[alone.url()], 10_000);
+    assert_eq!(one.answer(&change()).await, Answer::NotDone);
+    assert!(told(&one).contains("no leader: it is cut off from the other members"), "{}", told(&one));
+}
+
+#[tokio::test]
+async fn a_change_that_was_not_answered_is_not_sent_again() {
+    // Some of etcd's errors come when it has begun.
+    let late = Fake::start(None, |_| fake::error(503, 14, "etcdserver: request timed out")).await;
+    let other = Fake::start(None, |_| fake::changed(7)).await;
+    let both = members(&[late.url(), other.url()], 10_000);
+    assert_eq!(both.answer(&change()).await, Answer::Lost);
+    assert_eq!((late.asked(), other.asked()), (1, 0));
+    assert!(told(&both).contains("request timed out"), "{}", told(&both));
+    // Nor when the member hangs after it has been sent, and the others are ready for it.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hangs = format!("http://{}", silent.local_addr().unwrap());
+    let both = members(&[hangs, other.url()], 1_000);
+    assert_eq!(both.answer(&change()).await, Answer::Lost);
+    assert_eq!(other.asked(), 0);
+    assert!(!told(&both).contains(&other.url()), "it was ready: {}", told(&both));
+    assert_eq!(both.answer(&change()).await, Answer::Changed(Revision(7)), "the next one is sent elsewhere");
+    // What changes nothing may be asked elsewhere.
+    let late = Fake::start(None, |_| fake::error(503, 14, "etcdserver: request timed out")).await;
+    let good = Fake::start(None, |_| fake::nothing_there()).await;
+    let both = members(&[late.url(), good.url()], 10_000);
+    assert_eq!(both.answer(&Request::Look).await, Answer::Found(View::default()));
+}
+
+#[test]
+fn what_etcd_refuses_before_it_begins_is_not_done_and_says_what_to_do() {
+    let refused =
+        |message: &str| wire::refused(&change(), fake::error(400, 3, message).1.to_string().as_bytes());
+    for (message, advice) in [
+        ("etcdserver: no leader", "cut off from the other members"),
+        ("etcdserver: permission denied", "readwrite on the prefix"),
+        ("etcdserver: user name is empty", "give \"user\""),
+    ] {
+        let Refusal::NotBegun(why) = refused(message) else { panic!("{:?}", refused(message)) };
+        assert!(why.starts_with(message) && why.contains(advice), "{why}");
+    }
+    assert!(matches!(refused("etcdserver: request timed out"), Refusal::Unknown(_)));
+    assert!(matches!(refused("etcdserver: no leader, or so"), Refusal::Unknown(_)));
+    let gateway = b"CommonName of client sending a request against gateway will be ignored\n";
+    assert!(wire::reason(gateway).ends_with("make \"cert\" without a common name, with other names only"));
 }

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 /// etcd's code of the error that a lease, or anything else that was named, is not there.
 const NOT_FOUND: u64 = 5;
+/// Of a reason, in characters: it may be a page of somebody else's.
+const MAX_REASON: usize = 200;
 
 /// The keys of a cluster.
 #[derive(Clone, Debug)]
@@ -108,17 +110,56 @@ impl Keys {
     }
 }
 
-/// What an error of etcd means for the request.
-pub(super) fn refused(request: &Request, body: &[u8]) -> (Answer, String) {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let why = body.get("message").and_then(Value::as_str).unwrap_or("without a reason").to_owned();
-    let code = body.get("code").and_then(Value::as_u64);
+/// What an error of etcd means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is no such lease. Nothing was done.
+    NoLease,
+    /// The token is over; nothing was done.
+    Stale(String),
+    /// Nothing was done, for this reason.
+    NotBegun(String),
+    /// Nobody knows.
+    Unknown(String),
+}
+
+/// What an answer that is no good one means for the request. etcd checks a leader, a token and permissions before it
+/// changes anything (etcd's api/v3rpc/rpctypes/error.go has the words); other errors come after it has begun, too.
+pub(super) fn refused(request: &Request, body: &[u8]) -> Refusal {
+    let code = serde_json::from_slice(body).unwrap_or(Value::Null).get("code").and_then(Value::as_u64);
     let of_lease = !matches!(request, Request::Look | Request::Grant { .. });
-    match code {
-        Some(NOT_FOUND) if of_lease => (Answer::NoLease, why),
-        // Some come after etcd has begun with it.
-        _ => (Answer::Lost, why),
+    let (why, advice) = (said(body), reason(body));
+    match (code, why.strip_prefix("etcdserver: ").unwrap_or(&why)) {
+        (Some(NOT_FOUND), _) if of_lease => Refusal::NoLease,
+        (_, "invalid auth token" | "revision of auth store is old") => Refusal::Stale(why),
+        (_, "no leader" | "permission denied" | "user name is empty") => Refusal::NotBegun(advice),
+        _ => Refusal::Unknown(advice),
     }
+}
+
+/// What an answer gives as its reason, and what to do about it.
+pub(super) fn reason(body: &[u8]) -> String {
+    let why = said(body);
+    let advice = match why.strip_prefix("etcdserver: ").unwrap_or(&why) {
+        "no leader" => "it is cut off from the other members, or too few of them run",
+        "permission denied" => "give the user's role readwrite on the prefix futago/CLUSTER/",
+        "user name is empty" => "it wants a user: give \"user\" and its password",
+        "authentication is not enabled" => "enable it there, or drop \"user\"",
+        // An etcd that has users takes such a certificate for a user's at its gateway, and that only to refuse it.
+        text if text.starts_with("CommonName of client") => {
+            "make \"cert\" without a common name, with other names only"
+        }
+        _ => return why,
+    };
+    format!("{why}: {advice}")
+}
+
+fn said(body: &[u8]) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let message = parsed.as_ref().and_then(|body| body.get("message")?.as_str());
+    let text = message.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+    let text: String = text.trim().chars().take(MAX_REASON).collect();
+    if text.is_empty() { "without a reason".to_owned() } else { text }
 }
 
 fn encoded(value: &impl Serialize) -> String {

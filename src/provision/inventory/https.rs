@@ -3,19 +3,16 @@
 //! A certificate that is given is looked at before any host is contacted: that it belongs to its key, and to the name of the
 //! service. Without one the program makes its own, which browsers do not know.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tokio_rustls::rustls::Error as TlsError;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::pki_types::ServerName;
 use webpki::EndEntityCert;
 
 use base::fields::Fields;
 use base::problem::{Problem, Problems};
 use base::yaml::{Content, Node};
 
+use super::pem;
 use crate::identity::secret_lines;
 
 pub(super) const HTTPS: &[&str] = &["certificate", "key"];
@@ -71,8 +68,9 @@ impl Https {
 
 fn given(node: &Node, file: &Path, name: Option<&str>, problems: &mut Problems) -> Option<Https> {
     let mut fields = Fields::of(node, "https", HTTPS, problems)?;
-    let certificate = text_of(&mut fields, "certificate", "a file with the certificate, PEM", file);
-    let key = text_of(&mut fields, "key", "a file with its private key, PEM", file);
+    fields.required("certificate", "a file with the certificate, PEM");
+    fields.required("key", "a file with its private key, PEM");
+    let [certificate, key] = ["certificate", "key"].map(|key| pem::text_of(&mut fields, key, file));
     let (certificate, key) = (certificate?, key?);
     if let Err(message) = check(&certificate, &key, name) {
         fields.report(node, message);
@@ -81,30 +79,9 @@ fn given(node: &Node, file: &Path, name: Option<&str>, problems: &mut Problems) 
     Some(Https::Given { certificate, key })
 }
 
-fn text_of(fields: &mut Fields<'_, '_>, key: &str, meaning: &str, file: &Path) -> Option<String> {
-    let node = fields.required(key, meaning)?;
-    let path: PathBuf = file.parent().unwrap_or(Path::new("")).join(fields.text(key)?);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            fields.report(node, format!("read {}: {error}", path.display()));
-            None
-        }
-    }
-}
-
 /// Whether a server can show this certificate under this name.
 fn check(certificate: &str, key: &str, name: Option<&str>) -> Result<(), String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
-    let chain = chain.map_err(|error| format!("the certificate is not PEM: {error}"))?;
-    let first = chain.first().cloned().ok_or("there is no certificate in the file of the certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| {
-        format!("there is no private key without a passphrase in the file of the key: {error}")
-    })?;
-    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
-        TlsError::InconsistentKeys(_) => "the key does not belong to the certificate".to_owned(),
-        other => format!("the certificate cannot be used: {other}"),
-    })?;
+    let first = pem::pair(certificate, key)?;
     let leaf = EndEntityCert::try_from(&first).map_err(|error| format!("read the certificate: {error}"))?;
     let Some(server) = name.and_then(|name| ServerName::try_from(name).ok()) else { return Ok(()) };
     leaf.verify_is_valid_for_subject_name(&server).map_err(|_| {

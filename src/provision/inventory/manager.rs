@@ -4,9 +4,11 @@
 //! replicated device, its file system, the virtual address) is filled in, so that `group` lists what lies between.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::etcd::{self, Etcd};
 use super::resource::{self, Resource};
 use super::{Member, VirtualIp, stack};
 use base::fields::Fields;
@@ -31,7 +33,6 @@ pub(super) const MANAGER: &[&str] = &[
     "alerts",
     "unsafe",
 ];
-pub(super) const ETCD: &[&str] = &["endpoints"];
 pub(super) const POLICY: &[&str] = &["foreign_start", "reboot_on_failed_stop", "watch_public_link"];
 pub(super) const FENCING: &[&str] = &["target", "agent", "params", "timeout"];
 pub(super) const ALERT: &[&str] = &["exec", "webhook"];
@@ -65,6 +66,8 @@ pub struct Manager {
     pub metrics: Vec<String>,
     /// How often both disks are compared, in systemd's words for a calendar; `off` for never.
     pub verify: String,
+    /// What the etcd cluster is reached with that keeps the record, if one does.
+    pub etcd: Option<Etcd>,
     /// Keys that go into the manager's file as they are.
     pub plain: Map<String, Value>,
 }
@@ -72,10 +75,11 @@ pub struct Manager {
 impl Manager {
     /// As expressions see it.
     pub(super) fn describe(&self) -> Value {
-        let Self { group, everywhere, units, ocf, mount, metrics, verify, plain } = self;
+        let Self { group, everywhere, units, ocf, mount, metrics, verify, etcd, plain } = self;
+        let etcd = etcd.clone().unwrap_or_default().describe();
         json!({
             "group": group, "everywhere": everywhere, "units": units, "ocf": ocf, "mount": mount, "metrics": metrics,
-            "verify": verify, "settings": plain,
+            "verify": verify, "etcd": etcd, "settings": plain,
         })
     }
 }
@@ -85,6 +89,8 @@ pub(super) struct Around<'a> {
     pub(super) virtual_ip: Option<&'a VirtualIp>,
     pub(super) hosts: &'a [Member],
     pub(super) witness: bool,
+    /// The inventory; the files that it names are beside it.
+    pub(super) file: &'a Path,
     /// What comes with the program and runs on the pair.
     pub(super) stack: Option<&'a str>,
 }
@@ -109,7 +115,9 @@ pub(super) fn manager(
     keep("window", resource::duration(&mut fields, "window").map(Value::from));
     keep("watchdog", word(&mut fields, "watchdog", WATCHDOGS));
     keep("gateway", gateway(&mut fields));
-    keep("etcd", etcd(&mut fields, around.witness));
+    let etcd = fields.get("etcd");
+    let etcd = etcd.and_then(|node| etcd::read(node, around.witness, around.file, fields.problems()));
+    keep("etcd", etcd.as_ref().map(|etcd| etcd.settings.clone().into()));
     keep("policy", policy(&mut fields));
     keep("fencing", fencing(&mut fields, around.hosts));
     keep("alerts", alerts(&mut fields));
@@ -140,6 +148,7 @@ pub(super) fn manager(
         mount,
         metrics,
         verify,
+        etcd,
         plain,
     })
 }
@@ -223,24 +232,6 @@ fn gateway(fields: &mut Fields<'_, '_>) -> Option<Value> {
         return None;
     }
     Some(text.into())
-}
-
-fn etcd(fields: &mut Fields<'_, '_>, witness: bool) -> Option<Value> {
-    let node = fields.get("etcd")?;
-    if witness {
-        let message = "the record is kept either with a witness or by etcd, here are both";
-        fields.problems().push(Problem::new(&node.place, message).hint("drop \"witness\" or \"etcd\""));
-    }
-    let mut inner = Fields::of(node, "etcd", ETCD, fields.problems())?;
-    inner.required("endpoints", "the addresses of the etcd cluster, such as http://203.0.113.21:2379");
-    let endpoints = inner.texts("endpoints");
-    for (text, node) in &endpoints {
-        if !text.starts_with("http://") {
-            inner.report(node, format!("an endpoint is written as http://ADDRESS:PORT, not {text:?}"));
-        }
-    }
-    let endpoints: Vec<String> = endpoints.into_iter().map(|(text, _)| text).collect();
-    Some(json!({ "endpoints": endpoints }))
 }
 
 fn policy(fields: &mut Fields<'_, '_>) -> Option<Value> {

@@ -3,10 +3,12 @@
 //! This file owns the checked type and its paths. `read.rs` makes it from YAML and reports every mistake at once.
 
 mod backup;
+mod etcd;
 mod example;
 mod find;
 mod https;
 mod manager;
+mod pem;
 mod read;
 mod resource;
 mod schema;
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 pub use backup::Backup;
+pub use etcd::Etcd;
 pub use example::write_example;
 pub(crate) use find::{files, find};
 pub use https::Https;

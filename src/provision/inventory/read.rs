@@ -10,7 +10,7 @@ use super::backup::{self, Backup};
 use super::https::Https;
 use super::secrets::Secrets;
 use super::ssh::{Ssh, refuse_passwords};
-use super::{Inventory, Member, RESERVED, VirtualIp, manager, project, stack};
+use super::{Inventory, Member, RESERVED, VirtualIp, etcd, manager, project, stack};
 use base::fields::{Fields, is_identifier};
 use base::problem::{Problem, Problems};
 use base::yaml::{Content, Entry, Node};
@@ -66,6 +66,7 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         virtual_ip: virtual_ip.as_ref(),
         hosts: &hosts,
         witness: top.get("witness").is_some(),
+        file,
         stack: stack.as_deref(),
     };
     // A stack is run by the manager: where nothing is said about it, with its defaults.
@@ -86,6 +87,7 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
     let passwords = stack.as_deref().map_or(&[][..], stack::passwords);
     let named = top.text("secrets").map(|name| file.parent().unwrap_or(Path::new("")).join(name));
     let secrets = Secrets::read(named, &project(file), file, passwords, top.problems());
+    etcd::check_password(top.get("manager"), &secrets, top.problems());
     let (cluster, virtual_ip, ssh) = (cluster?, virtual_ip?, ssh?);
     let inventory = Inventory {
         file: file.to_owned(),

@@ -8,7 +8,7 @@ pub fn json_schema() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{backup, https, manager, read, resource, ssh, stack};
+    use super::super::{backup, etcd, https, manager, read, resource, ssh, stack};
     use serde_json::Value;
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -45,7 +45,7 @@ mod tests {
         let manager = &schema["properties"]["manager"];
         assert_eq!(keys(manager), sorted(manager::MANAGER));
         let of = |key: &str| &manager["properties"][key];
-        assert_eq!(keys(of("etcd")), sorted(manager::ETCD));
+        assert_eq!(keys(of("etcd")), sorted(etcd::ETCD));
         assert_eq!(keys(of("policy")), sorted(manager::POLICY));
         assert_eq!(keys(&of("fencing")["items"]), sorted(manager::FENCING));
         assert_eq!(keys(&of("alerts")["items"]), sorted(manager::ALERT));
