@@ -23,7 +23,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "a lone write is answered under a new generation",
         file: "engine/request.rs",
-        from: "s.generations.rotate(new)",
+        from: "s.part(new, now)",
         to: "s.generations.counter = new",
     },
     Mutation {
@@ -59,8 +59,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "what the peer has not flushed is marked when it is lost",
         file: "engine/flush.rs",
-        from: "self.flusher.unstable.move_into(&mut self.bitmap);",
-        to: "",
+        from: "run.remote = Remote::Alone;\n        }\n        self.flusher.flushing.move_into(&mut self.bitmap);\n        self.flusher.unstable.move_into(&mut self.bitmap);",
+        to: "run.remote = Remote::Alone;\n        }\n        self.flusher.flushing.move_into(&mut self.bitmap);",
     },
     Mutation {
         breaks: "a flush is a flush of both disks",
@@ -83,26 +83,62 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "the target is marked Inconsistent, durably",
         file: "engine/resync.rs",
-        from: "self.store.push(Job::new(Then::TargetReady).superblock(move |s| {\n            s.consistent = false;",
-        to: "self.store.push(Job::new(Then::TargetReady).superblock(move |s| {",
+        from: "s.undo = undo;\n            s.consistent = false;",
+        to: "s.undo = undo;",
     },
     Mutation {
         breaks: "promotion waits for writes of a lost peer",
         file: "engine/role.rs",
-        from: "if self.has_peer_writes() {",
+        from: "if self.has_peer_writes() || self.requests.pending() > 0 {",
         to: "if false {",
     },
     Mutation {
         breaks: "the peer is asked before a promotion",
         file: "engine/role.rs",
-        from: "self.send(link, Message::RoleAsk);",
-        to: "self.store_promotion(token, force);",
+        from: "self.out.push(Action::Send { link, term, message, payload: None });",
+        to: "let _ = (link, term, message);\n                self.store_promotion(token, bid);",
     },
     Mutation {
         breaks: "a node stays the writer until its writes are over",
         file: "engine/role.rs",
         from: "if self.requests.pending() > 0 {",
         to: "if false {",
+    },
+    Mutation {
+        breaks: "a successor takes the activity log for unflushed",
+        file: "engine/resume.rs",
+        from: "extents.into_iter().for_each(|range| self.flusher.unstable_on_peer(range));",
+        to: "drop(extents);",
+    },
+    Mutation {
+        breaks: "a successor that is alone marks what was hot",
+        file: "engine/resume.rs",
+        from: "self.mark_hot(activity);",
+        to: "",
+    },
+    Mutation {
+        breaks: "a successor does not leave a flush out",
+        file: "engine/resume.rs",
+        from: "self.requests.answered += 1;",
+        to: "",
+    },
+    Mutation {
+        breaks: "a successor keeps the activity log",
+        file: "engine/resume.rs",
+        from: "self.activity.resume(activity);",
+        to: "",
+    },
+    Mutation {
+        breaks: "of two sizes the larger one holds",
+        file: "engine/handshake.rs",
+        from: "(false, false) => me.bytes.max(peer.bytes),",
+        to: "(false, false) => me.bytes.min(peer.bytes),",
+    },
+    Mutation {
+        breaks: "what a device gets is compared before it is seen",
+        file: "engine/grow.rs",
+        from: "self.begin_comparison(from, bytes, true);",
+        to: "self.growth_compared();",
     },
     Mutation {
         breaks: "an extent that was just admitted is not the first to leave",
@@ -187,4 +223,17 @@ fn copy_tree(root: &Path, copy: &Path) -> Result<(), String> {
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|e| format!("write {}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_where_it_is_said_to_be() {
+        let replica = Path::new(env!("CARGO_MANIFEST_DIR")).join("../replica");
+        let text = |file: &str| fs::read_to_string(replica.join(file)).unwrap_or_default();
+        let stale = MUTATIONS.iter().filter(|m| text(m.file).matches(m.from).count() != 1);
+        assert_eq!(stale.map(|m| m.breaks).collect::<Vec<_>>(), Vec::<&str>::new());
+    }
 }

@@ -10,6 +10,7 @@ use crate::host::Fault;
 use crate::managed::{Cluster, Sabotage};
 use crate::net::{LOCAL, PUBLIC};
 use crate::world::World;
+use replica::state::DiskState;
 
 /// Longest pause between two disturbances.
 const PAUSE_MS: u64 = 4_000;
@@ -46,13 +47,27 @@ fn history(cluster: &mut Cluster, quorum: Quorum, disturbances: u64) -> Result<(
     for _ in 0..disturbances {
         let pause = cluster.world.rng.below(PAUSE_MS);
         cluster.pass(pause)?;
-        match cluster.world.rng.below(50) {
+        match cluster.world.rng.below(54) {
             0 => restore_witness(cluster)?,
             1..7 => operate(cluster),
+            7..11 => strike(cluster)?,
             _ => disturb(cluster),
         }
     }
     repair(cluster)
+}
+
+/// Troubles come together: the replication daemon of the active host is killed, and soon after another one has gone
+/// on, one of the two machines loses power.
+fn strike(cluster: &mut Cluster) -> Result<(), String> {
+    let active = Node::ALL.into_iter().find(|node| cluster.is_exported(*node));
+    let Some(active) = active.filter(|_| cluster.record().synced == Nodes::BOTH) else { return Ok(()) };
+    cluster.kill_replicad(active);
+    let soon = 250 + cluster.world.rng.below(1000);
+    cluster.pass(soon)?;
+    let struck = if cluster.world.rng.one_in(2) { active } else { active.peer() };
+    cluster.power_off(struck);
+    Ok(())
 }
 
 /// The witness's disk is put back to an older copy while everybody who remembers it is there.
@@ -154,6 +169,7 @@ fn repair(cluster: &mut Cluster) -> Result<(), String> {
             cluster.start_manager(node);
         }
         take_back(cluster);
+        Node::ALL.into_iter().for_each(|node| finish_forced(cluster, node));
         cluster.pass(10_000)?;
         let served = Node::ALL.into_iter().any(|n| cluster.is_served_by(n));
         if served && cluster.record().synced == Nodes::BOTH {
@@ -161,6 +177,17 @@ fn repair(cluster: &mut Cluster) -> Result<(), String> {
         }
     }
     Err(format!("converges_after_heal: not served and complete:\n{}", cluster.told()))
+}
+
+/// A host that was forced while its disk was a mix needs a rollback, and, should it have restarted since, to be forced
+/// once more.
+fn finish_forced(cluster: &mut Cluster, node: Node) {
+    cluster.roll_back(node);
+    let is_outdated = |s: &replica::control::Status| s.device.disk == DiskState::Outdated;
+    let alone = cluster.record().primary == Some(node) && cluster.record().synced == Nodes::only(node);
+    if alone && cluster.world.status(node as usize).as_ref().is_some_and(is_outdated) {
+        cluster.command(node, Command::ForcePrimary { node, accept_loss: true });
+    }
 }
 
 /// Everything that operators asked for.

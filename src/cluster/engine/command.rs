@@ -290,10 +290,27 @@ impl Engine {
         }
     }
 
+    /// Whether the device of a node stands, as far as is known here.
+    fn runs_as_primary(&self, node: Node) -> bool {
+        let view = if node == self.me() {
+            self.replica.view.as_ref()
+        } else {
+            self.peer.view.as_ref().and_then(|peer| peer.replica.as_ref())
+        };
+        view.is_some_and(|view| view.primary)
+    }
+
     fn discard_diverged(&mut self, origin: Origin, node: Node, now: Millis, out: &mut Vec<Action>) {
         let name = self.name(node).to_owned();
         if self.record().is_none_or(|r| !r.intent.diverged.contains(node)) {
             let text = format!("{name} has no overruled data");
+            return self.reply(origin, Err(refused(text)), out);
+        }
+        if !self.runs_as_primary(node.peer()) {
+            let other = self.name(node.peer());
+            let text = format!(
+                "{other} does not run with its own data yet: until it does, the data of {name} may be the only that can be used. `futago cluster why` tells what {other} waits for"
+            );
             return self.reply(origin, Err(refused(text)), out);
         }
         let done = format!("the overruled data of {name} is given up; it is resynchronised");

@@ -51,7 +51,13 @@ impl Cluster {
     fn is_no_mix(&mut self, node: Node, status: &Status) {
         let disk = status.device.disk;
         let claims = matches!(disk, DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate);
-        if self.world.nodes[index(node)].mixed && claims {
+        let n = &mut self.world.nodes[index(node)];
+        if !n.mixed || !claims {
+            return;
+        }
+        // A rollback has made it what it was before.
+        n.mixed = n.undo.differs(&n.disk).is_some();
+        if n.mixed {
             self.fail(format!("no_mix: {} calls a mix of old and new blocks consistent", name(node)));
         }
     }

@@ -103,6 +103,11 @@ impl Cluster {
         }
     }
 
+    /// Whether the host has the device.
+    pub(crate) fn is_exported(&self, node: Node) -> bool {
+        self.world.nodes[index(node)].exported
+    }
+
     /// The end of the replication daemon and of its device.
     pub(crate) fn lose_replicad(&mut self, node: Node) {
         if self.world.nodes[index(node)].engine.is_none() {

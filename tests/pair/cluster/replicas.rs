@@ -127,6 +127,19 @@ impl Cluster {
         self.world.command(index(node), ReplicaToken(self.next_token), ReplicaCommand::Resize);
     }
 
+    /// What `force-primary` asks for on a host whose resync has lost its source.
+    pub(crate) fn roll_back(&mut self, node: Node) {
+        let is_chosen = self.record().primary == Some(node) && self.record().synced.contains(node);
+        let may = |s: &replica::control::Status| {
+            s.device.undo.is_some() && s.connection.state != ConnectionState::Connected
+        };
+        if is_chosen && self.world.status(index(node)).as_ref().is_some_and(may) {
+            self.tell(format!("{} operator: rollback", name(node)));
+            self.next_token += 1;
+            self.world.command(index(node), ReplicaToken(self.next_token), ReplicaCommand::Rollback);
+        }
+    }
+
     /// It has taken too long.
     pub(super) fn end_pause(&mut self, node: Node, token: u64) {
         if self.pauses.remove(&token).is_some() {
