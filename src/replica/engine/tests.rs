@@ -3,6 +3,7 @@
 mod found;
 mod managed;
 mod rules;
+mod successor;
 
 use super::*;
 use crate::control::{Command, Refusal};
@@ -60,6 +61,10 @@ impl Bench {
     }
 
     fn build(settings: Settings, change: impl FnOnce(&mut Attached)) -> Self {
+        Self::resumed(settings, None, change)
+    }
+
+    fn resumed(settings: Settings, resume: Option<Resume>, change: impl FnOnce(&mut Attached)) -> Self {
         let layout = Layout::for_device(DISK_BYTES).unwrap();
         let mut superblock = Superblock::just_created(&layout);
         superblock.generations.current = GENERATION;
@@ -71,7 +76,7 @@ impl Bench {
         change(&mut attached);
         let mut todo = Vec::new();
         let engine =
-            Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0, resume: None }, 1, &mut todo);
+            Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0, resume }, 1, &mut todo);
         let mut bench = Self { engine, now: 1, todo, last_token: 0, quick_metadata: true, peer_term: 0 };
         bench.metadata();
         bench
