@@ -348,6 +348,7 @@ impl Engine {
             }
             Event::ExportStarted => self.export_started(),
             Event::ExportFailed { reason } => self.export_failed(Reason::ExportFailed, reason),
+            Event::ExportResized { result } => self.export_resized(result),
             Event::ExportStopped => self.export_stopped(),
             Event::ExportBusy { holders } => self.export_busy(&holders),
             Event::Command { token, command } => self.command(token, command),

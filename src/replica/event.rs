@@ -152,6 +152,11 @@ pub enum Event {
         /// For people.
         reason: String,
     },
+    /// [`Action::ResizeExport`] is over: the system sees the size, or why it does not.
+    ExportResized {
+        /// For people.
+        result: Result<(), String>,
+    },
     /// [`Action::StopExport`] succeeded: the block device is gone, no request of it is left.
     ExportStopped,
     /// [`Action::StopExport`] was refused: someone has the device open, it stands as before. Or
@@ -288,7 +293,7 @@ pub enum Action {
         /// Size of the device in bytes.
         bytes: u64,
     },
-    /// The block device, which stands, has this size from now on.
+    /// The block device, which stands, has this size from now on. Answered by [`Event::ExportResized`].
     ResizeExport {
         /// Size of the device in bytes.
         bytes: u64,

@@ -489,8 +489,9 @@ impl Driver {
                     self.events.push(Event::LinkLost { link, reason: "closed by this node".to_owned() });
                 }
             }
-            Action::StartExport { .. } | Action::StopExport => self.perform_export(&action),
-            Action::ResizeExport { bytes } => self.export.resize(bytes),
+            Action::StartExport { .. } | Action::StopExport | Action::ResizeExport { .. } => {
+                self.perform_export(&action);
+            }
             Action::AbortExport => self.export.revoke(),
             Action::Reply { token, result } => {
                 if self.pause == Some(token) && result.is_err() {
@@ -525,13 +526,17 @@ impl Driver {
     fn perform_export(&mut self, action: &Action) {
         let mailbox = Arc::clone(&self.mailbox);
         let report = move |report| mailbox.put(Report::Export(report));
-        if let Action::StartExport { bytes } = action {
-            if let Err(reason) = self.export.start(*bytes, report) {
-                self.events.push(Event::ExportFailed { reason });
+        let failed = match action {
+            Action::StartExport { bytes } => {
+                self.export.start(*bytes, report).err().map(|reason| Event::ExportFailed { reason })
             }
-        } else if let Err(reason) = self.export.stop(report) {
-            self.events.push(Event::ExportBusy { holders: vec![reason] });
-        }
+            Action::ResizeExport { bytes } => {
+                let resized = self.export.resize(*bytes, report);
+                resized.err().map(|reason| Event::ExportResized { result: Err(reason) })
+            }
+            _ => self.export.stop(report).err().map(|reason| Event::ExportBusy { holders: vec![reason] }),
+        };
+        self.events.extend(failed);
     }
 }
 

@@ -12,19 +12,15 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::thread;
-use std::time::{Duration, Instant};
 
+use base::frame::FrameError;
 use serde_json::{Map, Value, json};
 
 use crate::cli::EventsArgs;
 use crate::config::Site;
 use crate::ctl::{self, Answer, Report};
 use crate::status::suspended;
-use crate::verbs;
-
-/// Longest that a daemon is waited for that is exchanged, or that was killed and is started again.
-const BACK: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(200);
+use crate::{reexec, verbs};
 
 /// Exit codes of its own.
 mod exit {
@@ -73,21 +69,21 @@ pub(crate) fn run(args: &EventsArgs) -> u8 {
     })
 }
 
-/// Prints the changes of a resource; the exit code says why they ended.
+/// Prints the changes of a resource; the exit code says why they ended. A daemon that is exchanged, or that systemd
+/// starts again, is waited for on its socket, which takes connections meanwhile; one that is gone refuses them.
 fn watch(site: &Site, mut last: Report, form: Form) -> u8 {
-    let mut lost: Option<Instant> = None;
     let code = loop {
         let answer = ctl::watch(&site.socket(), &last.name.clone(), |now| {
             print(&lines(Some(&last), Some(&now), form));
-            (last, lost) = (now, None);
+            last = now;
         });
-        if let Ok(Answer::NotUp { .. } | Answer::Unknown { .. }) = answer {
-            break exit::NOT_UP;
+        match answer {
+            Ok(Answer::NotUp { .. } | Answer::Unknown { .. }) => break exit::NOT_UP,
+            // Let go of because it did not keep up.
+            Ok(Answer::Failed { .. }) => {}
+            Err(FrameError::Io(error)) if reexec::is_end(&error) => {}
+            _ => break exit::GONE,
         }
-        if lost.get_or_insert_with(Instant::now).elapsed() > BACK {
-            break exit::GONE;
-        }
-        thread::sleep(LOOK);
     };
     print(&lines(Some(&last), None, form));
     code

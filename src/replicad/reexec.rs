@@ -48,7 +48,8 @@ pub(crate) fn run(site: &Site) -> u8 {
     tell(&before, &after, began.elapsed())
 }
 
-fn is_end(error: &io::Error) -> bool {
+/// The process at the other end of a connection has ended.
+pub(crate) fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 

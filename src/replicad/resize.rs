@@ -1,10 +1,8 @@
 //! `futago replica resize`: has the daemon look at a disk that has grown, lets the device become as large as both disks
-//! allow, and waits until the system sees it so.
+//! allow, and says what is left to do.
 
 use std::fs;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use replica::control::Status;
 use replica::meta::Layout;
@@ -12,16 +10,12 @@ use replica::state::Role;
 
 use crate::config::Site;
 use crate::ctl::Report;
-use crate::export::loopdev;
 use crate::{reexec, verbs};
 
-/// Longest that the system may take to see the new size.
-const WITHIN: Duration = Duration::from_secs(5);
 /// Longest until both hosts are connected again.
 const RECONNECTED: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(50);
-/// Exit code: the system does not see the new size.
-const NOT_SEEN: u8 = 20;
+/// Exit code: the daemon says nothing of the resource.
+const NOTHING_SAID: u8 = 20;
 
 /// Runs it; `grow` asks the daemon, and ends when the device has grown.
 pub(crate) fn run(site: &Site, name: &str, grow: impl FnOnce() -> u8) -> u8 {
@@ -35,7 +29,7 @@ pub(crate) fn run(site: &Site, name: &str, grow: impl FnOnce() -> u8) -> u8 {
         return 0;
     }
     let code = grow();
-    if code != 0 { code } else { seen(site, name) }
+    if code != 0 { code } else { told(site, name) }
 }
 
 /// Has the daemon look at its disk, if that has grown: it does when it starts. Its device goes on meanwhile.
@@ -51,7 +45,7 @@ fn prepare(site: &Site, name: &str, report: Report) -> Result<Report, u8> {
 }
 
 fn look(site: &Site, name: &str) -> Result<Report, u8> {
-    verbs::reports(site, name)?.into_iter().next().ok_or(NOT_SEEN)
+    verbs::reports(site, name)?.into_iter().next().ok_or(NOTHING_SAID)
 }
 
 /// What the disk would hold besides its metadata now.
@@ -77,31 +71,16 @@ fn ready(name: &str, status: &Status) -> String {
     )
 }
 
-/// Waits until the block device has the size that both disks have agreed upon.
-fn seen(site: &Site, name: &str) -> u8 {
+/// The device has grown, and the system sees it.
+fn told(site: &Site, name: &str) -> u8 {
     let status = match look(site, name) {
         Ok(Report { status: Some(status), .. }) => status,
         Ok(report) => return verbs::not_up(&report),
         Err(code) => return code,
     };
-    let kib = status.device.size_kib;
-    let path = format!("/dev/drbd{}", status.device.minor);
-    let deadline = Instant::now() + WITHIN;
-    while status.role == Role::Primary && device_kib(&path).is_some_and(|found| found < kib) {
-        if Instant::now() > deadline {
-            eprintln!("{name}: {path} still has its old size; see `journalctl -u futago-replicad`");
-            return NOT_SEEN;
-        }
-        thread::sleep(LOOK);
-    }
+    let (kib, minor) = (status.device.size_kib, status.device.minor);
     println!(
-        "{name}: the device has {kib} KiB now. The file system on it does not know yet: resize2fs {path} (ext4), xfs_growfs MOUNTPOINT (XFS)"
+        "{name}: the device has {kib} KiB now. The file system on it does not know yet: resize2fs /dev/drbd{minor} (ext4), xfs_growfs MOUNTPOINT (XFS)"
     );
     0
-}
-
-fn device_kib(path: &str) -> Option<u64> {
-    let node = fs::read_link(Path::new(path)).ok()?;
-    let number = node.to_str()?.strip_prefix("/dev/loop")?.parse().ok()?;
-    loopdev::bytes(number).map(|bytes| bytes / 1024)
 }

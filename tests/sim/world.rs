@@ -41,6 +41,7 @@ pub(crate) enum Happening {
     Wake { node: usize, life: u32, order: u64 },
     Exported { node: usize, life: u32 },
     Unexported { node: usize, life: u32 },
+    Resized { node: usize, life: u32 },
     Lost { node: usize, life: u32, link: u64 },
 }
 
@@ -54,6 +55,7 @@ impl Happening {
             | Self::Wake { node, .. }
             | Self::Exported { node, .. }
             | Self::Unexported { node, .. }
+            | Self::Resized { node, .. }
             | Self::Lost { node, .. } => *node,
         }
     }
@@ -355,7 +357,11 @@ impl World {
                     self.nodes[node].slots.remove(&slot);
                     self.nodes[node].resynced.remove(&slot);
                 }
-                Action::ResizeExport { bytes } => self.show_size(node, bytes),
+                Action::ResizeExport { bytes } => {
+                    self.show_size(node, bytes);
+                    let delay = self.delay(5);
+                    self.at(delay, Happening::Resized { node, life });
+                }
                 Action::StartExport { bytes } => {
                     self.show_size(node, bytes);
                     self.nodes[node].exported = true;
@@ -475,6 +481,9 @@ impl World {
             }
             Happening::Exported { node, life } if self.is_alive(node, life) => {
                 self.event(node, Event::ExportStarted);
+            }
+            Happening::Resized { node, life } if self.is_alive(node, life) => {
+                self.event(node, Event::ExportResized { result: Ok(()) });
             }
             Happening::Unexported { node, life } if self.is_alive(node, life) => {
                 // The kernel lets go of a device when nothing is in flight on it.

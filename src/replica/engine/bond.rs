@@ -251,6 +251,7 @@ impl Engine {
         }
         self.log(LogLevel::Warn, why.to_owned());
         self.role = RoleState::Revoking;
+        self.abandon_growth("the device was taken away");
         self.drop_pause(Reason::Stopping, "the device was taken away meanwhile");
         self.out.push(Action::AbortExport);
         self.fail_unanswered();

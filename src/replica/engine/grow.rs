@@ -34,6 +34,8 @@ enum Stage {
     Flushing,
     Asking,
     Storing,
+    /// The block device follows.
+    Showing,
 }
 
 impl Engine {
@@ -101,14 +103,24 @@ impl Engine {
     }
 
     pub(super) fn grown(&mut self) {
-        if let Some(Growing { token, bytes, .. }) = self.growing.take() {
-            self.log(LogLevel::Info, format!("the device has {} KiB now", bytes / 1024));
-            self.reply(token, Ok(()));
+        let Some(growing) = &mut self.growing else { return };
+        growing.stage = Stage::Showing;
+        let kib = growing.bytes / 1024;
+        self.log(LogLevel::Info, format!("the device has {kib} KiB now"));
+        if self.role != RoleState::Primary {
+            self.export_resized(Ok(()));
         }
     }
 
+    /// The block device has followed, or there is none.
+    pub(super) fn export_resized(&mut self, result: Result<(), String>) {
+        let Some(Growing { token, .. }) = self.growing.take_if(|g| g.stage == Stage::Showing) else { return };
+        let refused = |detail| Refusal { reason: Reason::ExportFailed, detail };
+        self.reply(token, result.map_err(refused));
+    }
+
     pub(super) fn drop_growth(&mut self, why: &str) {
-        let stored = |g: &Growing| g.stage == Stage::Storing;
+        let stored = |g: &Growing| matches!(g.stage, Stage::Storing | Stage::Showing);
         let Some(growing) = self.growing.filter(|g| !stored(g)) else { return };
         self.growing = None;
         self.log(LogLevel::Warn, format!("the device does not grow: {why}"));
@@ -122,6 +134,8 @@ impl Engine {
             self.interrupt_verify(why);
         }
         self.drop_growth(why);
+        // The size is stored; the next device has it.
+        self.export_resized(Ok(()));
     }
 
     /// The size that is being stored will not be, either.

@@ -59,6 +59,8 @@ pub enum Report {
     Attached(Result<u32, NotMade>),
     /// The device is gone, or who holds it.
     Detached(Result<(), Vec<String>>),
+    /// The system sees its size, or why not.
+    Resized(Result<(), String>),
 }
 
 /// Why there is no device.
@@ -180,20 +182,25 @@ impl Export {
         Ok(())
     }
 
-    /// Has a device that stands follow its size.
-    pub fn resize(&mut self, bytes: u64) {
-        let State::On { fuse, number, .. } = &mut self.state else { return };
+    /// Has a device that stands follow its size; `report` is called once, perhaps from another thread.
+    pub fn resize(&mut self, bytes: u64, report: impl FnOnce(Report) + Send + 'static) -> Result<(), String> {
+        let State::On { fuse, number, .. } = &mut self.state else {
+            report(Report::Resized(Ok(())));
+            return Ok(());
+        };
         if fuse.bytes() < bytes {
             fuse.grow(bytes);
         }
         // Also of an earlier process that did not come to the end of it.
         if loopdev::bytes(*number).is_none_or(|found| found >= bytes) {
-            return;
+            report(Report::Resized(Ok(())));
+            return Ok(());
         }
         let (place, number) = (self.place.clone(), *number);
-        let resized = spawn("resize", move || {
+        spawn("resize", move || {
             let device = loopdev::node(number);
-            match helper::resize(&place, number) {
+            let resized = helper::resize(&place, number);
+            match &resized {
                 Ok(()) => {
                     tracing::info!(device = %device.display(), "block device has {} KiB now", bytes / 1024);
                 }
@@ -201,10 +208,9 @@ impl Export {
                     tracing::error!(device = %device.display(), "the block device keeps its size until it is made anew: {reason}");
                 }
             }
-        });
-        if let Err(error) = resized {
-            tracing::error!("start a thread: {error}; the block device keeps its size until it is made anew");
-        }
+            report(Report::Resized(resized));
+        })
+        .map_err(|error| format!("start a thread: {error}; the block device keeps its size until it is made anew"))
     }
 
     /// Begins to take the device away; `report` is called once, from another thread.
@@ -238,6 +244,10 @@ impl Export {
     pub fn reported(&mut self, report: Report) -> Option<Event> {
         let state = std::mem::replace(&mut self.state, State::Off);
         match (report, state) {
+            (Report::Resized(result), state) => {
+                self.state = state;
+                Some(Event::ExportResized { result })
+            }
             (_, State::Revoked) => {
                 self.let_go();
                 None

@@ -212,7 +212,11 @@ impl Play {
             |node: &usize| self.main.broken_by(&self.world.nodes[*node].disk, self.main.level()).is_none();
         match &self.fork {
             Some((owner, _)) => *owner,
-            None => (0..2).find(|n| !has_main(n)).unwrap_or(1),
+            // Both have it: the one that nobody writes to.
+            None => {
+                let idle = || (0..2).find(|node| !self.is_primary(*node));
+                (0..2).find(|n| !has_main(n)).or_else(idle).unwrap_or(1)
+            }
         }
     }
 
