@@ -32,7 +32,7 @@ impl Kept {
     /// Gives a device to be kept.
     pub fn new(resource: &str, fuse: BorrowedFd<'_>, arena: &Arena) -> Self {
         let mut number = [0; 8];
-        // Also nothing random tells it from one of another resource; two of one resource never stand at a time.
+        // Without randomness the name is that of an earlier device of this resource, which has been given up by now.
         let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
         let kept = Self { name: format!("{resource}/{:016x}", u64::from_ne_bytes(number)) };
         store(&format!("{}/fuse", kept.name), fuse);

@@ -54,9 +54,6 @@ impl Engine {
     /// The size that both disks allow.
     fn may_grow(&self) -> Result<u64, (Reason, String)> {
         self.may_verify()?;
-        if self.growing.is_some() {
-            return Err((Reason::InTransition, "it is growing already".to_owned()));
-        }
         if self.settings.managed && self.role != RoleState::Primary {
             return Err((Reason::Managed, "type it on the host where the service runs".to_owned()));
         }
@@ -125,7 +122,8 @@ impl Engine {
         self.growing = None;
         self.log(LogLevel::Warn, format!("the device does not grow: {why}"));
         let detail = format!("{why}; nothing was changed, it can be begun anew");
-        self.reply(growing.token, Err(Refusal { reason: Reason::NoConnection, detail }));
+        let reason = if self.link.mirror().is_some() { Reason::InTransition } else { Reason::NoConnection };
+        self.reply(growing.token, Err(Refusal { reason, detail }));
     }
 
     /// This node shall not write any more.

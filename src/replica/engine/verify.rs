@@ -153,6 +153,10 @@ impl Engine {
             let text = format!("{peer} is Primary: type it there, where writes can be made to wait");
             return Err((Reason::PeerRefused, text));
         }
+        if self.is_growing() {
+            let text = "the device is growing already; `verify --stop` breaks that off".to_owned();
+            return Err((Reason::InTransition, text));
+        }
         if self.verify.is_running() {
             let text = "a verify is running already; `verify --stop` ends it".to_owned();
             return Err((Reason::InTransition, text));
