@@ -10,6 +10,7 @@ use replica::meta::{Attached, Layout, MetaError, creation};
 
 use crate::aligned::Aligned;
 use crate::disk::{Backing, DiskProblem};
+use crate::enlarged;
 use crate::signature;
 
 /// Bytes written at a time.
@@ -63,6 +64,14 @@ fn write(disk: &Backing, writes: &[(u64, Vec<u8>)]) -> Result<(), DiskProblem> {
 
 fn refuse_leftovers(disk: &Backing, layout: &Layout, local: &Local) -> Result<(), CreateError> {
     let (path, resource) = (&local.disk, &local.settings.resource);
+    if let Some((bytes, attached)) = enlarged::at_the_old_end(disk, &enlarged::default_path(resource)) {
+        let grown = format!(
+            "{}\n    where the end of the disk was when it had {} kB: the daemon moves it when it starts",
+            describe(&attached, path),
+            bytes / 1024
+        );
+        return Err(refused(&grown, resource));
+    }
     match disk.attach() {
         Err(DiskProblem::Meta { error: MetaError::Missing, .. }) => {}
         Err(DiskProblem::Meta { error, .. }) => {

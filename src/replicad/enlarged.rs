@@ -32,11 +32,7 @@ pub fn attach(disk: &Backing, known: &Path) -> Result<Attached, DiskProblem> {
     if !matches!(&found, Err(DiskProblem::Meta { error: MetaError::Missing | MetaError::Damaged, .. })) {
         return found;
     }
-    let Some(old) = last_seen(known).filter(|bytes| *bytes < disk.bytes()) else { return found };
-    let Ok(attached) = Layout::for_device(old).map_err(drop).and_then(|at| disk.attach_at(at).map_err(drop))
-    else {
-        return found;
-    };
+    let Some((old, attached)) = at_the_old_end(disk, known) else { return found };
     let (before, now) = (old / 1024, disk.bytes() / 1024);
     let Some([content, superblock, end]) = attached.moved_to(&disk.layout()?) else {
         tracing::warn!(
@@ -55,6 +51,12 @@ pub fn attach(disk: &Backing, known: &Path) -> Result<Attached, DiskProblem> {
     tracing::info!("the disk has grown from {before} to {now} KiB: its metadata was moved to the new end");
     remember(disk.bytes(), known);
     disk.attach()
+}
+
+/// The metadata of a disk that has grown, where its end was, and the size that it had.
+pub fn at_the_old_end(disk: &Backing, known: &Path) -> Option<(u64, Attached)> {
+    let old = last_seen(known).filter(|bytes| *bytes < disk.bytes())?;
+    Some((old, disk.attach_at(Layout::for_device(old).ok()?).ok()?))
 }
 
 fn last_seen(known: &Path) -> Option<u64> {

@@ -85,7 +85,11 @@ fn grown_while_off(lab: &Lab) {
     lab.run("power-on", &[B]);
     enlarge_disk(lab, B, 520 * MIB);
     enlarge_partition(lab, B);
-    lab.run_in(B, "systemctl start futago-replicad");
+    // Nobody takes it for a new disk: neither the verb nor the whole site, which starts the daemon.
+    let refused = lab.try_in(B, "futago replica create-md r0 2>&1");
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(refused.status.code() == Some(40) && said.contains("where the end of the disk was"), "{said}");
+    lab.apply(&[]);
     until_in_sync(lab);
     let log = lab.run_in(B, "journalctl -u futago-replicad -b -o cat");
     assert!(log.contains("its metadata was moved to the new end"), "{log}");

@@ -121,7 +121,11 @@ impl Engine {
         let Some(growing) = self.growing.filter(|g| !stored(g)) else { return };
         self.growing = None;
         self.log(LogLevel::Warn, format!("the device does not grow: {why}"));
-        let detail = format!("{why}; nothing was changed, it can be begun anew");
+        let left = match growing.stage {
+            Stage::Asking => "the peer may have stored the size: then it is taken over when both meet again",
+            _ => "nothing was changed, it can be begun anew",
+        };
+        let detail = format!("{why}; {left}");
         let reason = if self.link.mirror().is_some() { Reason::InTransition } else { Reason::NoConnection };
         self.reply(growing.token, Err(Refusal { reason, detail }));
     }

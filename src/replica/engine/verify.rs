@@ -287,10 +287,11 @@ impl Engine {
         self.verify.compared += end - first;
         let [here, there] = [compare.here, compare.there].map(Option::unwrap_or_default);
         let places = runs(first, &here, &there);
-        let listed = if run.grows { &[][..] } else { &places };
-        self.verify.differing += places.iter().map(|place| u64::from(place.len) / BLOCK).sum::<u64>();
-        for place in listed {
+        // What nobody has used yet may differ.
+        let told = if run.grows { &[][..] } else { &places };
+        for place in told {
             let (at, len) = (place.offset / 1024, u64::from(place.len) / 1024);
+            self.verify.differing += u64::from(place.len) / BLOCK;
             if self.verify.places.len() < LISTED {
                 self.verify.places.push(*place);
                 self.log(LogLevel::Warn, format!("verify: {len} KiB at {at} KiB differ from the peer's"));
@@ -332,8 +333,8 @@ impl Engine {
         let Some(repair) = run.repairing.remove(&id) else { return };
         if !run.grows {
             self.flusher.unstable_on_peer(repair.range);
+            self.verify.repaired += u64::from(repair.range.len) / BLOCK;
         }
-        self.verify.repaired += u64::from(repair.range.len) / BLOCK;
         self.resync.give(repair.slot);
     }
 

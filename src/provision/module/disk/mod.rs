@@ -125,7 +125,12 @@ impl Device {
 
     /// What is on it.
     pub(super) fn content(&self) -> Result<Content, Error> {
-        signature::probe(&mut file(&self.path)?, self.bytes).map_err(Error::io("read", &self.path))
+        self.content_as_of(self.bytes)
+    }
+
+    /// What was on it when it had so many bytes, at most as many as now.
+    pub(super) fn content_as_of(&self, bytes: u64) -> Result<Content, Error> {
+        signature::probe(&mut file(&self.path)?, bytes).map_err(Error::io("read", &self.path))
     }
 
     /// Refuses to go on unless nobody uses it and, without `wipe`, nothing is on it.

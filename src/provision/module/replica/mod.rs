@@ -5,6 +5,7 @@
 
 mod status;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,8 @@ use super::service;
 use crate::protocol::{Outcome, Progress};
 use status::Status;
 
+/// Where the replication daemon notes the sizes of its disks.
+const SIZES: &str = "/var/lib/futago/disks";
 const UNIT: &str = "futago-replicad.service";
 const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
 const POLL: Duration = Duration::from_millis(200);
@@ -139,6 +142,12 @@ impl Args {
         if content.has(REPLICA) {
             return Ok(Context::same(format!("{name} has the metadata of {resource}")));
         }
+        if let Some(bytes) = self.size_before(&device)
+            && device.content_as_of(bytes)?.has(REPLICA)
+        {
+            let where_it_is = "where its end was before it has grown: the replication daemon moves it";
+            return Ok(Context::same(format!("{name} has the metadata of {resource}, {where_it_is}")));
+        }
         device.require_disposable("create metadata on", &content, self.wipe)?;
         if !context.check {
             if !content.is_blank() {
@@ -156,6 +165,12 @@ impl Args {
             if content.is_blank() { String::new() } else { format!(", wiping {}", content.describe()) };
         let message = format!("metadata of {resource} created on {}{wiped}", device.describe());
         Ok(context.changed(message, &[format!("+ {name} {REPLICA}")]))
+    }
+
+    /// The size at which the replication daemon has last seen the disk, if it has grown since.
+    fn size_before(&self, device: &Device) -> Option<u64> {
+        let noted = fs::read_to_string(Path::new(SIZES).join(format!("{}.bytes", self.resource))).ok()?;
+        noted.trim().parse().ok().filter(|bytes| *bytes < device.bytes)
     }
 
     fn up(&self, context: &mut Context) -> Result<Outcome, Error> {
