@@ -103,6 +103,8 @@ pub struct Origin {
     pub unix_seconds: u64,
     /// An earlier process was Primary with this disk: this one goes on.
     pub resume: Option<Resume>,
+    /// [`Engine::contact`] of an earlier process, if the machine has not been off since.
+    pub contact: Option<u64>,
 }
 
 impl Settings {
@@ -295,7 +297,10 @@ impl Engine {
         }
         match origin.resume.filter(|_| engine.superblock.primary) {
             Some(resume) => engine.take_over(resume, &activity),
-            None => engine.recover(&activity),
+            None => {
+                engine.keep_contact(origin.contact);
+                engine.recover(&activity);
+            }
         }
         engine.advance();
         out.append(&mut engine.out);

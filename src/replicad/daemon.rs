@@ -228,6 +228,7 @@ impl Daemon {
                 .as_ref()
                 .map_or_else(|| undo::default_path(&local.settings.resource), PathBuf::from),
             known_size: enlarged::default_path(&local.settings.resource),
+            run_dir: self.site.run_dir.clone(),
             local: local.address,
             remote: local.peer_address,
             security: self.security(local),

@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::STACK_BYTES;
+use crate::contact::Contact;
 use crate::disk::{Backing, DiskProblem};
 use crate::enlarged;
 use crate::exchange::{HandOver, Inherited};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub undo_file: PathBuf,
     /// Where the size of the disk is noted.
     pub known_size: PathBuf,
+    /// Folder of what is noted until the machine boots anew.
+    pub run_dir: PathBuf,
     /// Address of this node.
     pub local: SocketAddr,
     /// Address of the peer.
@@ -162,11 +165,13 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     let mut record = Record::new(Arc::clone(&arena));
     record.write(plan.inherited.as_ref().map(|device| device.legacy.clone()));
     let resume = plan.inherited.as_ref().map(|device| device.legacy.resume);
-    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume };
+    let contact = Contact::new(&plan.run_dir, &name);
+    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume, contact: contact.noted() };
     let engine = Engine::new(plan.settings, attached, origin, 0, &mut actions);
     let mut driver = Driver {
         engine,
         record,
+        contact,
         arena: Arc::clone(&arena),
         slots: FreeSlots::all(),
         workers,
@@ -205,6 +210,7 @@ struct Driver {
     engine: Engine,
     /// For a process that follows this one.
     record: Record,
+    contact: Contact,
     arena: Arc<Arena>,
     slots: FreeSlots,
     workers: Workers,
@@ -356,6 +362,7 @@ impl Driver {
     /// Writes down what a successor of this process must know, before anything is done that depends on it. In a pause
     /// nothing is left for one that was not told to go on.
     fn bequeath(&mut self) {
+        self.contact.note(self.engine.contact());
         let known = self.record.written().map(|legacy| legacy.resume);
         let resume = self.engine.resume().filter(|_| !self.engine.is_paused());
         if resume != known || resume.is_some() != matches!(self.export.standing(), Ok(Some(_))) {

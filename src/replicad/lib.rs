@@ -13,6 +13,7 @@ pub mod aligned;
 mod alive;
 pub mod cli;
 mod config;
+pub mod contact;
 pub mod create;
 pub mod ctl;
 mod daemon;

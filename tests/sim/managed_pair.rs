@@ -117,7 +117,7 @@ fn an_address_that_stays_without_a_lease_is_noticed() {
 #[test]
 fn a_broken_rule_of_replication_is_noticed() {
     use crate::world::Sabotage::*;
-    let rules: [(_, &[&str]); 12] = [
+    let rules: [(_, &[&str]); 13] = [
         (AnswersBlocked, &["acked_rows_durable"]),
         (ResumesAlone, &["acked_rows_survive", "one_writer"]),
         (RepeatsNothing, &["acked_rows_survive", "acked_rows_durable", "disks_agree"]),
@@ -130,6 +130,7 @@ fn a_broken_rule_of_replication_is_noticed() {
         (SkipsActivityLog, &["disks_agree", "acked_rows_durable"]),
         (SkipsPrimary, &["disks_agree", "acked_rows_durable"]),
         (ClearsEarly, &["disks_agree", "acked_rows_durable", "no_mix"]),
+        (RemembersContact, &["disks_agree", "acked_rows_durable", "acked_rows_survive"]),
     ];
     for (rule, invariants) in rules {
         is_noticed(Sabotage::Replica(rule), invariants);

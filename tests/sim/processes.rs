@@ -108,6 +108,9 @@ impl World {
         }
         if power {
             n.disk.lose_power(&mut self.rng);
+            if self.sabotage != Some(Sabotage::RemembersContact) {
+                n.contact = None;
+            }
         }
         let open: Vec<u64> = self.links.iter().filter(|(_, c)| c.open[node]).map(|(l, _)| *l).collect();
         for link in open {

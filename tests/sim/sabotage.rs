@@ -72,6 +72,8 @@ pub(crate) enum Sabotage {
     RepeatsBackwards,
     /// A successor takes what was asked for done.
     RepeatsNothing,
+    /// What a Secondary knows of its contact with the Primary counts over a power loss.
+    RemembersContact,
     /// Under a cluster manager: the promise to take part in no older term is not stored.
     ForgetsFence,
 }

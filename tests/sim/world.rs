@@ -106,6 +106,8 @@ pub(crate) struct Node {
     answered: Option<(Slot, FrontOp)>,
     /// What the daemon has left that ended while the kernel kept its device.
     pub(crate) legacy: Option<Legacy>,
+    /// What is noted until the machine boots anew.
+    contact: Option<u64>,
     /// Buffers that hold blocks of a resync.
     resynced: BTreeSet<Slot>,
     life: u32,
@@ -182,6 +184,7 @@ impl World {
                 fronts: BTreeMap::new(),
                 answered: None,
                 legacy: None,
+                contact: None,
                 resynced: BTreeSet::new(),
                 life: 0,
                 wake: 0,
@@ -251,8 +254,10 @@ impl World {
         let mut out = Vec::new();
         let seed = self.rng.next();
         self.say(format!("{} starts", name(node)));
-        let origin = Origin { seed, unix_seconds: 1_800_000_000, resume };
+        let contact = self.nodes[node].contact;
+        let origin = Origin { seed, unix_seconds: 1_800_000_000, resume, contact };
         let engine = Engine::new(settings, attached, origin, self.now, &mut out);
+        self.nodes[node].contact = engine.contact();
         self.nodes[node].engine = Some(engine);
         self.perform(node, out);
     }
@@ -303,6 +308,7 @@ impl World {
         let mut out = Vec::new();
         if let Some(engine) = &mut self.nodes[node].engine {
             engine.handle(event, self.now, &mut out);
+            self.nodes[node].contact = engine.contact();
             self.perform(node, out);
         }
     }
@@ -382,6 +388,7 @@ impl World {
                 }
                 Action::Stopped => {
                     self.nodes[node].engine = None;
+                    self.nodes[node].contact = None;
                     self.nodes[node].life += 1;
                     self.notices.push_back(Notice::Stopped { node });
                 }

@@ -16,10 +16,14 @@ use super::role::{Bid, RoleState};
 use super::store::Job;
 use super::{Engine, LogLevel, Then};
 use crate::control::{Managed, Reason};
-use crate::event::{Action, LinkId, Slot, Token};
+use crate::event::{Action, LinkId, Millis, Slot, Token};
 use crate::generation::Decision;
 use crate::message::Message;
 use crate::state::{DiskState, ReplicationState, Role};
+
+/// Milliseconds that a process which has ended may take to be replaced before the peer counts as lost: one that was
+/// killed or exchanged is back after a third of a second, and the manager need not decide anything.
+pub(super) const REPLACED_MS: Millis = 500;
 
 /// What stands between this node and its cluster manager.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Bond {
     loss: u64,
     /// The peer was whole when last looked at.
     whole: bool,
+    /// Until when a process that has ended, this one's predecessor or the peer's, may be replaced unnoticed.
+    replaced_by: Option<Millis>,
     deposed: bool,
     /// Waiting for the end of a revocation.
     revoking: Vec<Token>,
@@ -50,6 +56,7 @@ impl Bond {
             alone: false,
             loss: 0,
             whole: true,
+            replaced_by: None,
             deposed: false,
             revoking: Vec::new(),
             held: Vec::new(),
@@ -65,7 +72,7 @@ impl Engine {
             term: bond.term,
             alone: bond.alone,
             loss: bond.loss,
-            blocked: self.is_blocked(),
+            blocked: self.is_blocked() && !bond.whole,
             deposed: bond.deposed,
         })
     }
@@ -80,6 +87,19 @@ impl Engine {
         self.bond.term = resume.term;
         self.bond.alone = resume.alone;
         self.bond.loss = resume.loss;
+        self.bond.replaced_by = Some(self.now + REPLACED_MS);
+    }
+
+    /// The connection was closed over there, without a word: perhaps only the process has ended.
+    pub(super) fn expect_replacement(&mut self) {
+        if self.role.has_requests() && self.bond.whole {
+            self.bond.replaced_by.get_or_insert(self.now + REPLACED_MS);
+        }
+    }
+
+    /// When the peer counts as lost, if it is not whole again by then.
+    pub(super) fn replacement_due(&self) -> Option<Millis> {
+        self.bond.replaced_by.filter(|_| self.is_blocked() && self.bond.whole)
     }
 
     /// The term in the header of what this node sends: its mandate.
@@ -116,6 +136,10 @@ impl Engine {
         if whole && std::mem::take(&mut self.bond.alone) {
             self.log(LogLevel::Info, "both nodes are up to date: both must have every write".to_owned());
         }
+        if self.replacement_due().is_some_and(|due| self.now < due) {
+            return false;
+        }
+        self.bond.replaced_by = None;
         if whole == std::mem::replace(&mut self.bond.whole, whole) {
             return false;
         }
@@ -303,6 +327,7 @@ impl Engine {
         self.bond.term = bid.term;
         self.bond.alone = bid.alone;
         self.bond.whole = true;
+        self.bond.replaced_by = None;
         self.bond.promised = self.bond.promised.max(bid.term.unwrap_or_default());
         self.bond.promised
     }
@@ -423,6 +448,9 @@ impl Engine {
         }
         let waits =
             matches!(verdict(&self.settings, &self.own_state(), &peer).decision, Decision::Source { .. });
+        if waits {
+            self.bond.replaced_by = None;
+        }
         if waits && self.link.reason.is_none() {
             let text = format!(
                 "{} lacks data: waits until the cluster manager has recorded that only this node is up to date",

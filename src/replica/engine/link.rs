@@ -20,6 +20,10 @@ pub(super) const HANDSHAKE_MS: Millis = 10_000;
 /// Milliseconds that both sides of a refused handshake wait for each other's verdict.
 pub(super) const REFUSAL_MS: Millis = 1000;
 
+/// Milliseconds during which a connection that was lost is tried anew ten times as often: a process that was exchanged
+/// is back soon.
+const REDIAL_MS: Millis = 1000;
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -84,6 +88,8 @@ pub(super) struct Link {
     pub(super) reason: Option<String>,
     pub(super) discard_my_data: bool,
     pub(super) last_ping: u64,
+    /// When a connection that stood was lost.
+    lost_at: Option<Millis>,
     /// The peer's disk when it left on purpose.
     pub(super) left: Option<DiskState>,
 }
@@ -91,7 +97,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(settings: &Settings, now: Millis) -> Self {
         let wire = Wire::Waiting { dial_at: settings.dials().then_some(now) };
-        Self { wire, reason: None, discard_my_data: false, last_ping: 0, left: None }
+        Self { wire, reason: None, discard_my_data: false, last_ping: 0, lost_at: None, left: None }
     }
 
     pub(super) fn session(&self) -> Option<&Session> {
@@ -182,12 +188,15 @@ impl Engine {
 
     pub(super) fn dial_failed(&mut self) {
         if matches!(self.link.wire, Wire::Dialling) {
-            self.wait_for_link(self.settings.connect_interval_ms);
+            let is_new = self.now < self.link.lost_at.map_or(0, |at| at + REDIAL_MS);
+            let interval = self.settings.connect_interval_ms;
+            self.wait_for_link(if is_new { interval.min(REDIAL_MS / 10) } else { interval });
         }
     }
 
     pub(super) fn link_lost(&mut self, id: LinkId, reason: &str) {
         if self.link.session().is_some_and(|s| s.id == id) {
+            self.expect_replacement();
             self.drop_session(reason);
         }
     }
@@ -224,6 +233,7 @@ impl Engine {
             _ => self.wait_for_link(if joined { 0 } else { self.settings.connect_interval_ms }),
         }
         if joined {
+            self.link.lost_at = Some(self.now);
             self.log(LogLevel::Warn, format!("connection:Connected -> Connecting: {reason}"));
         } else if session.phase != Phase::Refused && session.phase != Phase::Leaving {
             self.log(LogLevel::Info, format!("connection attempt ended: {reason}"));

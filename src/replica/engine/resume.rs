@@ -5,6 +5,9 @@
 //! once more, in the order of their arrival. Under a manager, and not alone, whatever the two disks differ in is in one
 //! of them, or was confirmed by the peer and not flushed, all of it within the activity log: it is enough to keep the
 //! log and to take all of it for unflushed. Otherwise it is marked, as after any crash.
+//!
+//! A Secondary leaves no device, but one thing that its disk alone does not tell: that it has lost nothing of what it
+//! has confirmed. That holds for as long as the machine runs, whatever becomes of the process.
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +45,26 @@ impl Engine {
             && !self.is_failed();
         let (term, alone, loss) = self.mandate();
         is_sound.then_some(Resume { term, alone, loss, seen: self.seen_generation })
+    }
+
+    /// The generation of which this Secondary has all that was answered; `None` when that is not known.
+    ///
+    /// Like [`Self::resume`] it is written down before anything is done, and is worth nothing after a power loss: the
+    /// disk may not have flushed yet.
+    #[must_use]
+    pub fn contact(&self) -> Option<u64> {
+        let current = self.superblock.generations.current;
+        let is_sound = self.role == RoleState::Secondary && self.disk == DiskState::UpToDate;
+        (is_sound && self.seen_generation == Some(current)).then_some(current)
+    }
+
+    /// Goes on as the Secondary that an earlier process was: like one that has outlived its Primary, and durably so,
+    /// because storing it flushes the disk.
+    pub(super) fn keep_contact(&mut self, contact: Option<u64>) {
+        let superblock = &self.superblock;
+        if contact == Some(superblock.generations.current) && !superblock.primary && superblock.consistent {
+            self.store.push(Job::new(Then::Nothing).superblock(|s| s.survived = true));
+        }
     }
 
     /// Goes on as the Primary that an earlier process was.

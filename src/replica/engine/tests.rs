@@ -61,10 +61,15 @@ impl Bench {
     }
 
     fn build(settings: Settings, change: impl FnOnce(&mut Attached)) -> Self {
-        Self::resumed(settings, None, change)
+        Self::following(settings, (None, None), change)
     }
 
-    fn resumed(settings: Settings, resume: Option<Resume>, change: impl FnOnce(&mut Attached)) -> Self {
+    /// A process that follows one of a Primary or of a Secondary.
+    fn following(
+        settings: Settings,
+        (resume, contact): (Option<Resume>, Option<u64>),
+        change: impl FnOnce(&mut Attached),
+    ) -> Self {
         let layout = Layout::for_device(DISK_BYTES).unwrap();
         let mut superblock = Superblock::just_created(&layout);
         superblock.generations.current = GENERATION;
@@ -76,7 +81,7 @@ impl Bench {
         change(&mut attached);
         let mut todo = Vec::new();
         let engine =
-            Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0, resume }, 1, &mut todo);
+            Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0, resume, contact }, 1, &mut todo);
         let mut bench = Self { engine, now: 1, todo, last_token: 0, quick_metadata: true, peer_term: 0 };
         bench.metadata();
         bench
@@ -217,6 +222,13 @@ impl Bench {
 
     fn lose(&mut self, link: LinkId) {
         self.event(Event::LinkLost { link, reason: "cut".into() });
+    }
+
+    /// Loses the peer, and no process replaces its own in time.
+    fn lose_for_good(&mut self, link: LinkId) {
+        self.lose(link);
+        self.now += super::bond::REPLACED_MS;
+        self.event(Event::Tick);
     }
 
     fn command(&mut self, command: Command) -> Token {

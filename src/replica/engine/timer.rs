@@ -63,6 +63,7 @@ impl Engine {
         if !self.is_blocked() {
             times.extend(self.flusher.background_due());
         }
+        times.extend(self.replacement_due());
         times.extend(self.resync.wake_at(self.now));
         times.extend(self.verify.wake_at(self.now));
         let next = times.into_iter().min();

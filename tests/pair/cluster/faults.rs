@@ -117,7 +117,7 @@ impl Cluster {
         self.world.crash(index(node), false);
         self.client.forget(index(node));
         self.break_off_orders(node);
-        self.at(1000, Happening::StartReplicad { node });
+        self.at(BACK_MS, Happening::StartReplicad { node });
     }
 
     /// SIGSTOP and SIGCONT of the manager.

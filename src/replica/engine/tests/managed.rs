@@ -89,7 +89,7 @@ fn blocked() -> Bench {
     let (mut bench, link) = primary();
     bench.front(0, FrontOp::Write(block(5)));
     bench.disk();
-    bench.lose(link);
+    bench.lose_for_good(link);
     assert!(bench.bond().blocked && bench.bond().loss == 1);
     bench.todo.clear();
     bench
@@ -285,7 +285,7 @@ fn a_grant_for_an_earlier_loss_is_refused() {
     let link = bench.connect(2, peer);
     bench.whole_peer(link);
     assert!(!bench.bond().blocked);
-    bench.lose(link);
+    bench.lose_for_good(link);
     assert_eq!(bench.bond().loss, 2);
     let token = bench.command(Command::GoAlone { term: 1, loss: 1 });
     assert_eq!(bench.reason(token), Some(Reason::Stale));
@@ -317,7 +317,7 @@ fn a_flush_that_lost_its_peer_is_asked_for_again() {
     bench.write_everywhere(link, 0, 5);
     bench.front(1, FrontOp::Flush);
     bench.disk();
-    bench.lose(link);
+    bench.lose_for_good(link);
     assert_eq!(bench.taken_answer(), None);
     bench.todo.clear();
     let peer = bench.returning();
@@ -333,7 +333,7 @@ fn a_flush_that_lost_its_peer_is_asked_for_again() {
 fn a_peer_that_restarted_is_not_made_a_target_before_the_grant() {
     let (mut bench, link) = primary();
     bench.write_everywhere(link, 0, 5);
-    bench.lose(link);
+    bench.lose_for_good(link);
     bench.todo.clear();
     // What it has confirmed and not flushed may be gone.
     let peer = PeerState { reconnect: false, disk: DiskState::Consistent, ..bench.returning() };
@@ -383,7 +383,7 @@ fn alone_ends_before_the_peer_is_shown_up_to_date() {
     assert_eq!(shown(&bench), (false, DiskState::UpToDate));
     bench.front(2, FrontOp::Write(block(6)));
     bench.disk();
-    bench.lose(link);
+    bench.lose_for_good(link);
     assert!(bench.bond().blocked && bench.bond().loss == 2);
     bench.metadata();
     assert!(bench.taken_answer().is_none_or(|(slot, _)| slot != Slot(FRONT + 2)), "both must have it again");

@@ -7,7 +7,7 @@ use crate::engine::Resume;
 fn successor() -> Bench {
     let settings = Settings { managed: true, ..settings(0) };
     let resume = Resume { term: Some(3), alone: false, loss: 0, seen: Some(GENERATION) };
-    Bench::resumed(settings, Some(resume), |attached| {
+    Bench::following(settings, (Some(resume), None), |attached| {
         attached.superblock.primary = true;
         attached.superblock.fence = 3;
         attached.activity = Transaction { sequence: 4, extents: vec![0] };
@@ -52,4 +52,74 @@ fn the_activity_log_goes_on() {
     bench.metadata();
     bench.front(0, FrontOp::Write(block(1)));
     assert!(bench.taken_write().is_some(), "an extent that is in the log is taken for cold");
+}
+
+fn loss(bench: &Bench) -> (u64, bool) {
+    let managed = bench.engine.status(bench.now).managed.unwrap();
+    (managed.loss, managed.blocked)
+}
+
+#[test]
+fn the_manager_is_not_asked_while_the_connection_is_made() {
+    let mut bench = successor();
+    bench.front(0, FrontOp::Write(block(1)));
+    bench.now += 400;
+    bench.event(Event::Tick);
+    assert_eq!(loss(&bench), (0, false), "the peer may not have heard yet");
+    bench.now += 100;
+    bench.event(Event::Tick);
+    assert_eq!(loss(&bench), (1, true));
+}
+
+#[test]
+fn a_peer_whose_process_is_replaced_is_not_lost() {
+    let mut bench = successor();
+    let peer = in_step(&bench, true);
+    let link = bench.connect(1, peer.clone());
+    let whole = Message::Changed { role: Role::Secondary, disk: DiskState::UpToDate };
+    bench.receive(link, whole.clone());
+    bench.front(0, FrontOp::Write(block(1)));
+    bench.lose(link);
+    bench.now += 300;
+    let link = bench.connect(2, peer);
+    bench.receive(link, whole);
+    assert_eq!((loss(&bench), bench.engine.bitmap.count()), ((0, false), 0));
+    assert!(bench.sent("Write").is_some(), "what was not confirmed is sent once more");
+    bench.receive(link, Message::Goodbye { disk: DiskState::UpToDate });
+    assert_eq!(loss(&bench), (1, true), "who says goodbye does not come back by itself");
+}
+
+#[test]
+fn a_peer_that_lacks_data_is_told_to_the_manager_at_once() {
+    let mut bench = successor();
+    let peer = in_step(&bench, false);
+    bench.connect(1, peer);
+    assert_eq!(loss(&bench), (1, true), "a resync needs its decision");
+}
+
+/// The peer, in whose process's place another one has come.
+fn secondary(contact: u64) -> Bench {
+    let settings = Settings { managed: true, ..settings(0) };
+    Bench::following(settings, (None, Some(contact)), |_| {})
+}
+
+#[test]
+fn a_secondary_has_lost_nothing_while_its_machine_ran() {
+    let mut bench = secondary(GENERATION);
+    assert!(bench.engine.superblock.survived, "the disk is flushed, and it stays known over a power loss");
+    let primary = PeerState { role: Role::Primary, ..in_step(&bench, false) };
+    bench.connect(1, primary);
+    let Some(Message::State(state)) = bench.sent("State") else { panic!("nothing is said") };
+    assert!(state.reconnect);
+    bench.receive(LinkId(1), Message::Changed { role: Role::Primary, disk: DiskState::UpToDate });
+    assert_eq!(bench.engine.contact(), Some(GENERATION));
+}
+
+#[test]
+fn what_was_noted_of_another_generation_counts_for_nothing() {
+    assert!(!secondary(GENERATION + 1).engine.superblock.survived);
+    let crashed = Bench::following(settings(0), (None, Some(GENERATION)), |attached| {
+        attached.superblock.primary = true;
+    });
+    assert!(!crashed.engine.superblock.survived, "it was Primary meanwhile");
 }

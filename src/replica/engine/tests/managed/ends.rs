@@ -91,7 +91,7 @@ fn a_demotion_whose_peer_is_lost_ends() {
     bench.event(Event::ExportStopped);
     bench.disk();
     assert_eq!(bench.taken_reply(token), None, "the peer has not flushed");
-    bench.lose(link);
+    bench.lose_for_good(link);
     assert_eq!(bench.taken_reply(token), Some(Ok(())));
     assert!(bench.engine.bitmap.contains(5) && bench.bond().term.is_none());
     assert_eq!(bench.engine.superblock.generations.current, GENERATION);
