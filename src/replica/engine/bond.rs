@@ -23,7 +23,7 @@ use crate::state::{DiskState, ReplicationState, Role};
 
 /// Milliseconds that a process which has ended may take to be replaced before the peer counts as lost: one that was
 /// killed or exchanged is back after a third of a second, and the manager need not decide anything.
-pub(super) const REPLACED_MS: Millis = 500;
+pub(super) const REPLACED_MS: Millis = 1000;
 
 /// What stands between this node and its cluster manager.
 #[derive(Debug)]

@@ -63,7 +63,7 @@ fn loss(bench: &Bench) -> (u64, bool) {
 fn the_manager_is_not_asked_while_the_connection_is_made() {
     let mut bench = successor();
     bench.front(0, FrontOp::Write(block(1)));
-    bench.now += 400;
+    bench.now += 900;
     bench.event(Event::Tick);
     assert_eq!(loss(&bench), (0, false), "the peer may not have heard yet");
     bench.now += 100;
