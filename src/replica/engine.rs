@@ -105,6 +105,8 @@ pub struct Origin {
     pub resume: Option<Resume>,
     /// [`Engine::contact`] of an earlier process, if the machine has not been off since.
     pub contact: Option<u64>,
+    /// The disk gives back the room of what is zeroed.
+    pub unmaps: bool,
 }
 
 impl Settings {
@@ -176,7 +178,7 @@ enum Then {
 enum Io {
     FrontRead { slot: Slot, range: Range },
     FrontWrite { request: u64 },
-    PeerWrite { link: crate::event::LinkId, id: u64, slot: Slot, range: Range, resync: bool },
+    PeerWrite(link::PeerWrite),
     PeerFlush { link: crate::event::LinkId, id: u64, covers: u64 },
     ResyncRead { id: u64 },
     ResyncDigest { id: u64 },
@@ -231,6 +233,8 @@ pub struct Engine {
     undo: Undo,
     pause: Option<Pause>,
     growing: Option<Growing>,
+    /// The disk gives back the room of what is zeroed.
+    unmaps: bool,
     /// Size of the block device as the shell was last told.
     shown_bytes: u64,
     waiters: Waiters,
@@ -286,6 +290,7 @@ impl Engine {
             undo: Undo::new(log, undo),
             pause: None,
             growing: None,
+            unmaps: origin.unmaps,
             shown_bytes: 0,
             waiters: Waiters::default(),
             counters: Counters::default(),
@@ -439,10 +444,10 @@ impl Engine {
         match what {
             Io::FrontRead { slot, range } => self.front_read_done(slot, range, ok),
             Io::FrontWrite { request } => self.front_write_done(request, ok),
-            Io::PeerWrite { link, id, slot, range, resync } => {
-                self.out.push(Action::Release { slot });
+            Io::PeerWrite(write) => {
+                self.out.push(Action::Release { slot: write.slot });
                 if ok {
-                    self.peer_write_done(link, id, range, resync);
+                    self.peer_write_done(write);
                 }
             }
             Io::PeerFlush { link, id, covers } if ok => self.peer_flush_done(link, id, covers),
@@ -548,7 +553,7 @@ impl Io {
             | Self::VerifyDigest { .. }
             | Self::VerifyRead { .. }
             | Self::PeerDigest { .. } => "read",
-            Self::FrontWrite { .. } | Self::PeerWrite { .. } | Self::RestoreUndo => "write",
+            Self::FrontWrite { .. } | Self::PeerWrite(_) | Self::RestoreUndo => "write",
             Self::PeerFlush { .. } | Self::Flush { .. } | Self::RollbackFlush => "flush",
             Self::PrepareUndo | Self::SaveUndo => "undo log",
         }

@@ -41,6 +41,17 @@ impl Range {
     }
 }
 
+/// What a write leaves on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// The bytes of its slot.
+    Data,
+    /// Zeroes.
+    Zeroes,
+    /// Zeroes, and the disk may give the room back (a discard).
+    Unmapped,
+}
+
 /// What an application asks of the exported device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrontOp {
@@ -48,6 +59,14 @@ pub enum FrontOp {
     Read(Range),
     /// Write the slot to both disks.
     Write(Range),
+    /// Zero both disks, which may give the room back if `unmap`; of any length. The slot is full of zeroes, for a peer
+    /// whose program knows only data.
+    Zero {
+        /// Which part.
+        range: Range,
+        /// It need not stay allocated.
+        unmap: bool,
+    },
     /// Make every write acknowledged so far durable on both disks.
     Flush,
 }
@@ -201,14 +220,16 @@ pub enum Action {
         /// Where from; at most [`MAX_IO_BYTES`].
         range: Range,
     },
-    /// Write a slot to the local data area.
+    /// Write to the local data area.
     WriteDisk {
         /// Answered by [`Event::DiskDone`].
         io: IoId,
-        /// Where from.
+        /// Where from, if it is data.
         slot: Slot,
         /// Where to.
         range: Range,
+        /// What.
+        fill: Fill,
     },
     /// Make every completed write of the local disk durable.
     FlushDisk {
@@ -292,6 +313,8 @@ pub enum Action {
     StartExport {
         /// Size of the device in bytes.
         bytes: u64,
+        /// Whether applications shall be told that room can be given back.
+        discard: bool,
     },
     /// The block device, which stands, has this size from now on. Answered by [`Event::ExportResized`].
     ResizeExport {

@@ -65,6 +65,25 @@ pub struct PeerState {
     pub discard_my_data: bool,
     /// Blocks marked out of sync in its bitmap.
     pub dirty_blocks: u64,
+    /// What its program and its disk can do besides.
+    pub abilities: Abilities,
+}
+
+/// What not every version of the program, or not every disk, can do: a bit each. An older program says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities(pub u64);
+
+impl Abilities {
+    /// The program knows [`Message::Zero`].
+    pub const ZERO: u64 = 1;
+    /// The disk gives back the room of what is zeroed.
+    pub const UNMAP: u64 = 1 << 1;
+
+    /// Whether it can.
+    #[must_use]
+    pub fn has(self, ability: u64) -> bool {
+        self.0 & ability != 0
+    }
 }
 
 /// Everything that one node says to the other.
@@ -117,6 +136,17 @@ pub enum Message {
         id: u64,
         /// Range of the data.
         range: Range,
+    },
+    /// A [`Message::Write`] or [`Message::Resync`] that brings zeroes, and needs no data for that.
+    Zero {
+        /// Request number.
+        id: u64,
+        /// Range of the zeroes.
+        range: Range,
+        /// The disk may give the room back.
+        unmap: bool,
+        /// It is of the resync.
+        resync: bool,
     },
     /// The peer's disk has the write.
     WriteAck {
@@ -216,6 +246,7 @@ impl Message {
             Self::SyncFinish(_) => "SyncFinish",
             Self::SyncCommitted => "SyncCommitted",
             Self::Write { .. } => "Write",
+            Self::Zero { .. } => "Zero",
             Self::WriteAck { .. } => "WriteAck",
             Self::Flush { .. } => "Flush",
             Self::FlushAck { .. } => "FlushAck",
@@ -242,6 +273,7 @@ impl Message {
             self,
             Self::Write { .. }
                 | Self::Resync { .. }
+                | Self::Zero { .. }
                 | Self::SyncStart { .. }
                 | Self::SyncFinish(_)
                 | Self::Grow { .. }
@@ -320,7 +352,8 @@ mod kind {
     pub(super) const INVALIDATE_ANSWER: u16 = 25;
     pub(super) const GROW: u16 = 26;
     pub(super) const GROWN: u16 = 27;
-    pub(super) const LAST: u16 = GROWN;
+    pub(super) const ZERO: u16 = 28;
+    pub(super) const LAST: u16 = ZERO;
 }
 
 impl Header {
@@ -339,17 +372,18 @@ impl Header {
             return Err(DecodeError::Kind(kind));
         }
         let header = Self { kind, len, term, id, offset, raw: *raw };
-        let max = if header.carries_data() { MAX_IO_BYTES } else { MAX_BODY_BYTES };
+        let max = if matches!(kind, kind::WRITE | kind::RESYNC) { MAX_IO_BYTES } else { MAX_BODY_BYTES };
         if len > max {
             return Err(DecodeError::Length { kind, len, max });
         }
         Ok(header)
     }
 
-    /// Whether what follows is data for a slot rather than a small body.
+    /// Whether it comes with a slot: what follows is data, or stands for data. The slots bound what is on its way to
+    /// the disk.
     #[must_use]
-    pub fn carries_data(&self) -> bool {
-        matches!(self.kind, kind::WRITE | kind::RESYNC)
+    pub fn takes_slot(&self) -> bool {
+        matches!(self.kind, kind::WRITE | kind::RESYNC | kind::ZERO)
     }
 }
 
@@ -365,7 +399,7 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
     let mut r = Reader(body);
     let message = match header.kind {
         kind::HELLO => r.hello().map(Message::Hello),
-        kind::STATE => r.state(header.offset).map(Message::State),
+        kind::STATE => r.state(header.offset, Abilities(id)).map(Message::State),
         kind::BITMAP => r.words().map(|words| Message::Bitmap { first_word: header.offset, words }),
         kind::BITMAP_END => Some(Message::BitmapEnd),
         kind::SYNC_START => r.u64().map(|base| Message::SyncStart { base, blocks: id, as_of: header.offset }),
@@ -375,13 +409,11 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
         kind::SYNC_FINISH => r.generations().map(Message::SyncFinish),
         kind::SYNC_COMMITTED => Some(Message::SyncCommitted),
         kind::WRITE => aligned(range).map(|range| Message::Write { id, range }),
+        kind::ZERO => r.zero(id, range),
         kind::WRITE_ACK => Some(Message::WriteAck { id }),
         kind::FLUSH => Some(Message::Flush { id }),
         kind::FLUSH_ACK => Some(Message::FlushAck { id }),
-        kind::VERIFY_ASK => r
-            .u32()
-            .and_then(|len| aligned(Range { len, ..range }))
-            .and_then(|range| (range.len <= MAX_IO_BYTES).then_some(Message::VerifyAsk { id, range })),
+        kind::VERIFY_ASK => r.range(range.offset).map(|range| Message::VerifyAsk { id, range }),
         kind::VERIFY_REPLY => r.digests().map(|digests| Message::VerifyReply { id, digests }),
         kind::INVALIDATE_ASK => Some(Message::InvalidateAsk),
         kind::INVALIDATE_ANSWER => r.bool().map(|granted| Message::InvalidateAnswer { granted }),
@@ -396,7 +428,7 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
         kind::FENCED => Some(Message::Fenced { term: id }),
         other => return Err(DecodeError::Kind(other)),
     };
-    let complete = header.carries_data() || r.0.is_empty();
+    let complete = matches!(header.kind, kind::WRITE | kind::RESYNC) || r.0.is_empty();
     message.filter(|_| complete).ok_or(DecodeError::Body(header.kind))
 }
 
@@ -447,7 +479,7 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
         }
         Message::State(s) => {
             b.state(s);
-            (kind::STATE, 0, s.capacity)
+            (kind::STATE, s.abilities.0, s.capacity)
         }
         Message::Bitmap { first_word, words } => {
             words.iter().for_each(|w| b.u64(*w));
@@ -467,6 +499,11 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
         }
         Message::SyncCommitted => (kind::SYNC_COMMITTED, 0, 0),
         Message::Write { id, range } => (kind::WRITE, *id, range.offset),
+        Message::Zero { id, range, unmap, resync } => {
+            b.0.extend(range.len.to_le_bytes());
+            b.0.extend([u8::from(*unmap), u8::from(*resync)]);
+            (kind::ZERO, *id, range.offset)
+        }
         Message::WriteAck { id } => (kind::WRITE_ACK, *id, 0),
         Message::Flush { id } => (kind::FLUSH, *id, 0),
         Message::FlushAck { id } => (kind::FLUSH_ACK, *id, 0),

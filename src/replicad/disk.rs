@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use replica::event::BLOCK;
+use replica::event::{BLOCK, Range};
 use replica::meta::{Attached, Layout, MetaError};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::aligned::Aligned;
@@ -160,6 +160,51 @@ impl Backing {
         Ok(())
     }
 
+    /// Zeroes a range. With `unmap` the room is given back, where the disk can do that and reads zeroes from then on
+    /// (blkdev_fallocate() of block/fops.c); where it cannot, zeroes are written.
+    pub fn zero(&self, range: Range, unmap: bool, buffer: &mut Aligned) -> io::Result<()> {
+        let ways = [
+            (unmap, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE),
+            (true, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE),
+        ];
+        for (_, way) in ways.into_iter().filter(|(wanted, _)| *wanted) {
+            match rustix::fs::fallocate(&self.fd, way, range.offset, u64::from(range.len)) {
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        buffer.bytes_mut().fill(0);
+        let mut offset = range.offset;
+        while offset < range.end() {
+            let left = usize::try_from(range.end() - offset).unwrap_or(usize::MAX);
+            let piece = buffer.bytes().get(..left).unwrap_or(buffer.bytes());
+            self.write(offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether it gives back the room of what is zeroed, and reads zeroes from then on.
+    #[must_use]
+    pub fn unmaps(&self) -> bool {
+        let Ok(stat) = rustix::fs::fstat(&self.fd) else { return false };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+            return true;
+        }
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+        // A partition has the queue of its disk.
+        let folder = [device.join("queue"), device.join("../queue")].into_iter().find(|path| path.is_dir());
+        let most = |key| {
+            let text = std::fs::read_to_string(folder.as_ref()?.join(key)).ok()?;
+            text.trim().parse::<u64>().ok()
+        };
+        ["discard_max_bytes", "write_zeroes_max_bytes"]
+            .iter()
+            .all(|key| most(key).is_some_and(|bytes| bytes > 0))
+    }
+
     /// Makes every completed write durable: on a block device, a flush of its cache.
     pub fn flush(&self) -> io::Result<()> {
         loop {
@@ -211,6 +256,29 @@ mod tests {
         let mut back = Aligned::zeroed(12288);
         disk.read(4096, back.bytes_mut()).unwrap();
         assert_eq!(back.bytes(), bytes);
+    }
+
+    #[test]
+    fn zeroes_read_as_zeroes_and_room_is_given_back() {
+        let file = file(1 << 20);
+        let disk = Backing::open(file.path()).unwrap();
+        let mut buffer = Aligned::zeroed(256 << 10);
+        disk.write_copied(0, &vec![7; 1 << 20], &mut buffer).unwrap();
+        disk.flush().unwrap();
+        let used = || std::os::unix::fs::MetadataExt::blocks(&file.as_file().metadata().unwrap());
+        let before = used();
+        disk.zero(Range { offset: 4096, len: 300 << 10 }, true, &mut buffer).unwrap();
+        disk.zero(Range { offset: 512 << 10, len: 4096 }, false, &mut buffer).unwrap();
+        disk.flush().unwrap();
+        assert!(used() < before, "{} of {before} sectors", used());
+        let mut back = Aligned::zeroed(1 << 20);
+        disk.read(0, back.bytes_mut()).unwrap();
+        let zeroes = |from: usize, to: usize| back.bytes()[from..to].iter().all(|byte| *byte == 0);
+        assert!(zeroes(4096, 4096 + (300 << 10)) && zeroes(512 << 10, (512 << 10) + 4096));
+        assert_eq!(
+            (back.bytes()[4095], back.bytes()[4096 + (300 << 10)], back.bytes()[516 << 10]),
+            (7, 7, 7)
+        );
     }
 
     #[test]

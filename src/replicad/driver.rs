@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use replica::control::{Command, Refusal, Status};
 use replica::engine::{Engine, Origin, Settings, UndoPolicy};
-use replica::event::{Action, Event, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
+use replica::event::{Action, Event, Fill, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
 use replica::message::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -165,8 +165,10 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     let mut record = Record::new(Arc::clone(&arena));
     record.write(plan.inherited.as_ref().map(|device| device.legacy.clone()));
     let resume = plan.inherited.as_ref().map(|device| device.legacy.resume);
+    let unmaps = disk.unmaps();
     let contact = Contact::new(&plan.run_dir, &name);
-    let origin = Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume, contact: contact.noted() };
+    let origin =
+        Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume, contact: contact.noted(), unmaps };
     let engine = Engine::new(plan.settings, attached, origin, 0, &mut actions);
     let mut driver = Driver {
         engine,
@@ -467,7 +469,12 @@ impl Driver {
                 self.jobs.push(Job::Read(io, slot, range));
             }
             Action::DigestDisk { io, range } => self.jobs.push(Job::Digest(io, range)),
-            Action::WriteDisk { io, slot, range } => self.jobs.push(Job::Write(io, slot, range)),
+            Action::WriteDisk { io, slot, range, fill: Fill::Data } => {
+                self.jobs.push(Job::Write(io, slot, range));
+            }
+            Action::WriteDisk { io, range, fill, .. } => {
+                self.jobs.push(Job::Zero(io, range, fill == Fill::Unmapped));
+            }
             Action::FlushDisk { io } => self.jobs.push(Job::Flush(io)),
             Action::WriteMeta { tx, writes } => self.jobs.push(Job::Meta(tx, writes)),
             Action::PrepareUndo { io, log, bytes, all } => {
@@ -534,8 +541,8 @@ impl Driver {
         let mailbox = Arc::clone(&self.mailbox);
         let report = move |report| mailbox.put(Report::Export(report));
         let failed = match action {
-            Action::StartExport { bytes } => {
-                self.export.start(*bytes, report).err().map(|reason| Event::ExportFailed { reason })
+            Action::StartExport { bytes, discard } => {
+                self.export.start(*bytes, *discard, report).err().map(|reason| Event::ExportFailed { reason })
             }
             Action::ResizeExport { bytes } => {
                 let resized = self.export.resize(*bytes, report);

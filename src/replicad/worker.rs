@@ -29,6 +29,8 @@ pub enum Job {
     Digest(IoId, Range),
     /// Slot to disk.
     Write(IoId, Slot, Range),
+    /// Zeroes to disk, which may give the room back.
+    Zero(IoId, Range, bool),
     /// Make completed writes durable.
     Flush(IoId),
     /// Write these and make them durable.
@@ -151,6 +153,7 @@ fn perform(disk: &Backing, arena: &Arena, buffer: &mut Aligned, job: Job) -> Don
             let bytes = arena.bytes(slot, range.len as usize);
             Done::Io(io, named("write", disk.write(range.offset, bytes)))
         }
+        Job::Zero(io, range, unmap) => Done::Io(io, named("zero", disk.zero(range, unmap, buffer))),
         Job::Flush(io) => Done::Io(io, named("flush", disk.flush())),
         Job::Meta(tx, writes) => Done::Meta(tx, named("write metadata", write_meta(disk, buffer, &writes))),
     }

@@ -22,8 +22,8 @@ impl World {
         match action {
             Action::ReadDisk { io, slot, range } => self.disk(node, io, DiskOp::Read { slot, range }),
             Action::DigestDisk { io, range } => self.disk(node, io, DiskOp::Digest { range }),
-            Action::WriteDisk { io, slot, range } => {
-                let data = self.slot_data(node, slot);
+            Action::WriteDisk { io, slot, range, .. } => {
+                let data = self.slot_part(node, slot, range);
                 let resync = self.nodes[node].resynced.contains(&slot);
                 self.disk(node, io, DiskOp::Write { range, data, resync });
             }

@@ -83,8 +83,10 @@ pub(crate) struct Play {
 
 impl Play {
     pub(crate) fn new(seed: u64) -> Self {
+        let mut world = World::with_enlarged_disks(seed);
+        world.knows_only_data = seed.is_multiple_of(4);
         Self {
-            world: World::with_enlarged_disks(seed),
+            world,
             main: Timeline::begin(0),
             fork: None,
             main_writes_at_fork: 0,
@@ -171,12 +173,15 @@ impl Play {
         let slot = Slot(self.next_slot);
         let blocks = self.world.nodes[node].device_bytes / BLOCK;
         let first = self.world.rng.below(HOT_BLOCKS) * STRIDE;
-        let len = 1 + self.world.rng.below(3);
+        let kind = self.world.rng.below(8);
+        // What is zeroed at a time may be long: it is done in pieces.
+        let most = if kind == 2 && self.world.rng.one_in(10) { 600 } else { 3 };
+        let len = 1 + self.world.rng.below(most);
         let range = Range { offset: first * BLOCK, len: (len * BLOCK) as u32 };
         if first + len > blocks {
             return;
         }
-        let (op, request, data) = match self.world.rng.below(8) {
+        let (op, request, data) = match kind {
             0 => (FrontOp::Flush, Request::Flush { promise: self.line(node).promise() }, Vec::new()),
             1 => {
                 let oldest = (first..first + len).map(|block| self.line(node).answered(block)).collect();
@@ -189,7 +194,12 @@ impl Play {
                     let before = self.world.nodes[node].disk.view(block);
                     self.line(node).submit(block, *version, before);
                 }
-                (FrontOp::Write(range), Request::Write { first, versions: versions.clone() }, versions)
+                let op = if kind == 2 {
+                    FrontOp::Zero { range, unmap: self.world.rng.one_in(2) }
+                } else {
+                    FrontOp::Write(range)
+                };
+                (op, Request::Write { first, versions: versions.clone() }, versions)
             }
         };
         self.requests[node].insert(slot, request);

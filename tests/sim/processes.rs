@@ -86,6 +86,7 @@ impl World {
         n.paused = false;
         n.life += 1;
         n.slots.clear();
+        n.zeroing.clear();
         n.resynced.clear();
         for op in std::mem::take(&mut n.pending).into_values() {
             let (content, resync): (Vec<(u64, Version)>, bool) = match op {

@@ -107,7 +107,7 @@ impl World {
                 self.disk(node, io, DiskOp::Flush { time: 0 });
                 None
             }
-            Action::WriteDisk { io, slot, range } if self.comes_late(sabotage, node, slot) => {
+            Action::WriteDisk { io, slot, range, .. } if self.comes_late(sabotage, node, slot) => {
                 self.write_late(node, io, slot, range);
                 None
             }
@@ -216,7 +216,7 @@ impl World {
 
     /// The disk says that it has the block, and gets it later.
     fn write_late(&mut self, node: usize, io: IoId, slot: Slot, range: Range) {
-        let data = self.slot_data(node, slot);
+        let data = self.slot_part(node, slot, range);
         let resync = self.nodes[node].resynced.contains(&slot);
         self.disk(node, io, DiskOp::Write { range, data: Vec::new(), resync });
         self.do_late(node, io, DiskOp::Write { range, data, resync });

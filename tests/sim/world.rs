@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use replica::control::{Command, Refusal, Status};
 use replica::engine::{Engine, Origin, Resume, Settings, UndoPolicy};
-use replica::event::{Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Slot, Token};
-use replica::message::Message;
+use replica::event::{
+    Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
+};
+use replica::message::{Abilities, Message};
 use replica::meta::{Attached, Superblock, creation};
 
 use crate::disk::{Disk, Version};
@@ -114,6 +116,8 @@ pub(crate) struct Node {
     /// The wake-up that counts: the last one asked for.
     wake: u64,
     slots: BTreeMap<Slot, Vec<Version>>,
+    /// Where what is zeroed begins, of requests that are done in pieces.
+    zeroing: BTreeMap<Slot, u64>,
     next_peer_slot: u32,
     /// Writes and metadata handed to the disk and not over, for a crash to decide upon.
     pending: BTreeMap<u64, DiskOp>,
@@ -134,6 +138,8 @@ pub(crate) struct World {
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
     pub(crate) sabotage: Option<Sabotage>,
+    /// The programs have come before the ability to send zeroes.
+    pub(crate) knows_only_data: bool,
     /// The largest device that anybody has seen.
     pub(crate) seen_bytes: u64,
     /// What must never be.
@@ -189,6 +195,7 @@ impl World {
                 life: 0,
                 wake: 0,
                 slots: BTreeMap::new(),
+                zeroing: BTreeMap::new(),
                 next_peer_slot: FIRST_PEER_SLOT,
                 pending: BTreeMap::new(),
             }
@@ -206,6 +213,7 @@ impl World {
             undo_policy: UndoPolicy::Try,
             lag: 2,
             sabotage: None,
+            knows_only_data: false,
             seen_bytes: if agreed_bytes == 0 { DISK_BYTES } else { agreed_bytes },
             broken_promise: None,
             met_at: 0,
@@ -255,7 +263,7 @@ impl World {
         let seed = self.rng.next();
         self.say(format!("{} starts", name(node)));
         let contact = self.nodes[node].contact;
-        let origin = Origin { seed, unix_seconds: 1_800_000_000, resume, contact };
+        let origin = Origin { seed, unix_seconds: 1_800_000_000, resume, contact, unmaps: true };
         let engine = Engine::new(settings, attached, origin, self.now, &mut out);
         self.nodes[node].contact = engine.contact();
         self.nodes[node].engine = Some(engine);
@@ -269,6 +277,9 @@ impl World {
             return;
         }
         self.nodes[node].slots.insert(slot, data);
+        if let FrontOp::Zero { range, .. } = op {
+            self.nodes[node].zeroing.insert(slot, range.offset);
+        }
         self.nodes[node].fronts.insert(slot, op);
         self.nodes[node].answered = None;
         self.event(node, Event::Front { slot, op });
@@ -289,6 +300,14 @@ impl World {
 
     pub(crate) fn slot_data(&self, node: usize, slot: Slot) -> Vec<Version> {
         self.nodes[node].slots.get(&slot).cloned().unwrap_or_default()
+    }
+
+    /// What a buffer holds for a part of its request: what is zeroed is done in pieces.
+    pub(crate) fn slot_part(&self, node: usize, slot: Slot, range: Range) -> Vec<Version> {
+        let whole = self.nodes[node].zeroing.get(&slot);
+        let first = whole.map_or(0, |offset| (range.offset - offset) / BLOCK);
+        let data = self.nodes[node].slots.get(&slot).into_iter().flatten().skip(first as usize);
+        data.take((u64::from(range.len) / BLOCK) as usize).copied().collect()
     }
 
     /// Sets whether packets from a node are held back.
@@ -346,8 +365,18 @@ impl World {
                     let delay = self.delay(3);
                     self.at(delay, Happening::Dial { node, life });
                 }
-                Action::Send { link, term, message, payload } => {
-                    let data = payload.map(|slot| self.slot_data(node, slot));
+                Action::Send { link, term, mut message, payload } => {
+                    if self.knows_only_data
+                        && let Message::State(state) = &mut message
+                    {
+                        state.abilities = Abilities::default();
+                    }
+                    let data = payload.map(|slot| match &message {
+                        Message::Write { range, .. } | Message::Zero { range, .. } => {
+                            self.slot_part(node, slot, *range)
+                        }
+                        _ => self.slot_data(node, slot),
+                    });
                     if self.links.get(&link.0).is_some_and(|c| c.open[node]) {
                         self.post(link.0, 1 - node, Packet::Message { term, message, data });
                     }
@@ -368,7 +397,7 @@ impl World {
                     let delay = self.delay(5);
                     self.at(delay, Happening::Resized { node, life });
                 }
-                Action::StartExport { bytes } => {
+                Action::StartExport { bytes, .. } => {
                     self.show_size(node, bytes);
                     self.nodes[node].exported = true;
                     self.notices.push_back(Notice::Primary { node });

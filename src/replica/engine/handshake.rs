@@ -9,7 +9,7 @@ use super::store::Job;
 use super::{Engine, Settings, Then};
 use crate::event::LogLevel;
 use crate::generation::{Decision, Verdict, compare, compare_managed};
-use crate::message::{Hello, Message, PeerState};
+use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{DiskState, ReplicationState, Role};
 
 impl Engine {
@@ -43,6 +43,7 @@ impl Engine {
             crashed_primary: self.superblock.crashed_primary,
             discard_my_data: self.link.discard_my_data,
             dirty_blocks: self.bitmap.count(),
+            abilities: Abilities(Abilities::ZERO | if self.unmaps { Abilities::UNMAP } else { 0 }),
         }
     }
 
@@ -67,6 +68,7 @@ impl Engine {
         session.peer_role = peer.role;
         session.peer_disk = peer.disk;
         session.peer_capacity = peer.capacity;
+        session.peer_abilities = peer.abilities;
         if self.changed_since(&sent) {
             self.hang_up("this node's state changed during the handshake");
             return;

@@ -11,8 +11,8 @@
 use super::store::Job;
 use super::{Engine, Io, Settings, Then};
 use crate::control::Reason;
-use crate::event::{Action, LinkId, LogLevel, Millis, Range, Slot};
-use crate::message::{Hello, Message, PeerState};
+use crate::event::{Action, Fill, LinkId, LogLevel, Millis, Range, Slot};
+use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// Milliseconds that a handshake may take.
@@ -23,6 +23,17 @@ pub(super) const REFUSAL_MS: Millis = 1000;
 /// Milliseconds during which a connection that was lost is tried anew ten times as often: a process that was exchanged
 /// is back soon.
 const REDIAL_MS: Millis = 1000;
+
+/// The peer writes to this disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerWrite {
+    pub(super) link: LinkId,
+    pub(super) id: u64,
+    pub(super) slot: Slot,
+    pub(super) range: Range,
+    pub(super) fill: Fill,
+    pub(super) resync: bool,
+}
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +73,7 @@ pub(super) struct Session {
     pub(super) peer_disk: DiskState,
     /// Usable bytes of the peer's disk.
     pub(super) peer_capacity: u64,
+    pub(super) peer_abilities: Abilities,
     pub(super) replication: ReplicationState,
     /// Application writes and flushes go to the peer.
     pub(super) mirrors: bool,
@@ -118,6 +130,11 @@ impl Link {
     /// The session, once the handshake is over.
     pub(super) fn joined(&self) -> Option<&Session> {
         self.session().filter(|s| s.phase == Phase::Joined)
+    }
+
+    /// Whether the peer, with which the handshake is over, can do something that not every one can.
+    pub(super) fn peer_has(&self, ability: u64) -> bool {
+        self.joined().is_some_and(|s| s.peer_abilities.has(ability))
     }
 
     /// Where application writes go besides the local disk.
@@ -180,6 +197,7 @@ impl Engine {
             peer_role: Role::Unknown,
             peer_disk: DiskState::DUnknown,
             peer_capacity: 0,
+            peer_abilities: Abilities::default(),
             replication: ReplicationState::Off,
             mirrors: false,
             peer_invalidates: false,
@@ -300,7 +318,7 @@ impl Engine {
         // What is left of a device that was taken away must not come after what the peer sends.
         let stale = !self.role.has_requests();
         self.ios.values().any(|io| match io {
-            Io::PeerWrite { .. } | Io::PeerFlush { .. } | Io::ResyncRead { .. } => true,
+            Io::PeerWrite(_) | Io::PeerFlush { .. } | Io::ResyncRead { .. } => true,
             Io::PrepareUndo | Io::SaveUndo | Io::RestoreUndo | Io::RollbackFlush => true,
             Io::FrontWrite { .. } => stale,
             // Answers nobody any more, and changes nothing.
@@ -313,7 +331,7 @@ impl Engine {
     }
 
     pub(super) fn has_peer_writes(&self) -> bool {
-        self.ios.values().any(|io| matches!(io, Io::PeerWrite { .. }))
+        self.ios.values().any(|io| matches!(io, Io::PeerWrite(_)))
     }
 
     pub(super) fn enter(&mut self, phase: Phase) {
@@ -378,8 +396,16 @@ impl Engine {
 
     fn joined_message(&mut self, link: LinkId, message: Message, payload: Option<Slot>) {
         match (message, payload) {
-            (Message::Write { id, range }, Some(slot)) => self.peer_write(link, id, range, slot, false),
-            (Message::Resync { id, range }, Some(slot)) => self.peer_write(link, id, range, slot, true),
+            (Message::Write { id, range }, Some(slot)) => {
+                self.peer_write(PeerWrite { link, id, slot, range, fill: Fill::Data, resync: false });
+            }
+            (Message::Resync { id, range }, Some(slot)) => {
+                self.peer_write(PeerWrite { link, id, slot, range, fill: Fill::Data, resync: true });
+            }
+            (Message::Zero { id, range, unmap, resync }, Some(slot)) => {
+                let fill = if unmap { Fill::Unmapped } else { Fill::Zeroes };
+                self.peer_write(PeerWrite { link, id, slot, range, fill, resync });
+            }
             (Message::WriteAck { id }, _) => self.write_confirmed(id),
             (Message::Flush { id }, _) => self.peer_wants_flush(link, id),
             (Message::FlushAck { id }, _) => self.peer_flushed(id),
@@ -402,8 +428,8 @@ impl Engine {
         }
     }
 
-    /// The peer writes to this disk.
-    fn peer_write(&mut self, link: LinkId, id: u64, range: Range, slot: Slot, resync: bool) {
+    fn peer_write(&mut self, write: PeerWrite) {
+        let PeerWrite { slot, range, fill, resync, .. } = write;
         let expected = match self.link.joined().map(|s| s.replication) {
             Some(ReplicationState::SyncTarget) => true,
             Some(ReplicationState::Established) => !resync,
@@ -414,18 +440,22 @@ impl Engine {
             self.unexpected(&format!("write of {} bytes at {}", range.len, range.offset));
             return;
         }
-        self.counters.received_bytes += u64::from(range.len);
-        if !self.hold_for_undo(link, id, slot, range, resync) {
-            self.start_peer_write(link, id, range, slot, resync);
+        if fill == Fill::Data {
+            self.counters.received_bytes += u64::from(range.len);
+        }
+        if !self.hold_for_undo(write) {
+            self.start_peer_write(write);
         }
     }
 
-    pub(super) fn start_peer_write(&mut self, link: LinkId, id: u64, range: Range, slot: Slot, resync: bool) {
-        let io = self.start_io(Io::PeerWrite { link, id, slot, range, resync });
-        self.out.push(Action::WriteDisk { io, slot, range });
+    pub(super) fn start_peer_write(&mut self, write: PeerWrite) {
+        let PeerWrite { slot, range, fill, .. } = write;
+        let io = self.start_io(Io::PeerWrite(write));
+        self.out.push(Action::WriteDisk { io, slot, range, fill });
     }
 
-    pub(super) fn peer_write_done(&mut self, link: LinkId, id: u64, range: Range, resync: bool) {
+    pub(super) fn peer_write_done(&mut self, write: PeerWrite) {
+        let PeerWrite { link, id, range, resync, .. } = write;
         self.peer_written += 1;
         self.counters.written_bytes += u64::from(range.len);
         if resync {

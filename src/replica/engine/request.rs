@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use super::role::RoleState;
 use super::store::Job;
 use super::{Engine, Io, Purpose, Then};
-use crate::event::{Action, BLOCK, FrontError, FrontOp, MAX_IO_BYTES, Millis, Range, Slot};
-use crate::message::Message;
+use crate::event::{Action, BLOCK, Fill, FrontError, FrontOp, LinkId, MAX_IO_BYTES, Millis, Range, Slot};
+use crate::message::{Abilities, Message};
 
 /// An application is active when it asked for something this many milliseconds ago or less.
 const BUSY_MS: Millis = 200;
@@ -31,9 +31,39 @@ enum Remote {
     Named,
 }
 
+/// What an application wants to be written, or the next piece of it.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    slot: Slot,
+    range: Range,
+    fill: Fill,
+    /// Until it is answered no other write of these blocks begins: another process may have to begin all of it anew.
+    whole: Range,
+}
+
+impl Wish {
+    fn data(slot: Slot, range: Range) -> Self {
+        Self { slot, range, fill: Fill::Data, whole: range }
+    }
+
+    /// Zeroes from `offset` on: up to where another piece of [`MAX_IO_BYTES`] could begin, so that each lies in one
+    /// extent.
+    fn zero(slot: Slot, whole: Range, fill: Fill, offset: u64) -> Self {
+        let most = u64::from(MAX_IO_BYTES);
+        let len = (most - offset % most).min(whole.end() - offset);
+        let range = Range { offset, len: u32::try_from(len).unwrap_or(MAX_IO_BYTES) };
+        Self { slot, range, fill, whole }
+    }
+
+    fn next(self) -> Option<Self> {
+        let done = self.range.end();
+        (done < self.whole.end()).then(|| Self::zero(self.slot, self.whole, self.fill, done))
+    }
+}
+
 #[derive(Debug)]
 struct Write {
-    slot: Slot,
+    wish: Wish,
     range: Range,
     local: bool,
     failed: bool,
@@ -54,7 +84,7 @@ enum Alone {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     started: BTreeMap<u64, Write>,
-    waiting: VecDeque<(Slot, Range)>,
+    waiting: VecDeque<Wish>,
     reads: u64,
     last_id: u64,
     alone: Alone,
@@ -109,7 +139,12 @@ impl Engine {
     pub(super) fn front(&mut self, slot: Slot, op: FrontOp) {
         self.requests.last_front = self.now;
         let refused = match op {
-            FrontOp::Read(range) | FrontOp::Write(range) if !self.is_valid(range) => {
+            FrontOp::Read(range) | FrontOp::Write(range) if range.len > MAX_IO_BYTES => {
+                Some(FrontError::Invalid)
+            }
+            FrontOp::Read(range) | FrontOp::Write(range) | FrontOp::Zero { range, .. }
+                if !self.is_valid(range) =>
+            {
                 Some(FrontError::Invalid)
             }
             _ if self.is_failed() || !self.role.is_exporting() => Some(FrontError::Io),
@@ -125,7 +160,11 @@ impl Engine {
                 let io = self.start_io(Io::FrontRead { slot, range });
                 self.out.push(Action::ReadDisk { io, slot, range });
             }
-            FrontOp::Write(range) => self.requests.waiting.push_back((slot, range)),
+            FrontOp::Write(range) => self.requests.waiting.push_back(Wish::data(slot, range)),
+            FrontOp::Zero { range, unmap } => {
+                let fill = if unmap { Fill::Unmapped } else { Fill::Zeroes };
+                self.requests.waiting.push_back(Wish::zero(slot, range, fill, range.offset));
+            }
             // The system settles the new device before anybody can have written to it. It must not wait for the
             // peer: the manager hears of the promotion, and can record that the peer is gone, only afterwards.
             FrontOp::Flush if self.is_blocked() && matches!(self.role, RoleState::Exporting { .. }) => {
@@ -137,7 +176,7 @@ impl Engine {
 
     fn is_valid(&self, range: Range) -> bool {
         let whole = range.offset.is_multiple_of(BLOCK) && u64::from(range.len).is_multiple_of(BLOCK);
-        whole && range.len > 0 && range.len <= MAX_IO_BYTES && range.end() <= self.device_bytes()
+        whole && range.len > 0 && range.end() <= self.device_bytes()
     }
 
     pub(super) fn front_read_done(&mut self, slot: Slot, range: Range, ok: bool) {
@@ -153,18 +192,19 @@ impl Engine {
             return false;
         }
         let waiting = std::mem::take(&mut self.requests.waiting);
-        let mut held: VecDeque<(Slot, Range)> = VecDeque::with_capacity(waiting.len());
+        let mut held: VecDeque<Wish> = VecDeque::with_capacity(waiting.len());
         let before = waiting.len();
-        for (slot, range) in waiting {
-            let blocked = held.iter().any(|(_, r)| overlap(*r, range))
-                || self.requests.touches(range)
+        for wish in waiting {
+            let (range, whole) = (wish.range, wish.whole);
+            let blocked = held.iter().any(|h| overlap(h.whole, whole))
+                || self.requests.started.values().any(|w| overlap(w.wish.whole, whole))
                 || self.resync.touches(range)
                 || self.verify.touches(range)
                 || !self.activity.begin(range);
             if blocked {
-                held.push_back((slot, range));
+                held.push_back(wish);
             } else {
-                self.start_write(slot, range);
+                self.start_write(wish);
             }
         }
         self.requests.waiting = held;
@@ -178,14 +218,14 @@ impl Engine {
             || (self.link.is_comparing() && self.requests.alone != Alone::Named)
     }
 
-    fn start_write(&mut self, slot: Slot, range: Range) {
+    fn start_write(&mut self, wish: Wish) {
+        let Wish { slot, range, fill, .. } = wish;
         let id = self.requests.next_id();
         let io = self.start_io(Io::FrontWrite { request: id });
-        self.out.push(Action::WriteDisk { io, slot, range });
+        self.out.push(Action::WriteDisk { io, slot, range, fill });
         let remote = match self.link.mirror() {
             Some(link) => {
-                self.counters.sent_bytes += u64::from(range.len);
-                self.send_data(link, Message::Write { id, range }, Some(slot));
+                self.send_write(link, id, wish);
                 Remote::Pending
             }
             None => {
@@ -195,7 +235,19 @@ impl Engine {
             }
         };
         let started = self.now;
-        self.requests.started.insert(id, Write { slot, range, local: false, failed: false, remote, started });
+        let write = Write { wish, range, local: false, failed: false, remote, started };
+        self.requests.started.insert(id, write);
+    }
+
+    fn send_write(&mut self, link: LinkId, id: u64, wish: Wish) {
+        let Wish { slot, range, fill, .. } = wish;
+        let message = if fill == Fill::Data || !self.link.peer_has(Abilities::ZERO) {
+            self.counters.sent_bytes += u64::from(range.len);
+            Message::Write { id, range }
+        } else {
+            Message::Zero { id, range, unmap: fill == Fill::Unmapped, resync: false }
+        };
+        self.send_data(link, message, Some(slot));
     }
 
     pub(super) fn front_write_done(&mut self, request: u64, ok: bool) {
@@ -229,8 +281,14 @@ impl Engine {
         let Some(write) = self.requests.started.remove(&id) else { return };
         self.activity.end(write.range);
         self.requests.answered += 1;
-        let result = if failed { Err(FrontError::Io) } else { Ok(()) };
-        self.out.push(Action::CompleteFront { slot: write.slot, result });
+        match write.wish.next().filter(|_| !failed) {
+            // Before what waits for it.
+            Some(piece) => self.requests.waiting.push_front(piece),
+            None => {
+                let result = if failed { Err(FrontError::Io) } else { Ok(()) };
+                self.out.push(Action::CompleteFront { slot: write.wish.slot, result });
+            }
+        }
     }
 
     pub(super) fn answer_all(&mut self) {
@@ -272,11 +330,11 @@ impl Engine {
             if write.remote == Remote::Blocked && !write.failed {
                 write.remote = Remote::Pending;
                 write.started = self.now;
-                again.push((*id, write.range, write.slot));
+                again.push((*id, write.wish));
             }
         }
-        for (id, range, slot) in again {
-            self.send_data(link, Message::Write { id, range }, Some(slot));
+        for (id, wish) in again {
+            self.send_write(link, id, wish);
         }
         self.flushes_regain_peer(link);
     }
@@ -301,8 +359,9 @@ impl Engine {
     /// Marks what the peer may lack: what was not answered, and what it has confirmed and not flushed. What waits may
     /// have been started by an earlier process.
     pub(super) fn mark_unanswered(&mut self) {
-        let waiting = self.requests.waiting.iter().map(|(_, range)| *range);
-        let ranges: Vec<Range> = self.requests.started.values().map(|w| w.range).chain(waiting).collect();
+        let waiting = self.requests.waiting.iter().map(|wish| wish.whole);
+        let ranges: Vec<Range> =
+            self.requests.started.values().map(|w| w.wish.whole).chain(waiting).collect();
         ranges.into_iter().for_each(|range| self.mark_out_of_sync(range));
         self.mark_unstable();
     }
@@ -319,7 +378,7 @@ impl Engine {
     /// it is over, because the disk still uses its buffer.
     pub(super) fn fail_unanswered(&mut self) {
         self.mark_unanswered();
-        for (slot, _) in std::mem::take(&mut self.requests.waiting) {
+        for Wish { slot, .. } in std::mem::take(&mut self.requests.waiting) {
             self.out.push(Action::CompleteFront { slot, result: Err(FrontError::Io) });
         }
         self.requests.started.values_mut().for_each(|w| w.failed = true);
@@ -358,7 +417,7 @@ impl Engine {
     /// After a disk failure: nothing waits any longer; what is on its way to the disk is answered when it is
     /// over, because the disk still uses its buffer.
     pub(super) fn fail_requests(&mut self) {
-        for (slot, _) in std::mem::take(&mut self.requests.waiting) {
+        for Wish { slot, .. } in std::mem::take(&mut self.requests.waiting) {
             self.out.push(Action::CompleteFront { slot, result: Err(FrontError::Io) });
         }
         self.fail_flushes();

@@ -13,7 +13,7 @@ use super::store::Job;
 use super::{Engine, Purpose, Then};
 use crate::control::{Reason, Refusal};
 use crate::event::{Action, LinkId, LogLevel, Token};
-use crate::message::Message;
+use crate::message::{Abilities, Message};
 use crate::state::{DiskState, ReplicationState, Role};
 
 /// Why the device is being given up.
@@ -306,7 +306,10 @@ impl Engine {
         self.requests.answered += 1;
         self.role = RoleState::Exporting { token };
         self.shown_bytes = self.device_bytes();
-        self.out.push(Action::StartExport { bytes: self.shown_bytes });
+        // A peer that cannot give room back would have to write all those zeroes.
+        let discard =
+            self.unmaps && self.link.joined().is_none_or(|s| s.peer_abilities.has(Abilities::UNMAP));
+        self.out.push(Action::StartExport { bytes: self.shown_bytes, discard });
         if was_worthless {
             self.hang_up("this disk was declared the good one: compare again");
         }

@@ -93,7 +93,7 @@ impl Engine {
     }
 
     fn peer_requests(&self) -> u64 {
-        let count = self.ios.values().filter(|io| matches!(io, super::Io::PeerWrite { .. })).count();
+        let count = self.ios.values().filter(|io| matches!(io, super::Io::PeerWrite(_))).count();
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 }

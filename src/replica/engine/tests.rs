@@ -4,12 +4,13 @@ mod found;
 mod managed;
 mod rules;
 mod successor;
+mod zero;
 
 use super::*;
 use crate::control::{Command, Refusal};
 use crate::event::{FrontError, FrontOp, LinkId};
 use crate::generation::Generations;
-use crate::message::{Hello, Message, PeerState};
+use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{ReplicationState, Role};
 
 const DISK_BYTES: u64 = 40 << 20;
@@ -80,8 +81,13 @@ impl Bench {
             Attached { layout, superblock, bitmap, activity: Transaction::default(), undo: None };
         change(&mut attached);
         let mut todo = Vec::new();
-        let engine =
-            Engine::new(settings, attached, Origin { seed: 7, unix_seconds: 0, resume, contact }, 1, &mut todo);
+        let engine = Engine::new(
+            settings,
+            attached,
+            Origin { seed: 7, unix_seconds: 0, resume, contact, unmaps: true },
+            1,
+            &mut todo,
+        );
         let mut bench = Self { engine, now: 1, todo, last_token: 0, quick_metadata: true, peer_term: 0 };
         bench.metadata();
         bench
@@ -107,6 +113,7 @@ impl Bench {
             reconnect: false,
             discard_my_data: false,
             dirty_blocks: 0,
+            abilities: Abilities(Abilities::ZERO | Abilities::UNMAP),
         }
     }
 
@@ -205,7 +212,7 @@ impl Bench {
     }
 
     fn receive(&mut self, link: LinkId, message: Message) {
-        let data = matches!(message, Message::Write { .. } | Message::Resync { .. });
+        let data = matches!(message, Message::Write { .. } | Message::Resync { .. } | Message::Zero { .. });
         let term = self.peer_term;
         self.event(Event::Received { link, term, message, payload: data.then_some(Slot(INCOMING)) });
     }

@@ -13,14 +13,14 @@
 
 use std::collections::VecDeque;
 
-use super::link::Wire;
+use super::link::{PeerWrite, Wire};
 use super::request::overlap;
 use super::role::RoleState;
 use super::store::Job;
 use super::{Engine, Io, Then};
 use crate::bitmap::Bitmap;
 use crate::control::{Reason, UndoStatus};
-use crate::event::{Action, BLOCK, DiskError, LinkId, LogLevel, Range, Slot, Token};
+use crate::event::{Action, BLOCK, DiskError, LinkId, LogLevel, Range, Token};
 use crate::meta::UndoMark;
 use crate::state::DiskState;
 use crate::undo::{FIRST_RECORD_AT, Found, MAX_RANGES, MAX_RECORD_BYTES, record_bytes};
@@ -34,16 +34,6 @@ pub enum UndoPolicy {
     Try,
     /// Always: without room there is no resync.
     Require,
-}
-
-/// A write of the peer that waits until the old content is saved.
-#[derive(Debug)]
-struct Held {
-    link: LinkId,
-    id: u64,
-    slot: Slot,
-    range: Range,
-    resync: bool,
 }
 
 /// What a resync was announced with.
@@ -87,7 +77,8 @@ pub(super) struct Undo {
     /// What the superblock names, or is about to.
     log: Option<Log>,
     start: Option<Start>,
-    held: VecDeque<Held>,
+    /// Writes of the peer that wait until the old content is saved.
+    held: VecDeque<PeerWrite>,
     saving: Option<Vec<Range>>,
     /// The log is being given up; the superblock does not say so yet.
     abandoning: bool,
@@ -202,19 +193,13 @@ impl Engine {
     // ---- writes of the peer ----
 
     /// Takes a write of the peer, unless it may go to the disk at once.
-    pub(super) fn hold_for_undo(
-        &mut self,
-        link: LinkId,
-        id: u64,
-        slot: Slot,
-        range: Range,
-        resync: bool,
-    ) -> bool {
+    pub(super) fn hold_for_undo(&mut self, write: PeerWrite) -> bool {
+        let range = write.range;
         let unsaved = self.undo.log.as_ref().is_some_and(|log| !log.unsaved(range).is_empty());
         let held = self.undo.held.iter().any(|h| overlap(h.range, range));
         let must_wait = self.undo.abandoning || unsaved || held;
         if must_wait {
-            self.undo.held.push_back(Held { link, id, slot, range, resync });
+            self.undo.held.push_back(write);
         }
         must_wait
     }
@@ -235,8 +220,7 @@ impl Engine {
             if unsaved || self.undo.held.iter().any(|h| overlap(h.range, write.range)) {
                 self.undo.held.push_back(write);
             } else {
-                let Held { link, id, slot, range, resync } = write;
-                self.start_peer_write(link, id, range, slot, resync);
+                self.start_peer_write(write);
             }
         }
         self.undo.held.len() < before

@@ -1,6 +1,7 @@
 //! The table of `compare`, case by case, in `table.txt`; every case is checked from both sides.
 
 use super::*;
+use crate::message::Abilities;
 
 /// `CUR:BM[:H0[:H1]]` in small numbers, then words.
 fn side(text: &str) -> PeerState {
@@ -21,6 +22,7 @@ fn side(text: &str) -> PeerState {
         reconnect: false,
         discard_my_data: false,
         dirty_blocks: 0,
+        abilities: Abilities::default(),
     };
     for word in words {
         match word {

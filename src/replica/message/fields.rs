@@ -1,7 +1,7 @@
 //! The values in a header and in the bodies of messages.
 
-use super::{BITMAP_WORDS, Hello, MAX_NAME_BYTES, PeerState};
-use crate::event::{BLOCK, MAX_IO_BYTES};
+use super::{Abilities, BITMAP_WORDS, Hello, MAX_NAME_BYTES, Message, PeerState, aligned};
+use crate::event::{BLOCK, MAX_IO_BYTES, Range};
 use crate::generation::{Generations, HISTORY};
 use crate::state::{DiskState, Role};
 
@@ -106,6 +106,17 @@ impl Reader<'_> {
         (digests.len() as u64 * BLOCK <= u64::from(MAX_IO_BYTES)).then_some(digests)
     }
 
+    /// A range whose length stands in the body: no data of this length follows.
+    pub(super) fn range(&mut self, offset: u64) -> Option<Range> {
+        let len = self.u32()?;
+        aligned(Range { offset, len }).filter(|range| range.len <= MAX_IO_BYTES)
+    }
+
+    pub(super) fn zero(&mut self, id: u64, range: Range) -> Option<Message> {
+        let range = self.range(range.offset)?;
+        Some(Message::Zero { id, range, unmap: self.bool()?, resync: self.bool()? })
+    }
+
     pub(super) fn generations(&mut self) -> Option<Generations> {
         let (current, bitmap) = (self.u64()?, self.u64()?);
         let mut history = [0; HISTORY];
@@ -116,7 +127,7 @@ impl Reader<'_> {
     }
 
     /// An older program says no `capacity`: its device is as large as it can be.
-    pub(super) fn state(&mut self, capacity: u64) -> Option<PeerState> {
+    pub(super) fn state(&mut self, capacity: u64, abilities: Abilities) -> Option<PeerState> {
         let state = PeerState {
             generations: self.generations()?,
             role: self.role()?,
@@ -127,6 +138,7 @@ impl Reader<'_> {
             bytes: self.u64()?,
             capacity,
             dirty_blocks: self.u64()?,
+            abilities,
         };
         Some(PeerState { capacity: if capacity == 0 { state.bytes } else { capacity }, ..state })
     }

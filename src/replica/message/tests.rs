@@ -13,13 +13,13 @@ fn generations() -> impl Strategy<Value = Generations> {
 fn state() -> impl Strategy<Value = PeerState> {
     let role = prop::sample::select(Role::ALL);
     let disk = prop::sample::select(DiskState::ALL);
-    (generations(), role, disk, any::<[bool; 3]>(), any::<[u64; 2]>(), 1..u64::MAX).prop_map(
+    (generations(), role, disk, any::<[bool; 3]>(), any::<[u64; 3]>(), 1..u64::MAX).prop_map(
         |(
             generations,
             role,
             disk,
             [crashed_primary, reconnect, discard_my_data],
-            [bytes, dirty_blocks],
+            [bytes, dirty_blocks, abilities],
             capacity,
         )| {
             PeerState {
@@ -32,6 +32,7 @@ fn state() -> impl Strategy<Value = PeerState> {
                 reconnect,
                 discard_my_data,
                 dirty_blocks,
+                abilities: Abilities(abilities),
             }
         },
     )
@@ -58,6 +59,8 @@ fn message() -> impl Strategy<Value = Message> {
         generations().prop_map(Message::SyncFinish),
         Just(Message::SyncCommitted),
         (any::<u64>(), range.clone()).prop_map(|(id, range)| Message::Write { id, range }),
+        (any::<u64>(), range.clone(), any::<[bool; 2]>())
+            .prop_map(|(id, range, [unmap, resync])| Message::Zero { id, range, unmap, resync }),
         (any::<u64>(), range).prop_map(|(id, range)| Message::VerifyAsk { id, range }),
         (any::<u64>(), prop::collection::vec(any::<u128>(), 0..256))
             .prop_map(|(id, digests)| Message::VerifyReply { id, digests }),

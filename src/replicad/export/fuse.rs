@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use replica::event::{FrontError, FrontOp, MAX_IO_BYTES, RESYNC_SLOTS, Range, Slot};
+use replica::event::{FrontError, FrontOp, MAX_IO_BYTES, RESYNC_SLOTS, Slot};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -28,6 +28,7 @@ enum Kind {
     Read(u32),
     Write(u32),
     Flush,
+    Zero,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -168,25 +169,31 @@ impl Fuse {
 
     fn request(&mut self, head: &[u8; HEAD], slot: Slot, len: usize) -> Result<Option<FrontOp>, FuseEnd> {
         let Some(request) = In::parse(head) else { return Ok(None) };
-        let kind = match request.opcode {
-            op::READ => wire::extent(head).map(|(offset, len)| (Kind::Read(len), offset)),
-            op::WRITE => wire::extent(head).map(|(offset, len)| (Kind::Write(len), offset)),
-            op::FSYNC => Some((Kind::Flush, 0)),
+        let data = match request.opcode {
+            op::READ => wire::extent(head).map(|range| (Kind::Read(range.len), FrontOp::Read(range))),
+            op::WRITE => wire::extent(head).map(|range| (Kind::Write(range.len), FrontOp::Write(range))),
+            op::FSYNC => Some((Kind::Flush, FrontOp::Flush)),
+            op::FALLOCATE => wire::zeroed(head).map(|(range, unmap)| {
+                // What a peer gets whose program knows only data.
+                self.arena.bytes_mut(slot, 0, MAX_IO_BYTES as usize).fill(0);
+                (Kind::Zero, FrontOp::Zero { range, unmap })
+            }),
             _ => {
                 let argument = argument(head, &self.arena, slot, len);
                 self.control(request, &argument)?;
                 return Ok(None);
             }
         };
-        let Some((kind, offset)) = kind else { return Ok(None) };
-        let operation = match kind {
-            Kind::Flush => FrontOp::Flush,
-            Kind::Read(len) | Kind::Write(len) if len > MAX_IO_BYTES => {
+        let (kind, operation) = match data {
+            Some((Kind::Read(len) | Kind::Write(len), _)) if len > MAX_IO_BYTES => {
                 self.answer(request.unique, libc::EINVAL, &[]);
                 return Ok(None);
             }
-            Kind::Read(len) => FrontOp::Read(Range { offset, len }),
-            Kind::Write(len) => FrontOp::Write(Range { offset, len }),
+            Some(data) => data,
+            None => {
+                self.answer(request.unique, libc::EOPNOTSUPP, &[]);
+                return Ok(None);
+            }
         };
         if let Some(entry) = self.entry(slot) {
             *entry = Some(Pending { unique: request.unique, kind });
@@ -212,7 +219,7 @@ impl Fuse {
             op::OPEN => Ok(wire::opened()),
             op::STATFS => Ok(wire::statistics()),
             op::RELEASE | op::DESTROY => Ok(Vec::new()),
-            // Also FLUSH, GETXATTR and FALLOCATE: the kernel remembers this and does not ask again.
+            // Also FLUSH and GETXATTR: the kernel remembers this and does not ask again.
             _ => Err(libc::ENOSYS),
         };
         match body {
@@ -240,7 +247,7 @@ impl Fuse {
             (Err(FrontError::Io), _) => self.answer(unique, libc::EIO, &[]),
             (Ok(()), Kind::Read(len)) => self.answer(unique, 0, self.arena.bytes(slot, len as usize)),
             (Ok(()), Kind::Write(len)) => self.answer(unique, 0, &wire::written(len)),
-            (Ok(()), Kind::Flush) => self.answer(unique, 0, &[]),
+            (Ok(()), Kind::Flush | Kind::Zero) => self.answer(unique, 0, &[]),
         }
         self.journal.end(slot);
     }

@@ -20,8 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Binds a device to the mounted file.
-pub(super) fn attach(place: &Place, mount: OwnedFd) -> Result<u32, String> {
-    let (code, said) = run(place, &["attach", &place.name], Stdio::from(mount))?;
+pub(super) fn attach(place: &Place, mount: OwnedFd, discard: bool) -> Result<u32, String> {
+    let discard = if discard { "discard" } else { "no-discard" };
+    let (code, said) = run(place, &["attach", &place.name, discard], Stdio::from(mount))?;
     if code != 0 {
         return Err(said);
     }
@@ -99,8 +100,8 @@ fn wait(child: &mut Child) -> Option<i32> {
 /// The body of the helper; the number is its exit code.
 pub fn run_helper(words: &[String]) -> anyhow::Result<u8> {
     match words {
-        [verb, name] if verb == "attach" => {
-            let number = loopdev::attach(std::io::stdin().as_fd(), name)?;
+        [verb, name, discard] if verb == "attach" => {
+            let number = loopdev::attach(std::io::stdin().as_fd(), name, discard == "discard")?;
             println!("{number}");
             Ok(0)
         }
@@ -110,6 +111,8 @@ pub fn run_helper(words: &[String]) -> anyhow::Result<u8> {
         },
         [verb, number] if verb == "resize" => loopdev::resize(number.parse()?).map(|()| 0),
         [verb, number] if verb == "abandon" => loopdev::abandon(number.parse()?).map(|()| 0),
-        _ => anyhow::bail!("expected: attach NAME, resize NUMBER, detach NUMBER or abandon NUMBER"),
+        _ => anyhow::bail!(
+            "expected: attach NAME discard|no-discard, resize NUMBER, detach NUMBER or abandon NUMBER"
+        ),
     }
 }

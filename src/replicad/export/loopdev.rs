@@ -80,7 +80,7 @@ pub fn find(name: &str) -> Vec<u32> {
 }
 
 /// Binds a free loop device to the file `name` of the mount and returns its number.
-pub fn attach(mount: BorrowedFd<'_>, name: &str) -> anyhow::Result<u32> {
+pub fn attach(mount: BorrowedFd<'_>, name: &str, discard: bool) -> anyhow::Result<u32> {
     let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
     let file =
         rustix::fs::openat(mount, name, flags, Mode::empty()).context("open the file of the FUSE mount")?;
@@ -93,7 +93,7 @@ pub fn attach(mount: BorrowedFd<'_>, name: &str) -> anyhow::Result<u32> {
         let device = open(number, OFlags::empty()).with_context(|| format!("open /dev/loop{number}"))?;
         match sys::loop_configure(&device, file.as_fd(), name) {
             Ok(()) => {
-                let tuned = tune(number);
+                let tuned = tune(number, discard);
                 if tuned.is_err() {
                     let _ = sys::loop_clear(&device);
                 }
@@ -117,9 +117,12 @@ fn open(number: u32, more: OFlags) -> anyhow::Result<OwnedFd> {
     Ok(rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC | more, Mode::empty())?)
 }
 
+/// Bytes that are discarded at a time: meanwhile the FUSE file takes no write.
+const DISCARD_BYTES: &str = "33554432";
+
 /// Sets the queue's limits. Direct I/O is a must (the kernel drops the wish silently when it cannot do it);
 /// the rest is speed.
-fn tune(number: u32) -> anyhow::Result<()> {
+fn tune(number: u32, discard: bool) -> anyhow::Result<()> {
     let direct = fs::read_to_string(sysfs(number).join("loop/dio")).context("read loop/dio")?;
     if direct.trim() != "1" {
         bail!("the kernel did not enable direct I/O on /dev/loop{number}, which replication needs");
@@ -131,8 +134,7 @@ fn tune(number: u32) -> anyhow::Result<()> {
         ("max_sectors_kb", "1024"),
         ("nr_requests", depth.as_str()),
         ("rotational", "0"),
-        // Discards are not replicated yet.
-        ("discard_max_bytes", "0"),
+        ("discard_max_bytes", if discard { DISCARD_BYTES } else { "0" }),
         ("write_cache", "write back"),
     ];
     for (key, value) in settings {

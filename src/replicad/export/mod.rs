@@ -153,7 +153,12 @@ impl Export {
     }
 
     /// Begins to make the device; `report` is called once, from another thread.
-    pub fn start(&mut self, bytes: u64, report: impl FnOnce(Report) + Send + 'static) -> Result<(), String> {
+    pub fn start(
+        &mut self,
+        bytes: u64,
+        discard: bool,
+        report: impl FnOnce(Report) + Send + 'static,
+    ) -> Result<(), String> {
         if !matches!(self.state, State::Off) {
             return Err("an earlier block device is just being taken away".to_owned());
         }
@@ -167,7 +172,7 @@ impl Export {
                 report(Report::Attached(Err(NotMade::Held(held))));
                 return;
             }
-            let attached = helper::attach(&place, mount).and_then(|number| {
+            let attached = helper::attach(&place, mount, discard).and_then(|number| {
                 let linked = link(&place.link, &loopdev::node(number));
                 if linked.is_err() {
                     let _ = helper::abandon(&place, number);

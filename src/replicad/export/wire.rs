@@ -2,6 +2,8 @@
 //!
 //! All numbers are in the machine's byte order. Offsets are those of protocol 7.31 and later.
 
+use replica::event::Range;
+
 /// Bytes of a request's header.
 pub(super) const IN_HEADER: usize = 40;
 /// Bytes of an answer's header.
@@ -21,6 +23,7 @@ pub(super) mod op {
     pub(crate) const INTERRUPT: u32 = 36;
     pub(crate) const DESTROY: u32 = 38;
     pub(crate) const BATCH_FORGET: u32 = 42;
+    pub(crate) const FALLOCATE: u32 = 43;
 }
 
 pub(super) mod flag {
@@ -75,9 +78,19 @@ impl In {
     }
 }
 
-/// `(offset, size)` of a READ or WRITE; `head` begins with the header.
-pub(super) fn extent(head: &[u8]) -> Option<(u64, u32)> {
-    Some((u64_at(head, IN_HEADER + 8)?, u32_at(head, IN_HEADER + 16)?))
+/// What a READ or WRITE is about; `head` begins with the header.
+pub(super) fn extent(head: &[u8]) -> Option<Range> {
+    Some(Range { offset: u64_at(head, IN_HEADER + 8)?, len: u32_at(head, IN_HEADER + 16)? })
+}
+
+/// What a FALLOCATE zeroes, and whether the room may be given back (`fuse_fallocate_in`). The loop driver asks for nothing
+/// else (`lo_fallocate` in drivers/block/loop.c), and for less than 4 GiB.
+pub(super) fn zeroed(head: &[u8]) -> Option<(Range, bool)> {
+    let mode = u32_at(head, IN_HEADER + 24)?.cast_signed();
+    let unmap = mode & libc::FALLOC_FL_PUNCH_HOLE != 0;
+    let zeroes = unmap || mode & libc::FALLOC_FL_ZERO_RANGE != 0;
+    let len = u32::try_from(u64_at(head, IN_HEADER + 16)?).ok()?;
+    zeroes.then_some((Range { offset: u64_at(head, IN_HEADER + 8)?, len }, unmap))
 }
 
 /// The name in a LOOKUP: bytes up to the first zero.

@@ -138,7 +138,7 @@ impl Link {
     /// Whether it waits for a slot: then the socket need not be watched.
     #[must_use]
     pub fn wants_slot(&self) -> bool {
-        matches!(&self.incoming, Incoming::Body(header) if header.carries_data())
+        matches!(&self.incoming, Incoming::Body(header) if header.takes_slot())
     }
 
     /// Whether something waits to be sent.
@@ -183,7 +183,7 @@ impl Link {
                     self.incoming = Incoming::Body(Header::parse(raw)?);
                     self.start += HEADER_BYTES;
                 }
-                Incoming::Body(header) if header.carries_data() => {
+                Incoming::Body(header) if header.takes_slot() => {
                     let header = *header;
                     let Some(slot) = slots.take_receive() else { return Ok(Step::NoSlot) };
                     self.incoming = Incoming::Data { header, slot, have: 0 };
