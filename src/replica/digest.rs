@@ -1,6 +1,8 @@
 //! What stands for the content of a block when two disks are compared: XXH3-128 (github.com/Cyan4973/xxHash,
 //! doc/xxhash_spec.md). It finds faults, not forgers.
 
+use std::sync::LazyLock;
+
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::event::BLOCK;
@@ -9,6 +11,13 @@ use crate::event::BLOCK;
 #[must_use]
 pub fn blocks(bytes: &[u8]) -> Vec<u128> {
     bytes.chunks(usize::try_from(BLOCK).unwrap_or(usize::MAX)).map(xxh3_128).collect()
+}
+
+/// That of a block of zeroes.
+#[must_use]
+pub fn of_zeroes() -> u128 {
+    static NUMBER: LazyLock<u128> = LazyLock::new(|| blocks(&[0; BLOCK as usize]).into_iter().sum());
+    *NUMBER
 }
 
 /// One number for bytes that come piece by piece.

@@ -154,6 +154,15 @@ pub fn loop_get_free(control: impl AsFd) -> io::Result<u32> {
     Ok(unsafe { ioctl::ioctl(control, GetFree) }?)
 }
 
+/// Takes away a loop device that is not in use.
+pub fn loop_remove(control: impl AsFd, number: u32) -> io::Result<()> {
+    // SAFETY: LOOP_CTL_REMOVE takes the number by value.
+    Ok(unsafe {
+        let remove = ioctl::IntegerSetter::<{ raw::LOOP_CTL_REMOVE }>::new_usize(number as usize);
+        ioctl::ioctl(control, remove)
+    }?)
+}
+
 /// Binds a loop device to a file: direct I/O, 4 KiB blocks, whole file.
 pub fn loop_configure(device: impl AsFd, file: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     // SAFETY: plain integers and byte arrays, for which zero is a value.

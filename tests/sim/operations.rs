@@ -1,9 +1,10 @@
 //! What a simulated disk does, when it is over, and what comes of it.
 
+use replica::digest;
 use replica::event::{Action, BLOCK, DiskError, Event, IoId, Millis, Range, Slot};
 
 use super::{Happening, Sabotage, World};
-use crate::disk::Version;
+use crate::disk::{self, Version};
 
 #[derive(Clone)]
 pub(crate) enum DiskOp {
@@ -69,7 +70,12 @@ impl World {
             }
             DiskOp::Digest { range } => {
                 let sees = self.sabotage != Some(Sabotage::ComparesNothing);
-                let digests = view(range).map(|version| u128::from(version) * u128::from(sees)).collect();
+                let digest = |version: Version| match sees {
+                    true if disk::is_zero(version) => digest::of_zeroes(),
+                    true => u128::from(version),
+                    false => 0,
+                };
+                let digests = view(range).map(digest).collect();
                 self.event(node, Event::Digested { io, result: Ok(digests) });
                 return;
             }

@@ -32,7 +32,8 @@ use processes::Legacy;
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
 /// The device begins smaller than its disks: they were enlarged.
 const FIRST_BYTES: u64 = 12 << 20;
-const FIRST_PEER_SLOT: u32 = 1000;
+/// Above those of applications.
+const FIRST_PEER_SLOT: u32 = 1 << 24;
 
 /// What happens at some time. `life` names the incarnation of a node that it belongs to.
 pub(crate) enum Happening {
@@ -372,6 +373,13 @@ impl World {
                         state.abilities = Abilities::default();
                     }
                     let data = payload.map(|slot| match &message {
+                        // What is zero here becomes zero there.
+                        Message::Zero { range, resync: true, .. } => {
+                            let disk = &self.nodes[node].disk;
+                            (range.offset / BLOCK..range.end() / BLOCK)
+                                .map(|block| disk.view(block))
+                                .collect()
+                        }
                         Message::Write { range, .. } | Message::Zero { range, .. } => {
                             self.slot_part(node, slot, *range)
                         }
@@ -569,7 +577,7 @@ impl World {
                     n.next_peer_slot += 1;
                     let slot = Slot(n.next_peer_slot);
                     n.slots.insert(slot, data);
-                    if matches!(message, Message::Resync { .. }) {
+                    if matches!(message, Message::Resync { .. } | Message::Zero { resync: true, .. }) {
                         n.resynced.insert(slot);
                     }
                     slot

@@ -30,7 +30,7 @@ use super::{Engine, Io, Purpose, Then};
 use crate::control::SyncStatus;
 use crate::event::{Action, BLOCK, LinkId, LogLevel, MAX_IO_BYTES, Millis, RESYNC_SLOTS, Range, Slot};
 use crate::generation::Generations;
-use crate::message::{BITMAP_WORDS, Message};
+use crate::message::{Abilities, BITMAP_WORDS, Message};
 use crate::meta::UndoMark;
 use crate::state::{DiskState, ReplicationState};
 
@@ -264,12 +264,17 @@ impl Engine {
         if full || source.paused || source.paced_until > self.now {
             return false;
         }
-        if let Some(range) = source.compares.next_differing() {
-            let read = !self.requests.touches(range) && self.read_blocks(range);
-            if read && let Some(source) = &mut self.resync.source {
+        if let Some((range, zero)) = source.compares.next_differing() {
+            let begun = !self.requests.touches(range)
+                && if zero && self.link.peer_has(Abilities::ZERO) {
+                    self.zero_blocks(link, range)
+                } else {
+                    self.read_blocks(range)
+                };
+            if begun && let Some(source) = &mut self.resync.source {
                 source.compares.take_differing();
             }
-            return read;
+            return begun;
         }
         let Some((first, blocks)) = self.bitmap.next_run(source.cursor, u64::from(MAX_IO_BYTES) / BLOCK)
         else {
@@ -308,6 +313,17 @@ impl Engine {
         source.in_flight.insert(id, Request { slot, range });
         let io = self.start_io(Io::ResyncRead { id });
         self.out.push(Action::ReadDisk { io, slot, range });
+        true
+    }
+
+    /// Has the target zero what is zero here; false when too much is on its way.
+    fn zero_blocks(&mut self, link: LinkId, range: Range) -> bool {
+        let Some(slot) = self.resync.free.pop() else { return false };
+        let id = self.next_resync_id();
+        let Some(source) = &mut self.resync.source else { return false };
+        source.in_flight.insert(id, Request { slot, range });
+        let unmap = self.link.peer_has(Abilities::UNMAP);
+        self.send_data(link, Message::Zero { id, range, unmap, resync: true }, Some(slot));
         true
     }
 

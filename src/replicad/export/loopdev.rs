@@ -89,6 +89,11 @@ pub fn attach(mount: BorrowedFd<'_>, name: &str, discard: bool) -> anyhow::Resul
     let control = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context("open /dev/loop-control (is the kernel module `loop` available?)")?;
     for _ in 0..ATTEMPTS {
+        if discard {
+            // One on which discards were switched off never offers them again, whoever has it next. Should another one
+            // have opened it meanwhile, it stays as it is.
+            let _ = sys::loop_get_free(&control).and_then(|number| sys::loop_remove(&control, number));
+        }
         let number = sys::loop_get_free(&control).context("find a free loop device")?;
         let device = open(number, OFlags::empty()).with_context(|| format!("open /dev/loop{number}"))?;
         match sys::loop_configure(&device, file.as_fd(), name) {

@@ -2,6 +2,8 @@
 //! marked, and a new disk is as empty as the source's unused part. So digests are compared first, and only what
 //! differs is sent, and written.
 //!
+//! What is zero here is not sent but zeroed there, so that a target that can give room back has no more than the source.
+//!
 //! That costs a reading on the target and a round trip. Where more than half of a range differs, the next 64 MiB
 //! are sent without a question.
 
@@ -9,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::super::verify::runs;
 use super::super::{Engine, Io};
+use crate::digest;
 use crate::event::{Action, BLOCK, LinkId, Range};
 use crate::message::Message;
 
@@ -26,8 +29,8 @@ struct Compare {
 #[derive(Debug, Default)]
 pub(super) struct Compares {
     open: BTreeMap<u64, Compare>,
-    /// Found to differ, not sent yet.
-    differing: VecDeque<Range>,
+    /// Found to differ, not sent yet; whether it is all zero here.
+    differing: VecDeque<(Range, bool)>,
     unasked: u64,
     /// Blocks that were the same.
     pub(super) same: u64,
@@ -47,7 +50,7 @@ impl Compares {
         self.open.values().map(|compare| compare.range)
     }
 
-    pub(super) fn next_differing(&self) -> Option<Range> {
+    pub(super) fn next_differing(&self) -> Option<(Range, bool)> {
         self.differing.front().copied()
     }
 
@@ -114,11 +117,28 @@ impl Engine {
         if differ * 2 > end - first {
             compares.unasked = UNASKED_BLOCKS;
         }
-        compares.differing.extend(differing);
+        compares.differing.extend(differing.into_iter().flat_map(|run| by_zero(run, first, &here)));
     }
 
     /// KiB of the running resync that were the same on both sides.
     pub(super) fn same_kib(&self) -> u64 {
         self.resync.source.as_ref().map_or(0, |source| source.compares.same * BLOCK / 1024)
     }
+}
+
+/// The parts of a run that are all zero, and those that have no block of zeroes. `here` are the digests from the block
+/// `first` on.
+fn by_zero(run: Range, first: u64, here: &[u128]) -> Vec<(Range, bool)> {
+    let (begin, end) = Engine::blocks(run);
+    let mut parts: Vec<(Range, bool)> = Vec::new();
+    for block in begin..end {
+        let digest = usize::try_from(block - first).ok().and_then(|at| here.get(at));
+        let zero = digest == Some(&digest::of_zeroes());
+        let len = u32::try_from(BLOCK).unwrap_or_default();
+        match parts.last_mut().filter(|(_, known)| *known == zero) {
+            Some((part, _)) => part.len += len,
+            None => parts.push((Range { offset: block * BLOCK, len }, zero)),
+        }
+    }
+    parts
 }

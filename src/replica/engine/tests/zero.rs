@@ -50,3 +50,27 @@ fn room_is_given_back_only_where_both_disks_can() {
         assert_eq!(bench.take(told), Some(expected), "{token:?}");
     }
 }
+
+#[test]
+fn a_resync_has_zeroes_zeroed() {
+    let mut bench = Bench::new(|attached| {
+        attached.superblock.generations.rotate(0x2000);
+        attached.bitmap.set(5, 8);
+    });
+    let peer = PeerState { role: Role::Secondary, ..bench.peer() };
+    let link = bench.connect(1, peer);
+    bench.receive(link, Message::BitmapEnd);
+    bench.receive(link, Message::SyncReady);
+    let Some(Message::VerifyAsk { id, .. }) = bench.sent("VerifyAsk") else { panic!("nothing is compared") };
+    let zero = crate::digest::of_zeroes();
+    let io = bench.take(|a| if let Action::DigestDisk { io, .. } = a { Some(*io) } else { None }).unwrap();
+    bench.event(Event::Digested { io, result: Ok(vec![7, zero, zero]) });
+    bench.receive(link, Message::VerifyReply { id, digests: vec![8, 8, zero] });
+    let Some(Message::Zero { range, unmap: true, resync: true, .. }) = bench.sent("Zero") else {
+        panic!("sent as data")
+    };
+    assert_eq!(range, block(6));
+    assert_eq!(bench.sent("Resync"), None, "it is being read");
+    bench.disk();
+    assert!(matches!(bench.sent("Resync"), Some(Message::Resync { range, .. }) if range == block(5)));
+}
