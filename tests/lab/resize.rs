@@ -1,6 +1,8 @@
-//! The device grows while it is written to; and disks that were enlarged while their host was off are recognised.
+//! Room: what is trimmed leaves both disks; the device grows while it is written to; and disks that were enlarged while
+//! their host was off are recognised.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use crate::harness::{Lab, possible, succeeded};
@@ -44,6 +46,7 @@ fn a_device_grows_while_it_is_written_to() {
     }
     let lab = pair();
     lab.run_in(A, &format!("mount {DEVICE} /mnt"));
+    gives_room_back(&lab);
     begin_load(&lab);
     let before = device_bytes(&lab, A);
     enlarge_disk(&lab, B, 400 * MIB);
@@ -74,6 +77,26 @@ fn a_device_grows_while_it_is_written_to() {
     disks_are_equal_and_clean(&lab);
 
     grown_while_off(&lab);
+}
+
+fn gives_room_back(lab: &Lab) {
+    let used = || {
+        [A, B].map(|host| {
+            let file = lab.folder().join("hosts").join(host).join("disk");
+            fs::metadata(file).expect("look at a disk").blocks() * 512
+        })
+    };
+    let can = "grep -q [1-9] /sys/dev/block/$(stat -Lc %Hr:%Lr /dev/vdb)/queue/discard_max_bytes";
+    if ![A, B].iter().all(|host| lab.try_in(host, can).status.success()) {
+        println!("the disks of this lab do not give room back");
+        return;
+    }
+    lab.run_in(A, "dd if=/dev/urandom of=/mnt/x bs=1M count=60 conv=fsync status=none");
+    let full = used();
+    lab.run_in(A, "rm /mnt/x && sync && fstrim /mnt");
+    for (full, left) in full.into_iter().zip(used()) {
+        assert!(left + 55 * MIB < full, "{left} of {full} bytes are still in use");
+    }
 }
 
 /// A host comes back with a larger disk: the daemon finds its metadata where it was, and moves it.

@@ -52,6 +52,7 @@ const FENCING: &str = "there is no fencing yet; remove it, and do not promote a 
                        running as Primary";
 const QUORUM: &str = "two nodes have no majority; remove it";
 const CONGESTION: &str = "it belongs to protocol A; remove it";
+const ZEROES: &str = "what is discarded reads as zeroes on both disks";
 const AL: &str = "the activity log is always kept";
 
 const AFTER_SB: &[&str] = &[
@@ -139,9 +140,13 @@ pub(super) static TABLE: &[Spec] = &[
     disk("disk-drain", Flag, Fixed("yes", FLUSH)),
     disk("disk-timeout", Number(Tenths, 0, 6000), Ignored("a slow disk is waited for")),
     disk("read-balancing", Text, Fixed("prefer-local", "reads are local")),
-    disk("discard-zeroes-if-aligned", Flag, Ignored(KERNEL)),
+    disk("discard-zeroes-if-aligned", Flag, Fixed("yes", ZEROES)),
     disk("disable-write-same", Flag, Ignored(KERNEL)),
-    disk("rs-discard-granularity", Number(Bytes, 0, 1 << 20), Ignored(KERNEL)),
+    disk(
+        "rs-discard-granularity",
+        Number(Bytes, 0, 1 << 20),
+        Ignored("a resync zeroes what is zero, block by block"),
+    ),
     disk("max-bio-bvecs", Number(Count, 0, 128), Ignored(KERNEL)),
     disk("bitmap", Flag, Fixed("yes", "both disks keep a bitmap")),
     // options

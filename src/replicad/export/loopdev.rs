@@ -86,12 +86,10 @@ pub fn attach(mount: BorrowedFd<'_>, name: &str, discard: bool) -> anyhow::Resul
         rustix::fs::openat(mount, name, flags, Mode::empty()).context("open the file of the FUSE mount")?;
     ensure_node("/dev/loop-control", FileType::CharacterDevice, rustix::fs::makedev(10, 237))
         .context("create /dev/loop-control")?;
-    let control = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .context("open /dev/loop-control (is the kernel module `loop` available?)")?;
+    let control = control()?;
     for _ in 0..ATTEMPTS {
         if discard {
-            // One on which discards were switched off never offers them again, whoever has it next. Should another one
-            // have opened it meanwhile, it stays as it is.
+            // Perhaps one on which an earlier process has switched discards off, and was killed then.
             let _ = sys::loop_get_free(&control).and_then(|number| sys::loop_remove(&control, number));
         }
         let number = sys::loop_get_free(&control).context("find a free loop device")?;
@@ -110,6 +108,11 @@ pub fn attach(mount: BorrowedFd<'_>, name: &str, discard: bool) -> anyhow::Resul
         }
     }
     bail!("no free loop device after {ATTEMPTS} attempts: others take them all the time")
+}
+
+fn control() -> anyhow::Result<OwnedFd> {
+    rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context("open /dev/loop-control (is the kernel module `loop` available?)")
 }
 
 fn open(number: u32, more: OFlags) -> anyhow::Result<OwnedFd> {
@@ -205,6 +208,9 @@ pub fn detach(number: u32) -> anyhow::Result<Detached> {
         _ => drop(device),
     }
     if gone(number) {
+        // A device on which discards were switched off never offers them again, whoever has it next. Should somebody have
+        // taken it meanwhile, it stays.
+        let _ = sys::loop_remove(control()?, number);
         return Ok(Detached::Gone);
     }
     // Opened by someone between the look and the unbinding: it would go away when they close it. Not without
