@@ -160,6 +160,9 @@ pub struct Status {
     pub quorum: Quorum,
     /// The newest record known here to be committed.
     pub record: Record,
+    /// The record is only what this node's own vote says: the other of two voters was not heard.
+    #[serde(default)]
+    pub own_vote_only: bool,
     /// Milliseconds left of this node's right to act; `None` when it has none.
     pub lease_left_ms: Option<Millis>,
     /// This node acts without a lease because only it is up to date, by the record.

@@ -84,6 +84,8 @@ pub enum Event {
         token: Token,
         /// What.
         command: Command,
+        /// When, in seconds since 1970: of two orders that were given apart the later one wins.
+        at: u64,
     },
     /// Stop everything and say goodbye: the host goes down, or the service manager stops us.
     Shutdown {

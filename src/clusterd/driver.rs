@@ -160,7 +160,7 @@ impl Driver {
                 self.next_token += 1;
                 let token = Token(self.next_token);
                 self.asked.insert(token, reply);
-                self.event(Event::Command { token, command });
+                self.event(Event::Command { token, command, at: clock::calendar() });
             }
             Input::Alert { kind, text } => {
                 self.hands.chronicle.decision(LogLevel::Warn, &text);

@@ -103,11 +103,15 @@ pub(crate) fn third(status: &Status) -> (&'static str, Phrase, Phrase) {
 pub(crate) fn record(status: &Status, names: &Names) -> Phrase {
     let record = &status.record;
     let Some(primary) = record.primary else {
+        if status.own_vote_only {
+            return (Tone::Bad, "not known, and this host has none of its own".to_owned());
+        }
         return (Tone::Warn, "none yet: futago cluster bootstrap --primary HOST".to_owned());
     };
     let (tone, only) = if record.synced == Nodes::BOTH { (Tone::Plain, "") } else { (Tone::Warn, " only") };
+    let (tone, by) = if status.own_vote_only { (Tone::Bad, "by this host alone: ") } else { (tone, "") };
     let text = format!(
-        "version {}, term {}, primary {}; all writes are on {}{only}",
+        "{by}version {}, term {}, primary {}; all writes are on {}{only}",
         record.version.0,
         record.term.0,
         names.get(primary),

@@ -24,6 +24,7 @@ pub(crate) fn protected() -> Status {
             witness: Some(7),
             intent: Intent::default(),
         },
+        own_vote_only: false,
         lease_left_ms: Some(1_640),
         lone: false,
         local: node("active", replica(true)),
@@ -124,6 +125,19 @@ pub(crate) fn held() -> Status {
     status.can.iter_mut().take(2).for_each(|ability| ability.yes = false);
     status.overrides = vec!["failover without a witness and without fencing".to_owned()];
     status.local.health.problems = vec!["the gateway 203.0.113.1 does not answer".to_owned()];
+    status
+}
+
+/// One of two hosts without a witness, booted alone.
+pub(crate) fn booted_alone() -> Status {
+    let mut status = down();
+    status.verdict = Verdict::Held;
+    status.because = "ha-b was not heard since the manager here started and may have gone on without ha-a: bring it back, or make sure that it is off and type `futago cluster force-primary ha-a --accept-loss` (by its record of term 3 ha-a has every acknowledged write, except what ha-b has acknowledged if it was made the primary since)".to_owned();
+    status.quorum = Quorum::Manual;
+    status.own_vote_only = true;
+    (status.peer, status.peer_heard_ms_ago, status.witness_heard_ms_ago) = (None, None, None);
+    let local = status.local.replica.as_mut().unwrap();
+    (local.primary, local.blocked) = (false, false);
     status
 }
 

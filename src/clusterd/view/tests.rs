@@ -42,6 +42,7 @@ fn status_tells_every_situation_within_80_columns() {
         ("status-held", sample::held()),
         ("status-down", sample::down()),
         ("status-no-record", sample::no_record()),
+        ("status-booted-alone", sample::booted_alone()),
     ] {
         let text = page(|page| status::write(page, &sample));
         narrow(&text);
@@ -129,6 +130,15 @@ fn history_shows_the_steps_of_a_move_as_bars() {
 #[test]
 fn a_host_that_holds_every_write_loses_nothing_by_force() {
     assert_eq!(loss::of_force(&sample::protected(), Node::B), Vec::<String>::new());
+}
+
+#[test]
+fn of_two_hosts_one_alone_cannot_say_that_nothing_is_lost() {
+    let text = loss::of_force(&sample::booted_alone(), Node::A).join("\n");
+    golden("loss-booted-alone", &(text + "\n"));
+    let mut heard = sample::protected();
+    heard.quorum = cluster::config::Quorum::Manual;
+    assert_ne!(loss::of_force(&heard, Node::B), Vec::<String>::new());
 }
 
 #[test]

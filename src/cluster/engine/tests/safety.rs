@@ -5,7 +5,7 @@ use crate::config::Quorum;
 use crate::control::{Command, Verdict};
 use crate::event::Shutdown;
 use crate::member::{Node, Nodes};
-use crate::record::Term;
+use crate::record::{LEAP, Term};
 
 #[test]
 fn an_isolated_primary_loses_the_address_keeps_the_services_and_gets_it_back() {
@@ -188,6 +188,36 @@ fn a_primary_goes_on_under_the_term_that_its_peer_has_promised() {
     world.assert_runs_on(Node::A);
     assert_eq!(world.record.synced, Nodes::BOTH, "{:?}", world.hosts[0].log);
     assert!(!world.done(Node::A).iter().any(|l| l == "stop db"));
+}
+
+#[test]
+fn a_promise_of_an_order_that_came_to_nothing_is_met_in_one_step() {
+    for quorum in [Quorum::Fencing, Quorum::Manual] {
+        for done in [None, Some(true)] {
+            let mut world = World::settled(quorum);
+            let version = world.record.version.0;
+            world.unknown = done.into_iter().collect();
+            world.hosts[1].disk.view.fence = Term(LEAP);
+            world.links();
+            world.tell_replica(Node::B);
+            world.run(5_000);
+            world.assert_runs_on(Node::A);
+            assert!(world.record.term >= Term(LEAP) && world.record.version.0 < version + 10);
+            assert_eq!(world.record.synced, Nodes::BOTH, "{:?}", world.hosts[0].log);
+            assert!(!world.done(Node::A).iter().any(|l| l == "stop db"));
+        }
+    }
+}
+
+#[test]
+fn a_host_that_has_promised_a_farther_term_takes_over_under_it() {
+    let mut world = World::settled(Quorum::Fencing);
+    world.power_off(Node::A);
+    world.hosts[1].disk.view.fence = Term(LEAP);
+    world.tell_replica(Node::B);
+    world.run(20_000);
+    world.assert_runs_on(Node::B);
+    assert!(world.record.term >= Term(LEAP), "{:?}", world.record);
 }
 
 #[test]
