@@ -386,7 +386,7 @@ impl Cluster {
                 Action::WakeAt { at } => {
                     self.wake_at(node, at);
                 }
-                Action::Exit => {
+                Action::Exit { .. } => {
                     self.tell(format!("{} manager ends", name(node)));
                     self.end_manager(node);
                     if std::mem::take(&mut self.host_mut(node).restarts) {

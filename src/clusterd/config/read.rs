@@ -71,6 +71,16 @@ fn settings(root: &Node, here: &str, problems: &mut Problems) -> Option<Settings
         Watchdog::Auto,
         &[("auto", Watchdog::Auto), ("required", Watchdog::Required), ("off", Watchdog::Off)],
     );
+    if let (Watchdog::Required, Some(Timing { watchdog_s: None, failover_target_ms, .. }), Some(node)) =
+        (watchdog, timing, fields.get("watchdog"))
+    {
+        fields.report(
+            node,
+            format!(
+                "\"watchdog: required\" needs a failover_target of 4 s or more, not {failover_target_ms} ms: a device counts in whole seconds, and must reset the machine within half the holder lease"
+            ),
+        );
+    }
     let gateway = gateway(&mut fields);
     let policy = policy(&mut fields);
     let alerts = alerts(&mut fields);

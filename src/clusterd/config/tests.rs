@@ -182,6 +182,19 @@ c.yml:17:10: there is no override "yolo": this version knows none"#;
 }
 
 #[test]
+fn a_watchdog_that_would_come_too_late_is_refused_where_it_is_required() {
+    let with = |target: &str, watchdog: &str| {
+        let times = format!("cluster: ha\nfailover_target: {target}\nwatchdog: {watchdog}\n");
+        read(&times).unwrap_err().to_string()
+    };
+    let refusal = "c.yml:3:11: \"watchdog: required\" needs a failover_target of 4 s or more, not 2400 ms";
+    assert!(with("fast", "required").contains(refusal), "{}", with("fast", "required"));
+    for (target, watchdog) in [("fast", "auto"), ("fast", "off"), ("4", "required"), ("calm", "required")] {
+        assert!(!with(target, watchdog).contains("watchdog"), "{target} {watchdog}");
+    }
+}
+
+#[test]
 fn a_witness_knows_where_to_listen() {
     let settings = witness("w.yml", "listen: [\"127.0.0.1:7791\", \"::1\"]\n").unwrap();
     assert_eq!(settings.listen[1].to_string(), "[::1]:7791");

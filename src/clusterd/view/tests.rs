@@ -107,6 +107,10 @@ fn timings_come_with_their_sentences_and_inequalities() {
     let text = page(|page| assert!(timings::write(page, &timing)));
     narrow(&text);
     golden("timings-default", &text);
+    let fast = cluster::timing::Timing::derive(cluster::timing::Timing::FAST_MS, 600_000).unwrap();
+    let text = page(|page| assert!(timings::write(page, &fast)));
+    narrow(&text);
+    golden("timings-fast", &text);
 }
 
 #[test]

@@ -436,7 +436,8 @@ impl World {
                 assert!(at > self.now);
                 self.hosts[i].wake = Some(at);
             }
-            Action::Exit => {
+            Action::Exit { left } => {
+                self.note(node, format!("leaves {left:?}"));
                 self.hosts[i].exited = true;
                 self.kill_manager(node);
             }
@@ -554,7 +555,7 @@ impl World {
 
     /// What was started, stopped, killed, promoted on a node since the logs were cleared.
     pub(super) fn done(&self, node: Node) -> Vec<String> {
-        let quiet = |l: &&String| !l.starts_with("alert");
+        let quiet = |l: &&String| !l.starts_with("alert") && !l.starts_with("leaves");
         self.hosts[index(node)].log.iter().filter(quiet).cloned().collect()
     }
 }

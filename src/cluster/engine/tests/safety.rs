@@ -3,7 +3,7 @@
 use super::bench::World;
 use crate::config::Quorum;
 use crate::control::{Command, Verdict};
-use crate::event::Shutdown;
+use crate::event::{AgentResult, Shutdown, Verb};
 use crate::member::{Node, Nodes};
 use crate::record::{LEAP, Term};
 
@@ -176,6 +176,34 @@ fn a_clean_goodbye_hands_over_at_once() {
     assert!(world.hosts[0].exited);
     assert!(world.hosts[0].running.is_empty());
     world.assert_runs_on(Node::B);
+}
+
+/// What a manager leaves on its host decides whether a watchdog is let go.
+#[test]
+fn a_manager_that_ends_says_what_it_leaves() {
+    let end = |node, kind, before: &dyn Fn(&mut World)| {
+        let mut world = World::settled(Quorum::Witness);
+        before(&mut world);
+        world.shutdown(node, kind);
+        world.run(200_000);
+        let log = &world.hosts[super::bench::index(node)].log;
+        log.iter().find_map(|line| line.strip_prefix("leaves ")).unwrap_or("no end").to_owned()
+    };
+    let nothing = |_: &mut World| {};
+    let maintenance = |world: &mut World| {
+        world.command(Node::A, Command::Maintenance { on: true }, 1);
+        world.run(500);
+    };
+    let stuck = |world: &mut World| {
+        world.hosts[0].broken.insert((1, Verb::Stop), AgentResult::Failed);
+        world.hosts[0].broken.insert((1, Verb::Kill), AgentResult::Failed);
+    };
+    assert_eq!(end(Node::A, Shutdown::HandOver, &nothing), "Nothing");
+    assert_eq!(end(Node::A, Shutdown::Restart, &nothing), "ToSuccessor");
+    assert_eq!(end(Node::B, Shutdown::Restart, &nothing), "Nothing", "a standby runs nothing");
+    assert_eq!(end(Node::A, Shutdown::Restart, &maintenance), "ToOperators");
+    assert_eq!(end(Node::A, Shutdown::HandOver, &maintenance), "ToOperators");
+    assert_eq!(end(Node::A, Shutdown::HandOver, &stuck), "Stuck");
 }
 
 #[test]
