@@ -185,9 +185,6 @@ pub struct Status {
     pub can: Vec<Ability>,
     /// Each decision not taken and refusal standing, one sentence each: `why`.
     pub why: Vec<String>,
-    /// Safety rules that the configuration overrides (`unsafe`), a sentence each: shown in every status.
-    #[serde(default)]
-    pub overrides: Vec<String>,
     /// All times.
     pub timing: Timing,
     /// The last failovers and switchovers, newest first.

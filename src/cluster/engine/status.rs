@@ -38,7 +38,6 @@ impl Engine {
             doing: self.doing(now),
             can: self.abilities(now),
             why: self.why(now),
-            overrides: Vec::new(),
             timing: self.config.timing,
             history: self.story.told(now),
         }

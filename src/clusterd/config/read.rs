@@ -39,7 +39,6 @@ const KEYS: &[&str] = &[
     "policy",
     "fencing",
     "alerts",
-    "unsafe",
 ];
 
 pub(super) fn cluster(file: &str, text: &str, here: &str) -> Result<Settings, Problems> {
@@ -84,7 +83,6 @@ fn settings(root: &Node, here: &str, problems: &mut Problems) -> Option<Settings
     let gateway = gateway(&mut fields);
     let policy = policy(&mut fields);
     let alerts = alerts(&mut fields);
-    overrides(&mut fields);
     let quorum = match (&witness, &etcd, &fencing) {
         (Some(_), _, _) => Quorum::Witness,
         (None, Some(_), _) => Quorum::Etcd,
@@ -393,13 +391,6 @@ fn alerts(fields: &mut Fields<'_, '_>) -> Vec<Hook> {
         }
     }
     hooks
-}
-
-/// Overrides of what keeps data safe. There is none yet that this version knows.
-fn overrides(fields: &mut Fields<'_, '_>) {
-    for (text, node) in fields.texts("unsafe") {
-        fields.report(node, format!("there is no override {text:?}: this version knows none"));
-    }
 }
 
 pub(super) fn witness(file: &str, text: &str) -> Result<WitnessSettings, Problems> {

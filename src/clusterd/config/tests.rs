@@ -28,7 +28,6 @@ everywhere:
 policy: {foreign_start: alarm, reboot_on_failed_stop: true, watch_public_link: false}
 fencing: [{target: ha-a.example.com, agent: fence_ipmilan, params: {ip: 10.8.0.1}, timeout: 45s}]
 alerts: [{exec: /usr/local/bin/hook}, {webhook: "http://127.0.0.1:9/x"}]
-unsafe: []
 "#;
 
 fn read(text: &str) -> Result<Settings, Problems> {
@@ -146,7 +145,6 @@ everywhere:
   - {name: fs, class: "futago:mount"}
 policy: {foreign_start: stpo}
 alerts: [{mail: root}]
-unsafe: [yolo]
 "#;
     let expected = r#"c.yml:1:1: the configuration of a cluster has no key "clustre"
   hint: did you mean "cluster"?
@@ -176,8 +174,7 @@ c.yml:15:25: "foreign_start" cannot be "stpo"
   hint: did you mean "stop"?
 c.yml:16:10: an alert is either "exec" or "webhook"
 c.yml:16:11: an alert has no key "mail"
-  hint: allowed: exec, webhook
-c.yml:17:10: there is no override "yolo": this version knows none"#;
+  hint: allowed: exec, webhook"#;
     assert_eq!(read(text).unwrap_err().to_string(), expected);
 }
 

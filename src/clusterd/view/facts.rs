@@ -157,8 +157,7 @@ fn state_of(view: &ReplicaView, peer: &str) -> Phrase {
 
 /// What operators have asked for and what stands until they say otherwise: a sentence each, with its end.
 pub(crate) fn intents(status: &Status, names: &Names) -> Vec<Phrase> {
-    let mut out: Vec<Phrase> =
-        status.overrides.iter().map(|text| (Tone::Bad, format!("unsafe override: {text}"))).collect();
+    let mut out = Vec::new();
     let intent = &status.record.intent;
     if let Some(reason) = &intent.hold {
         let text = format!("automatic failover is on hold ({reason}); end it: futago cluster resume");

@@ -40,7 +40,6 @@ pub(crate) fn protected() -> Status {
             "ha-a and ha-b are a majority",
         ]),
         why: vec!["ha-a is primary of term 3 and has renewed its lease".to_owned()],
-        overrides: Vec::new(),
         timing: Timing::derive(Timing::DEFAULT_MS, 600_000).unwrap(),
         history: vec![
             moved("switchover", 3, Some(Node::B), 7_500_000, "an operator asked for it"),
@@ -123,8 +122,10 @@ pub(crate) fn held() -> Status {
     status.can =
         abilities(["automatic failover is on hold", "ha-b is in standby", "ha-a and ha-b are a majority"]);
     status.can.iter_mut().take(2).for_each(|ability| ability.yes = false);
-    status.overrides = vec!["failover without a witness and without fencing".to_owned()];
-    status.local.health.problems = vec!["the gateway 203.0.113.1 does not answer".to_owned()];
+    status.local.health.problems =
+        ["the gateway 203.0.113.1 does not answer", "less than 64 MiB are free for the manager's state"]
+            .map(str::to_owned)
+            .into();
     status
 }
 

@@ -6,7 +6,7 @@ use cluster::member::Node;
 
 use super::page::{COLUMNS, Page};
 use super::tone::Paint;
-use super::words::{self, Names};
+use super::words::Names;
 use super::{history, loss, plan, sample, status, timings, why};
 use crate::history::{Entry, What};
 
@@ -148,13 +148,4 @@ fn of_two_hosts_one_alone_cannot_say_that_nothing_is_lost() {
 #[test]
 fn force_says_what_may_be_lost() {
     golden("loss", &(loss::of_force(&sample::standby_lost(), Node::B).join("\n") + "\n"));
-}
-
-#[test]
-fn overrides_are_in_every_status() {
-    for mut sample in [sample::protected(), sample::down(), sample::no_record()] {
-        sample.overrides = vec!["no fencing".to_owned()];
-        let text = page(|page| status::write(page, &words::harmless(sample)));
-        assert!(text.contains("unsafe override: no fencing"), "{text}");
-    }
 }

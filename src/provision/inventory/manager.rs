@@ -31,7 +31,6 @@ pub(super) const MANAGER: &[&str] = &[
     "policy",
     "fencing",
     "alerts",
-    "unsafe",
 ];
 pub(super) const POLICY: &[&str] = &["foreign_start", "reboot_on_failed_stop", "watch_public_link"];
 pub(super) const FENCING: &[&str] = &["target", "agent", "params", "timeout"];
@@ -125,8 +124,6 @@ pub(super) fn manager(
     keep("policy", policy(&mut fields));
     keep("fencing", fencing(&mut fields, around.hosts));
     keep("alerts", alerts(&mut fields));
-    let overrides: Vec<String> = fields.texts("unsafe").into_iter().map(|(text, _)| text).collect();
-    keep("unsafe", (!overrides.is_empty()).then(|| overrides.into()));
     let metrics = metrics(&mut fields);
     let verify = word(&mut fields, "verify", VERIFY).and_then(|v| v.as_str().map(str::to_owned));
     let verify = verify.unwrap_or_else(|| "monthly".to_owned());
