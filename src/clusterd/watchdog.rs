@@ -1,6 +1,6 @@
-//! Resets the machine when the manager hangs. It is fed by whoever waits for events: while the manager starts, by what
-//! waits for its parts ([`Watchdog::fed_while`]), then by the driver between two events. Who does not come round does
-//! not feed.
+//! Resets the machine when the manager hangs; systemd's, beside it, ends a manager or a witness that hangs. Fed by whoever
+//! waits for events: while the manager starts, by what waits for its parts ([`Watchdog::fed_while`]), then by the driver
+//! between two events. Who does not come round does not feed.
 //!
 //! Rules: the device is opened and fed before anything else of a start, so that a manager that was killed is followed in
 //! time; its timeout is at most half the holder lease, or it is not used; how the manager ends decides whether it is let
@@ -79,14 +79,23 @@ impl Watchdog {
                 })
                 .ok(),
         };
+        let device = armed.as_ref().and(timing.watchdog_s).map(|s| Millis::from(s) * 1000);
+        Ok(Self::begin(armed, device))
+    }
+
+    /// Only systemd's, for a service that needs no device.
+    pub(crate) fn of_service() -> Self {
+        Self::begin(None, None)
+    }
+
+    fn begin(armed: Option<Armed>, device: Option<Millis>) -> Self {
         let systemd = base::notify::watchdog_within()
             .map(|time| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX));
-        let device = armed.as_ref().and(timing.watchdog_s).map(|s| Millis::from(s) * 1000);
         let timeout = device.into_iter().chain(systemd).min();
         let every_ms = timeout.map_or(0, |timeout| (timeout / FEEDS).max(1));
         let mut watchdog = Self { armed, every_ms, due: timeout.map(|_| 0), systemd: systemd.is_some() };
         watchdog.feed(clock::now());
-        Ok(watchdog)
+        watchdog
     }
 
     /// When it wants to be fed next.
