@@ -355,7 +355,7 @@ impl Cluster {
             match action {
                 Action::Store { id, op } => {
                     let now = self.host(node).clock.show(self.world.now);
-                    let mut out = Vec::new();
+                    let (op, mut out) = (self.sabotaged_op(op), Vec::new());
                     if let Some(manager) = &mut self.host_mut(node).manager {
                         manager.store.submit(id, op, now, &mut out);
                     }
