@@ -79,6 +79,14 @@ pub enum Quorum {
     Manual,
 }
 
+impl Quorum {
+    /// Only A and B vote: an operator's order may have to stand for one of them.
+    #[must_use]
+    pub const fn is_of_two(self) -> bool {
+        matches!(self, Self::Fencing | Self::Manual)
+    }
+}
+
 /// One resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {

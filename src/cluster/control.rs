@@ -160,6 +160,9 @@ pub struct Status {
     pub quorum: Quorum,
     /// The newest record known here to be committed.
     pub record: Record,
+    /// The record is only what this node's own vote says: the other of two voters was not heard.
+    #[serde(default)]
+    pub own_vote_only: bool,
     /// Milliseconds left of this node's right to act; `None` when it has none.
     pub lease_left_ms: Option<Millis>,
     /// This node acts without a lease because only it is up to date, by the record.
@@ -182,9 +185,6 @@ pub struct Status {
     pub can: Vec<Ability>,
     /// Each decision not taken and refusal standing, one sentence each: `why`.
     pub why: Vec<String>,
-    /// Safety rules that the configuration overrides (`unsafe`), a sentence each: shown in every status.
-    #[serde(default)]
-    pub overrides: Vec<String>,
     /// All times.
     pub timing: Timing,
     /// The last failovers and switchovers, newest first.

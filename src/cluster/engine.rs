@@ -11,6 +11,7 @@
 //! | is the peer alive, what does it say | `membership` |
 //! | the node's own life: boot, idle, starting, active, leaving, dropping | `phase`, `idle`, `active` |
 //! | replacing a dead primary | `takeover` |
+//! | an operator's word instead of a vote | `force` |
 //! | who can take the stack | `fitness` |
 //! | order of starts and stops, looks, failures | `stack`, `monitor`, `failure` |
 //! | the replicated device | `replica` |
@@ -23,6 +24,7 @@ mod desk;
 mod ending;
 mod failure;
 mod fitness;
+mod force;
 mod history;
 mod idle;
 mod lease;
@@ -90,6 +92,8 @@ pub struct Engine {
     tally: Tally,
     health: Health,
     desk: Desk,
+    /// When the last order was given here, in seconds since 1970.
+    ordered_at: u64,
     ending: Option<Ending>,
     story: Story,
     voice: Voice,
@@ -119,6 +123,7 @@ impl Engine {
             tally: Tally::new(now),
             health: Health::good(),
             desk: Desk::default(),
+            ordered_at: 0,
             ending: None,
             story: Story::default(),
             voice: Voice::new(now),
@@ -152,7 +157,8 @@ impl Engine {
             }
             Event::FenceDone { op, result } => self.fence_done(op, result, now, out),
             Event::Health(health) => self.health_changed(health, now),
-            Event::Command { token, command } => {
+            Event::Command { token, command, at } => {
+                self.ordered_at = at;
                 self.command(desk::Origin::Local(token), command, now, out);
             }
             Event::Shutdown { kind } => self.shutdown(kind, now, out),

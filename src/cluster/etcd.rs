@@ -180,6 +180,8 @@ impl Etcd {
             }
             // A lease here ends by itself, and nobody's vote is stood for by a fencing.
             Op::PeerFenced => Next::Done(Outcome::NotMet),
+            // There is none.
+            Op::OwnVote => Next::Done(Outcome::OwnVote { record: None, highest: 0 }),
         }
     }
 

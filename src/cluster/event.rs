@@ -84,6 +84,8 @@ pub enum Event {
         token: Token,
         /// What.
         command: Command,
+        /// When, in seconds since 1970: of two orders that were given apart the later one wins.
+        at: u64,
     },
     /// Stop everything and say goodbye: the host goes down, or the service manager stops us.
     Shutdown {
@@ -338,7 +340,23 @@ pub enum Action {
         at: Millis,
     },
     /// The manager has said goodbye and may end.
-    Exit,
+    Exit {
+        /// What it leaves on this host.
+        left: Left,
+    },
+}
+
+/// What a manager that ends leaves on its host: whether the machine is to be watched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing: everything was stopped, and seen to be.
+    Nothing,
+    /// What an operator looks after: in maintenance, or before there is a record.
+    ToOperators,
+    /// The stack, for the next program.
+    ToSuccessor,
+    /// Something that could not be stopped.
+    Stuck,
 }
 
 /// Severity, by who must act.

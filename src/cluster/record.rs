@@ -11,8 +11,10 @@
 //! | force | an operator | term+1, primary = any node: may lose writes; leaves a tombstone for the other |
 //! | admit | a store, both data nodes voting | the witness loses its vote, or one of a new identity gets it |
 //!
-//! Every change raises `version` by one and is applied by compare-and-swap on the version.
+//! Every change raises `version` by one and is applied by compare-and-swap on the version. Only an order that one vote
+//! of two carries out leaps ([`leap_beyond`]).
 
+mod leap;
 mod transition;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::member::{Node, Nodes};
 
+pub use leap::{LEAP, leap_beyond};
 pub use transition::TransitionError;
 
 /// Counts changes of the record.

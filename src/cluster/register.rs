@@ -26,9 +26,12 @@
 //!   may have been given while it was away. A change that moves the primary counts as made only once both have
 //!   it, and who was the incumbent is only what is known to be committed; a half-made hand-over lets neither go
 //!   on alone. No write is lost: a lone `degrade` is durable at the incumbent, the only one that may write.
-//! - **Forced** with two voters: the operator's word replaces the peer's vote. The order takes a ballot far above
-//!   all that the peer could have reached alone, so that, when they meet, the order wins; the peer's data is
-//!   marked as overruled in the record. With a witness an order needs a majority like every other change.
+//! - **Forced** with two voters: the operator's word replaces the peer's vote, even where the peer was never heard.
+//!   The order goes out from the own vote, and its ballot, version and term leap beyond all that the peer could have
+//!   reached alone ([`crate::record::leap_beyond`]), so that, when they meet, the order wins; the peer's data is
+//!   marked as overruled in the record. Of two orders, one on each side, the farther leap wins, which is the later
+//!   one if the clocks are right: its record marks the other side. A store that has seen a ballot from beyond a leap does nothing alone
+//!   before it has that order. With a witness an order needs a majority like every other change.
 //!
 //! # What is assumed
 //!

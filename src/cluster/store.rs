@@ -22,7 +22,7 @@ pub enum Op {
     Swap {
         /// Version that must be current.
         expect: Version,
-        /// The new record; its version is `expect + 1`.
+        /// The new record; its version is `expect + 1`, or that of a leap ([`crate::record::leap_beyond`]).
         record: Record,
         /// What else must hold.
         lease: LeaseRule,
@@ -44,6 +44,9 @@ pub enum Op {
     /// store that has not talked with the peer's since its own start: a node that boots alone with an old record
     /// could otherwise shoot the good one and go on with old data.
     PeerFenced,
+    /// What this node's own vote says, without asking anybody: what an operator's order goes out from where the own
+    /// vote suffices for it.
+    OwnVote,
 }
 
 /// Whether a change needs the incumbent's lease to be over.
@@ -54,7 +57,7 @@ pub enum LeaseRule {
     /// A takeover: every grantor asked must have seen the incumbent's lease run out.
     MustBeOver,
     /// An operator's order: the lease is ignored. A majority is still needed where there is a witness or etcd;
-    /// with two voters the own vote suffices.
+    /// with two voters the own vote suffices, and the record must leap beyond what the other may record alone.
     Forced,
 }
 
@@ -93,6 +96,13 @@ pub enum Outcome {
     Fenced,
     /// The fencing does not count: the peer's store was not heard since this one started.
     NotMet,
+    /// What the own vote says.
+    OwnVote {
+        /// Accepted last, committed or not; `None` from an empty store.
+        record: Option<Record>,
+        /// The highest round of a ballot that was seen anywhere.
+        highest: u64,
+    },
 }
 
 /// Keeps the record. A state machine: operations and events in, effects out.

@@ -7,7 +7,8 @@
 //! renew         R = L / 4
 //! valid_lft     V = floor(L), at least 1 s    lifetime of the address in the kernel; it is gone within V + 1 s
 //! peer silence  P = 2.5 R                     no heartbeat on any path for this long: the peer is gone
-//! watchdog      W = L / 2                     the machine is reset this long after the manager hangs
+//! watchdog      W = floor(L / 2)              the machine is reset this long after the manager hangs; none below 1 s,
+//!                                             because devices count in whole seconds
 //! ```
 //! Needed, and checked: `L (1+d) + 0.1 s <= H (1-d)` with d = 0.1 % clock drift; `V + 1 s + 0.2 s <= H`: what the
 //! kernel still answers for is gone before anybody else may act; `W <= L / 2`; `H >= 2 s`.
@@ -34,8 +35,8 @@ pub struct Timing {
     pub heartbeat_ms: Millis,
     /// Silence on every path after which the peer counts as gone.
     pub peer_silence_ms: Millis,
-    /// Time after which the watchdog resets a hung machine.
-    pub watchdog_ms: Millis,
+    /// Whole seconds after which a watchdog device resets a hung machine; `None` where that would be too late.
+    pub watchdog_s: Option<u32>,
     /// How long an operation of the record store may take before it is given up.
     pub store_timeout_ms: Millis,
     /// Quiet time after which failure counters are forgotten, and in which at most one automatic failover
@@ -77,7 +78,7 @@ impl Timing {
             address_valid_s: u32::try_from(whole_s).unwrap_or(u32::MAX),
             heartbeat_ms: renew_ms,
             peer_silence_ms: renew_ms * 5 / 2,
-            watchdog_ms: holder_lease_ms / 2,
+            watchdog_s: u32::try_from(holder_lease_ms / 2000).ok().filter(|s| *s > 0),
             store_timeout_ms: renew_ms,
             window_ms,
         })
@@ -97,7 +98,11 @@ impl Timing {
         let holder = t.holder_lease_ms + t.holder_lease_ms / 1000 + 1 + 100;
         let grantor = t.grant_hold_ms - t.grant_hold_ms / 1000 - 1;
         let kernel = u64::from(t.address_valid_s) * 1000 + 1200;
-        vec![
+        let watchdog = t.watchdog_s.map(|s| {
+            let holds = u64::from(s) * 2000 <= t.holder_lease_ms;
+            (format!("watchdog {s} s <= half the holder lease {} ms", t.holder_lease_ms), holds)
+        });
+        let rest = vec![
             (
                 format!(
                     "holder lease {} ms + 0.1 % drift + 100 ms <= grant hold {} ms - 0.1 % drift",
@@ -113,15 +118,12 @@ impl Timing {
                 kernel <= t.grant_hold_ms,
             ),
             (
-                format!("watchdog {} ms <= half the holder lease {} ms", t.watchdog_ms, t.holder_lease_ms),
-                t.watchdog_ms * 2 <= t.holder_lease_ms,
-            ),
-            (
                 format!("two lost renewals ({} ms each) fit into the holder lease", t.renew_ms),
                 t.renew_ms * 3 <= t.holder_lease_ms,
             ),
             (format!("grant hold {} ms >= 2000 ms", t.grant_hold_ms), t.grant_hold_ms >= 2000),
-        ]
+        ];
+        rest.into_iter().chain(watchdog).collect()
     }
 }
 
@@ -138,6 +140,13 @@ mod tests {
                 assert!(holds, "target {target} ms: {sentence}");
             }
         }
+    }
+
+    #[test]
+    fn a_watchdog_counts_in_whole_seconds_and_is_none_where_that_is_too_late() {
+        let of = |target| Timing::derive(target, 0).unwrap().watchdog_s;
+        let seconds = [2_400, 3_999, 4_000, 7_999, 8_000, 10_000, 60_000].map(of);
+        assert_eq!(seconds, [None, None, Some(1), Some(1), Some(2), Some(2), Some(15)]);
     }
 
     #[test]

@@ -209,7 +209,7 @@ pub(crate) enum Action {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Tell the manager that a host is switched off, where no witness votes.
+    /// Tell the manager that a host is switched off, where its fence device failed.
     #[command(
         after_help = "Example, when ha-a is dead and its plug is pulled:\n  futago cluster confirm-off ha-a\n\nWith a fence device that failed, the other host then takes over. Make sure first: a host that still runs would go on serving.\nRefused where the dead host may have acknowledged writes alone: there only force-primary helps, which says what may be lost.\nExit code 0, 1 failed, 3 refused, 4 no such host."
     )]

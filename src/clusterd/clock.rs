@@ -1,7 +1,15 @@
 //! The clock of the cluster: it also runs while the machine sleeps, and nobody sets it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use cluster::timing::Millis;
 use rustix::time::{ClockId, clock_gettime};
+
+/// Seconds since the beginning of 1970, as the host's clock has it: only for telling orders of people apart.
+#[must_use]
+pub(crate) fn calendar() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Milliseconds since the machine started (`CLOCK_BOOTTIME`).
 #[must_use]

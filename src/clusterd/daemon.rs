@@ -21,6 +21,7 @@ use cluster::member::{Node, Voter};
 use cluster::register::{Bundled, Saved};
 use rustix::fs::FlockOperation;
 use rustix::mm::MlockAllFlags;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -43,7 +44,7 @@ use crate::metrics;
 use crate::replica::Replica;
 use crate::sys;
 use crate::tls::{self, Identity};
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Place, Watchdog};
 
 /// Changes of resources that wait for the driver.
 const CHANGES: usize = 64;
@@ -82,6 +83,31 @@ pub fn run(daemon: Daemon) -> anyhow::Result<u8> {
 }
 
 async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
+    // Before all else: a manager that was killed left it counting.
+    let mut watchdog = Watchdog::open(settings.watchdog, &settings.core.timing, Place::of_machine())?;
+    match watchdog.fed_while(prepare(site, settings)).await {
+        Ok(ready) => ready.run(site, watchdog).await,
+        Err(error) => {
+            watchdog.not_started();
+            Err(error)
+        }
+    }
+}
+
+/// Everything that the driver needs.
+struct Ready {
+    settings: Settings,
+    identity: Arc<Identity>,
+    mailbox: Mailbox,
+    inputs: mpsc::Receiver<Input>,
+    book: Book,
+    listener: UnixListener,
+    stopped: mpsc::Receiver<Shutdown>,
+    resources: Vec<Resource>,
+    agents: Arc<Agents>,
+}
+
+async fn prepare(site: &Site, settings: Settings) -> anyhow::Result<Ready> {
     let me = Voter::from(settings.core.node);
     let identity = Arc::new(Identity::load(&settings.tls)?);
     identity.must_be(&settings.core.cluster, me)?;
@@ -91,7 +117,6 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
     let listener = ctl::bind(&socket).with_context(|| format!("listen on {}", socket.display()))?;
     let (stop, stopped) = mpsc::channel(1);
     tokio::spawn(signals(stop)?);
-    let (status, published) = watch::channel(None);
     let resources: Vec<Resource> =
         settings.core.group.iter().chain(&settings.core.everywhere).cloned().collect();
     let agents = agents(&settings, &resources, &mailbox).await?;
@@ -99,33 +124,39 @@ async fn serve(site: &Site, settings: Settings) -> anyhow::Result<()> {
         health::Watched::of(&settings, Arc::clone(&agents), &site.state_dir, &book),
         mailbox.clone(),
     ));
-    let (alerts, told) = mpsc::channel(ALERTS);
-    let core = &settings.core;
-    let origin = Origin { cluster: core.cluster.clone(), node: core.name(core.node).to_owned() };
-    let telling = tokio::spawn(alert::run(origin, settings.alerts.clone(), told));
-    tokio::spawn(metrics::serve(settings.metrics.clone(), mailbox.clone()));
-    // Last: from here on it wants to be fed.
-    let watchdog = Watchdog::open(settings.watchdog, &settings.core.timing)?;
-    let hands = Hands {
-        links: Links::start(&settings, &identity, &mailbox),
-        book,
-        replica: Replica::start(site.replicad_socket(), replica_name(&resources), &mailbox),
-        agents,
-        fencing: [Node::A, Node::B].map(|node| settings.fencing(node).map(device)),
-        watchdog,
-        chronicle: Chronicle::start(&site.state_dir),
-        alerts,
-        status,
-    };
-    let driver = Driver::new(settings.core, hands, mailbox.clone()).context("start the core")?;
-    tokio::spawn(ctl::serve(listener, mailbox, published));
-    say("READY=1");
-    let result = driver.run(inputs, stopped).await.context("wait for events");
-    // No command any more: the verbs say that the manager is not running.
-    let _ = fs::remove_file(&socket);
-    // The last alerts tell why; they have their own bound.
-    let _ = telling.await;
-    result
+    Ok(Ready { settings, identity, mailbox, inputs, book, listener, stopped, resources, agents })
+}
+
+impl Ready {
+    async fn run(self, site: &Site, watchdog: Watchdog) -> anyhow::Result<()> {
+        let Self { settings, identity, mailbox, inputs, book, listener, stopped, resources, agents } = self;
+        let (status, published) = watch::channel(None);
+        let (alerts, told) = mpsc::channel(ALERTS);
+        let core = &settings.core;
+        let origin = Origin { cluster: core.cluster.clone(), node: core.name(core.node).to_owned() };
+        let telling = tokio::spawn(alert::run(origin, settings.alerts.clone(), told));
+        tokio::spawn(metrics::serve(settings.metrics.clone(), mailbox.clone()));
+        let hands = Hands {
+            links: Links::start(&settings, &identity, &mailbox),
+            book,
+            replica: Replica::start(site.replicad_socket(), replica_name(&resources), &mailbox),
+            agents,
+            fencing: [Node::A, Node::B].map(|node| settings.fencing(node).map(device)),
+            watchdog,
+            chronicle: Chronicle::start(&site.state_dir),
+            alerts,
+            status,
+        };
+        let driver = Driver::new(settings.core, hands, mailbox.clone()).context("start the core")?;
+        tokio::spawn(ctl::serve(listener, mailbox, published));
+        say("READY=1");
+        let result = driver.run(inputs, stopped).await.context("wait for events");
+        // No command any more: the verbs say that the manager is not running.
+        let _ = fs::remove_file(site.socket());
+        // The last alerts tell why; they have their own bound.
+        let _ = telling.await;
+        result
+    }
 }
 
 /// Where the record is kept: among A, B and the witness, with this member's vote on disk, or in etcd.

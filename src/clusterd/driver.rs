@@ -9,7 +9,7 @@ use std::time::Duration;
 use cluster::config::Config;
 use cluster::control::{CommandError, Status};
 use cluster::engine::Engine;
-use cluster::event::{Action, Event, LogLevel, OpId, Shutdown, Token};
+use cluster::event::{Action, Event, Left, LogLevel, OpId, Shutdown, Token};
 use cluster::member::Node;
 use cluster::message::Message;
 use cluster::timing::Millis;
@@ -60,7 +60,8 @@ pub(crate) struct Driver {
     /// Operations that were begun and have not ended.
     working: usize,
     ending: Option<Shutdown>,
-    over: bool,
+    /// It may end, and leaves this.
+    over: Option<Left>,
 }
 
 impl Driver {
@@ -82,7 +83,7 @@ impl Driver {
             asked: BTreeMap::new(),
             working: 0,
             ending: None,
-            over: false,
+            over: None,
         };
         driver.perform_all(actions, now);
         driver.settle(now);
@@ -96,7 +97,10 @@ impl Driver {
         mut stop: mpsc::Receiver<Shutdown>,
     ) -> io::Result<()> {
         let mut alarm = Alarm::new()?;
-        while !self.over {
+        let left = loop {
+            if let Some(left) = self.over {
+                break left;
+            }
             self.look_at_the_clock();
             let due = [self.wake_at, self.hands.book.deadline(), self.hands.watchdog.due()];
             let due = due.into_iter().flatten().min();
@@ -109,9 +113,9 @@ impl Driver {
                 Some(input) = inputs.recv() => self.input(input),
                 woken = alarm.wait(due) => woken?,
             }
-        }
+        };
         tokio::time::sleep(LAST_WORDS).await;
-        self.end().await;
+        self.end(left).await;
         Ok(())
     }
 
@@ -160,7 +164,7 @@ impl Driver {
                 self.next_token += 1;
                 let token = Token(self.next_token);
                 self.asked.insert(token, reply);
-                self.event(Event::Command { token, command });
+                self.event(Event::Command { token, command, at: clock::calendar() });
             }
             Input::Alert { kind, text } => {
                 self.hands.chronicle.decision(LogLevel::Warn, &text);
@@ -245,7 +249,7 @@ impl Driver {
                 self.alert(Alert { level, kind: kind.to_owned(), text });
             }
             Action::WakeAt { at } => self.wake_at = Some(at),
-            Action::Exit => self.over = true,
+            Action::Exit { left } => self.over = Some(left),
         }
     }
 
@@ -276,19 +280,14 @@ impl Driver {
         tokio::spawn(async move { mailbox.put(Input::Event(work.await)).await });
     }
 
-    /// The watchdog is let go only when nothing that was begun here can still be at work.
-    async fn end(self) {
+    /// The watchdog first: nobody feeds it from here on.
+    async fn end(self, left: Left) {
+        self.hands.watchdog.end(left, self.working);
         // The next program finds the units as they are; without one they are the host's again.
         if self.ending == Some(Shutdown::HandOver)
             && tokio::time::timeout(RELEASE, self.hands.agents.release()).await.is_err()
         {
             tracing::warn!("systemd did not take its units back within {} s", RELEASE.as_secs());
-        }
-        if self.working == 0 {
-            self.hands.watchdog.disarm();
-        } else {
-            let count = self.working;
-            tracing::error!("{count} operations have not ended: a watchdog stays armed and resets this host");
         }
     }
 }

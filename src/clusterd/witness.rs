@@ -27,6 +27,7 @@ use crate::links::listen_on;
 use crate::outbox::{Outbox, Parcel, Turn};
 use crate::tell::log;
 use crate::tls::{self, Identity};
+use crate::watchdog::Watchdog;
 
 /// Clusters that one witness serves: each costs about 20 KiB.
 const MAX_CLUSTERS: usize = 256;
@@ -108,10 +109,14 @@ async fn serve(settings: WitnessSettings) -> anyhow::Result<()> {
     say("READY=1");
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let told_to_end = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    // One thread does everything: while this comes round, votes do. A witness that hangs is exchanged by systemd.
+    Watchdog::of_service().fed_while(told_to_end).await;
     say("STOPPING=1");
     Ok(())
 }

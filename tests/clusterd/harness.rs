@@ -54,12 +54,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(log: &Path, arguments: &[&str]) -> Self {
+    fn start(log: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let file = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_futago"))
             .args(arguments)
             .env("FUTAGO_LOG", "debug")
             .env("NO_COLOR", "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(file.try_clone().unwrap())
             .stdout(file)
@@ -162,12 +163,17 @@ impl World {
         let node = format!("{name}.example.com");
         let words =
             ["clusterd", "--config", &config, "--run-dir", &run, "--state-dir", &state, "--node", &node];
-        Process::start(&self.path(&format!("{name}.log")), &words)
+        Process::start(&self.path(&format!("{name}.log")), &words, &[])
     }
 
     pub(crate) fn witness(&self) -> Process {
+        self.witness_in(&[])
+    }
+
+    /// With these variables, as a service manager sets them.
+    pub(crate) fn witness_in(&self, environment: &[(&str, &str)]) -> Process {
         let config = self.path("w.yml").display().to_string();
-        Process::start(&self.path("w.log"), &["witnessd", "--config", &config])
+        Process::start(&self.path("w.log"), &["witnessd", "--config", &config], environment)
     }
 
     pub(crate) fn ask(&self, name: &str, request: &Request) -> Option<Answer> {

@@ -6,6 +6,8 @@ mod harness;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use cluster::control::{Command, Status};
 use cluster::member::Node;
@@ -73,6 +75,33 @@ fn the_socket_watches_and_the_program_is_exchanged_by_a_signal() {
     assert!(!socket.exists());
     let _a = world.manager("a");
     world.status_when("a", "the next program finds the record", has_record);
+}
+
+#[test]
+fn the_witness_tells_systemd_that_it_is_alive_until_it_hangs() {
+    let world = World::new();
+    let socket = world.path("notify");
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    systemd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let told = || {
+        let mut text = [0; 64];
+        let length = systemd.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let within = Duration::from_millis(400);
+    let micros = within.as_micros().to_string();
+    let variables = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", micros.as_str())];
+    let witness = world.witness_in(&variables);
+    assert_eq!([told(), told(), told()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+
+    witness.signal(Signal::STOP);
+    systemd.set_read_timeout(Some(within)).unwrap();
+    let mut text = [0; 64];
+    // What was said before it was stopped; then nothing for as long as systemd waits.
+    until("it is silent", || systemd.recv(&mut text).is_err().then_some(()));
+    systemd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    witness.signal(Signal::CONT);
+    assert_eq!(told(), "WATCHDOG=1");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(crate) fn play(
     let quorum = match seed % 8 {
         6 if sabotage.is_none() => Quorum::Fencing,
         7 if sabotage.is_none() => Quorum::Manual,
+        _ if sabotage == Some(Sabotage::OrderDoesNotLeap) => Quorum::Manual,
         _ => Quorum::Witness,
     };
     let mut cluster = Cluster::new(World::with_enlarged_disks(seed), quorum, profile);

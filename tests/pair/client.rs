@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use cluster::record::LEAP;
 use replica::event::{BLOCK, FrontError, FrontOp, Millis, Range, Slot};
 
 use crate::disk::Version;
@@ -30,6 +31,8 @@ pub(crate) struct Client {
     next_version: Version,
     /// The term under which a row was last acknowledged.
     last_term: u64,
+    /// The order of an operator that the last primary goes back to.
+    last_order: u64,
     /// How often it tries to write a row.
     pub(crate) pace: Millis,
     /// An operator has said that rows may be lost.
@@ -50,6 +53,7 @@ impl Client {
             next_slot: 100,
             next_version: 1,
             last_term: 0,
+            last_order: 0,
             accepts_loss: false,
             pace,
             rows: 0,
@@ -157,10 +161,14 @@ impl Client {
     }
 
     /// Invariant acked_rows_survive: whoever becomes Primary has every acknowledged row. What was never
-    /// acknowledged and is not there is gone for good.
+    /// acknowledged and is not there is gone for good. An operator's order that reaches farther than that of the last
+    /// primary overrules it, whenever it was given: what was acknowledged under the other one is kept aside.
     pub(crate) fn promoted(&mut self, world: &World, node: usize) -> Result<(), String> {
         let disk = &world.nodes[node].disk;
-        if std::mem::take(&mut self.accepts_loss) {
+        let term = world.status(node).and_then(|s| s.managed).and_then(|m| m.term).unwrap_or_default();
+        let overrules = term / LEAP > self.last_order;
+        self.last_order = term / LEAP;
+        if std::mem::take(&mut self.accepts_loss) | overrules {
             self.line = Timeline::begin(node);
             return Ok(());
         }

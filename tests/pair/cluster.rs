@@ -355,7 +355,7 @@ impl Cluster {
             match action {
                 Action::Store { id, op } => {
                     let now = self.host(node).clock.show(self.world.now);
-                    let mut out = Vec::new();
+                    let (op, mut out) = (self.sabotaged_op(op), Vec::new());
                     if let Some(manager) = &mut self.host_mut(node).manager {
                         manager.store.submit(id, op, now, &mut out);
                     }
@@ -386,7 +386,7 @@ impl Cluster {
                 Action::WakeAt { at } => {
                     self.wake_at(node, at);
                 }
-                Action::Exit => {
+                Action::Exit { .. } => {
                     self.tell(format!("{} manager ends", name(node)));
                     self.end_manager(node);
                     if std::mem::take(&mut self.host_mut(node).restarts) {

@@ -156,3 +156,17 @@ fn the_documented_modules_are_the_ones_that_there_are() {
         assert_eq!(documented, table, "BLESS=1 cargo test --test provision writes it anew");
     }
 }
+
+/// What says nothing for so long is ended, also when it was stopped by a signal, and started again.
+#[test]
+fn every_daemon_that_hangs_is_exchanged() {
+    let managed = crate::project::managed();
+    let project = Project::new([("ha.yml", managed.as_str())]);
+    for daemon in ["replicad", "clusterd", "witnessd"] {
+        for unit in rendered(&project, &format!("units/futago-{daemon}.service.j2")) {
+            for line in ["Type=notify", "WatchdogSec=", "WatchdogSignal=SIGKILL", "Restart="] {
+                assert!(unit.lines().any(|l| l.starts_with(line)), "{daemon}: {line}");
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@
 //! kill SERVICE HOST | start SERVICE HOST | fault SERVICE HOST start|stop|hang|full|none
 //! cut SEGMENT [FROM TO] | isolate MEMBER | link-down HOST | link-up HOST | heal
 //! loss N | repeat N | lag MS
-//! operator HOST COMMAND …
+//! operator HOST COMMAND …         `force-primary HOST` with --accept-loss, unless `unaccepted` follows
 //! run 5s
 //! pace 1s                         the client writes a row so often
 //! expect served HOST | expect nobody | expect verdict HOST WORD | expect record PRIMARY SYNCED
@@ -220,6 +220,9 @@ fn command(words: &[&str]) -> Result<Command, String> {
         ["cleanup"] => Command::Cleanup { resource: None },
         ["restart", resource] => Command::Restart { resource: (*resource).into() },
         ["force-primary", host] => Command::ForcePrimary { node: node(host)?, accept_loss: true },
+        ["force-primary", host, "unaccepted"] => {
+            Command::ForcePrimary { node: node(host)?, accept_loss: false }
+        }
         ["confirm-off", host] => Command::ConfirmOff { node: node(host)? },
         ["discard-diverged", host] => Command::DiscardDiverged { node: node(host)? },
         _ => return Err("no such command".into()),

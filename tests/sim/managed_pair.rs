@@ -115,6 +115,11 @@ fn an_address_that_stays_without_a_lease_is_noticed() {
 }
 
 #[test]
+fn an_order_that_does_not_leap_is_noticed() {
+    is_noticed(Sabotage::OrderDoesNotLeap, &["record_versions"]);
+}
+
+#[test]
 fn a_broken_rule_of_replication_is_noticed() {
     use crate::world::Sabotage::*;
     let rules: [(_, &[&str]); 13] = [

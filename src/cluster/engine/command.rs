@@ -1,6 +1,6 @@
 //! Operators' commands: which node does it, what must hold, what is told.
 
-use super::desk::{Edit, Origin, failed, refused};
+use super::desk::{Edit, Origin, refused};
 use super::history::Kind;
 use super::phase::{Errand, Phase};
 use super::{Engine, log};
@@ -13,13 +13,16 @@ use crate::timing::Millis;
 impl Engine {
     pub(super) fn command(&mut self, origin: Origin, command: Command, now: Millis, out: &mut Vec<Action>) {
         if let Origin::Local(_) = origin
-            && self.ledger.read
+            && (self.ledger.read || self.is_unread_for_peer(now))
         {
             log(out, LogLevel::Info, format!("operator: {}", command.words(|n| self.name(n).to_owned())));
         }
         if self.ending.is_some() {
             let text = format!("the manager on {} is ending", self.name(self.me()));
             return self.reply(origin, Err(refused(text)), out);
+        }
+        if self.is_unread_for_peer(now) {
+            return self.command_unread(origin, command, now, out);
         }
         if !self.ledger.read {
             return self.wait_for_record(origin, command, now, out);
@@ -55,9 +58,7 @@ impl Engine {
             }
             Command::Cleanup { resource } => self.cleanup(origin, resource, now, out),
             Command::Restart { resource } => self.restart(origin, &resource, now, out),
-            Command::ForcePrimary { node, accept_loss } => {
-                self.force_primary(origin, node, accept_loss, now, out);
-            }
+            Command::ForcePrimary { .. } => self.force_primary(origin, command, now, out),
             Command::ConfirmOff { node } => self.confirm_off(origin, node, now, out),
             Command::DiscardDiverged { node } => self.discard_diverged(origin, node, now, out),
         }
@@ -208,61 +209,11 @@ impl Engine {
         self.order_edit(Edit::Cleanup(resource), origin, done, now, out);
     }
 
-    fn force_primary(
-        &mut self,
-        origin: Origin,
-        node: Node,
-        accept: bool,
-        now: Millis,
-        out: &mut Vec<Action>,
-    ) {
-        if node != self.me() {
-            let command = Command::ForcePrimary { node, accept_loss: accept };
-            return self.pass_on(command, origin, now, out);
-        }
-        if let Err(error) = self.may_force_primary(accept, now) {
-            return self.reply(origin, Err(error), out);
-        }
-        self.begin_force(origin, now, out);
-    }
-
-    pub(super) fn may_force_primary(&self, accept: bool, now: Millis) -> Result<(), CommandError> {
-        let (me, peer) = (self.name(self.me()), self.name(self.other()));
-        let Some(record) = self.record() else { return Err(refused("there is no record yet")) };
-        if record.primary == Some(self.me()) {
-            return Err(refused(format!("{} already", self.primary_sentence())));
-        }
-        // With two hosts and nothing else the peer may have gone on alone without being able to say so.
-        let certain = self.config.quorum != Quorum::Manual;
-        if certain && record.synced.contains(self.me()) {
-            return Err(refused(format!(
-                "{me} has every acknowledged write, so nothing needs forcing: `futago cluster switchover --to {me}` while {peer} is alive; when it is dead {me} takes over by itself (`futago cluster why` tells what it waits for)"
-            )));
-        }
-        if self.peer_is_there(now) {
-            return Err(refused(format!(
-                "{peer} is alive and has the newest data: stop its manager first if {me} shall really replace it"
-            )));
-        }
-        if self.phase != Phase::Idle || self.replica.view.is_none() || self.replica.op.is_some() {
-            return Err(failed(format!(
-                "{me} is not ready: the replication daemon must be up and nothing under way"
-            )));
-        }
-        if !accept {
-            return Err(refused(format!(
-                "{me} lacks whatever {peer} has acknowledged alone since it was last heard ({} KiB were known to differ): these writes would be LOST, and the data of {peer} kept aside as diverged. If that is what you want: `futago cluster force-primary {me} --accept-loss`",
-                self.replica.view.as_ref().map_or(0, |v| v.out_of_sync_kib)
-            )));
-        }
-        Ok(())
-    }
-
     fn confirm_off(&mut self, origin: Origin, node: Node, now: Millis, out: &mut Vec<Action>) {
         let name = self.name(node).to_owned();
         let result = if node == self.me() {
             Err(refused(format!("{name} is this very host: type it on the other one")))
-        } else if !matches!(self.config.quorum, Quorum::Fencing | Quorum::Manual) {
+        } else if !self.config.quorum.is_of_two() {
             Err(refused("a witness decides here: nothing needs confirming"))
         } else if self.peer_is_there(now) {
             Err(refused(format!("{name} is alive: it was heard a moment ago")))
@@ -282,12 +233,9 @@ impl Engine {
 
     /// Whether a silent peer that is off cannot have gone on alone unheard. With a fence device it needs the vote
     /// of this host, or this host switched off: neither happened while this manager runs and has heard it. With
-    /// two hosts and nothing else it needs nobody, unless this host is the primary itself.
+    /// two hosts and nothing else it needs nobody, or an order that nobody here has heard of.
     fn word_suffices(&self) -> bool {
-        match self.config.quorum {
-            Quorum::Fencing => self.peer.heard_at.is_some(),
-            _ => self.incumbent(),
-        }
+        self.config.quorum == Quorum::Fencing && self.peer.heard_at.is_some()
     }
 
     /// Whether the device of a node stands, as far as is known here.

@@ -253,7 +253,7 @@ impl Engine {
     }
 
     fn step_early(&mut self, now: Millis, out: &mut Vec<Action>) {
-        if self.ledger.read {
+        if self.ledger.read || self.is_unread_for_peer(now) {
             for (origin, command, _) in std::mem::take(&mut self.desk.early) {
                 self.command(origin, command, now, out);
             }

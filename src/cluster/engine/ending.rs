@@ -7,7 +7,7 @@ use super::history::Kind;
 use super::ledger::Pending;
 use super::phase::{Errand, Phase};
 use super::{Engine, log};
-use crate::event::{Action, LogLevel, Shutdown};
+use crate::event::{Action, Left, LogLevel, Shutdown};
 use crate::message::Message;
 use crate::store::{Op, RequestId};
 use crate::timing::Millis;
@@ -69,12 +69,18 @@ impl Engine {
             released: false,
             over: false,
         };
-        let nothing = kind == Shutdown::Restart || self.maintenance() || self.record().is_none();
+        let by_hand = self.maintenance() || self.record().is_none();
+        let nothing = kind == Shutdown::Restart || by_hand;
         if nothing {
             log(out, LogLevel::Info, "the manager ends and leaves everything as it is");
             ending.stops_everything = false;
             ending.over = true;
-            out.push(Action::Exit);
+            let left = match self.stack_is_gone() {
+                _ if by_hand => Left::ToOperators,
+                true => Left::Nothing,
+                false => Left::ToSuccessor,
+            };
+            out.push(Action::Exit { left });
         }
         self.ending = Some(ending);
         self.turn();
@@ -128,6 +134,12 @@ impl Engine {
         false
     }
 
+    /// The group was seen to be stopped, and the device is Secondary.
+    fn stack_is_gone(&self) -> bool {
+        let primary = self.replica.view.as_ref().is_some_and(|v| v.primary);
+        !primary && self.group_is_down()
+    }
+
     fn say_goodbye(&mut self, now: Millis, out: &mut Vec<Action>) {
         self.give_up_errand("the manager ends", out);
         if let Some(following) = self.following.take() {
@@ -143,7 +155,8 @@ impl Engine {
         }
         self.end_move(true, now);
         log(out, LogLevel::Info, "the manager ends");
-        out.push(Action::Exit);
+        let left = if self.stack_is_gone() { Left::Nothing } else { Left::Stuck };
+        out.push(Action::Exit { left });
         if let Some(ending) = &mut self.ending {
             ending.over = true;
         }

@@ -8,7 +8,7 @@ use super::{Engine, log};
 use crate::config::Quorum;
 use crate::event::{Action, LogLevel};
 use crate::member::Voter;
-use crate::record::{Record, Version};
+use crate::record::{Record, Term, Version};
 use crate::store::{Op, Outcome, RequestId};
 use crate::timing::Millis;
 
@@ -39,11 +39,16 @@ pub(super) struct Ledger {
     /// A read has been answered: without a record there is none.
     pub(super) read: bool,
     pub(super) reading: Option<Pending>,
+    /// What the own vote said when the record could not be read for want of the other of two voters.
+    pub(super) own: Option<Record>,
+    pub(super) looking: Option<Pending>,
     /// When to read (again).
     pub(super) read_at: Option<Millis>,
     pub(super) swap: Option<Swap>,
     /// A swap of this version may still be committed.
     pub(super) doubt: Option<Version>,
+    /// The term under which this reign was last proposed to go on.
+    pub(super) reign: Option<Term>,
     /// No swap before this: too few voters answered just now.
     pub(super) pause_until: Millis,
     /// The last operation that needed a majority found one; who answered when it did not.
@@ -56,9 +61,12 @@ impl Ledger {
             record: None,
             read: false,
             reading: None,
+            own: None,
+            looking: None,
             read_at: Some(now),
             swap: None,
             doubt: None,
+            reign: None,
             pause_until: now,
             majority: Ok(()),
         }
@@ -108,6 +116,9 @@ impl Engine {
             self.bid_answered(outcome, now, out);
         } else if is(&self.bid.probing) {
             self.bid.probing = None;
+        } else if is(&self.ledger.looking) {
+            self.ledger.looking = None;
+            self.own_vote_seen(outcome);
         } else if let Some(ending) = &mut self.ending {
             ending.released(id);
         }
@@ -124,6 +135,7 @@ impl Engine {
             other => {
                 self.note_majority(&other);
                 self.read_again(now + self.config.timing.renew_ms);
+                self.look_at_own_vote(now, out);
             }
         }
     }
@@ -183,7 +195,8 @@ impl Engine {
 
     pub(super) fn expire_store(&mut self, now: Millis, out: &mut Vec<Action>) {
         let swap = self.ledger.swap.as_ref().map(|s| s.pending);
-        let all = [self.ledger.reading, self.lease.renewing, swap, self.bid.asking, self.bid.probing];
+        let (reading, looking) = (self.ledger.reading, self.ledger.looking);
+        let all = [reading, looking, self.lease.renewing, swap, self.bid.asking, self.bid.probing];
         for lost in all.into_iter().flatten().filter(|p| p.deadline <= now) {
             log(out, LogLevel::Warn, "the store has not answered an operation; counted as unknown");
             self.store_done(lost.id, Outcome::Unknown, now, out);
@@ -195,6 +208,9 @@ impl Engine {
         let Proposal { purpose, expect, record, lease } = proposal;
         if matches!(purpose, Purpose::Intend { .. }) {
             self.tally.sent();
+        }
+        if purpose == Purpose::Reign {
+            self.ledger.reign = Some(record.term);
         }
         let pending = self.begin_store(Op::Swap { expect, record, lease }, now, out);
         self.ledger.swap = Some(Swap { pending, purpose, expect });

@@ -126,11 +126,11 @@ impl Engine {
         }
         if self.incumbent()
             && !taken
-            && self.term() == Term(term.0 + 1)
+            && (self.term() == Term(term.0 + 1) || self.ledger.reign == Some(self.term()))
             && matches!(self.phase, Phase::Active { .. })
         {
             // The next term after an own one can only be an own one: a reign whose outcome was unknown.
-            self.raise_term(Term(term.0 + 1));
+            self.raise_term(self.term());
             return;
         }
         let by = self.record().filter(|r| r.term > term).and_then(|r| r.primary).unwrap_or(self.other());

@@ -72,11 +72,13 @@ impl Engine {
 
     /// Urgent ones first: what writes or the whole service wait for, then bookkeeping.
     fn next_proposal(&self) -> Option<Proposal> {
+        if self.bid.word.is_some() && self.bid.stage == Stage::Voting {
+            return self.ordered();
+        }
         let Some(record) = self.record() else { return self.first_record() };
         let purpose = self.next_purpose(record)?;
         let lease = match purpose {
             Purpose::Force => LeaseRule::Forced,
-            Purpose::TakeOver if self.operator_decides() => LeaseRule::Forced,
             Purpose::TakeOver if record.primary == Some(self.me()) => LeaseRule::Whatever,
             Purpose::TakeOver => LeaseRule::MustBeOver,
             _ => LeaseRule::Whatever,
@@ -140,7 +142,8 @@ impl Engine {
         match purpose {
             Purpose::Barrier | Purpose::Prove { .. } => record.intended(record.intent.clone()),
             Purpose::Bootstrap => Ok(record.clone()),
-            Purpose::TakeOver | Purpose::Reign => record.taken_over(me),
+            Purpose::TakeOver => Ok(record.taken_over(me)?.under(self.bid.target)),
+            Purpose::Reign => Ok(record.taken_over(me)?.under(self.peer_promised().unwrap_or_default())),
             Purpose::Force => record.forced(me),
             Purpose::HandOver => record.handed_over(me, record.term),
             Purpose::Degrade { .. } => record.degraded(me, record.term),
@@ -174,9 +177,10 @@ impl Engine {
                 }
                 self.bid_lost_the_vote(swap, now);
             }
-            Outcome::Leased { by, left_ms } => {
+            Outcome::Leased { by, left_ms } if self.is_of_this_bid(swap) => {
                 self.bid_leased(by, left_ms, now);
             }
+            Outcome::Leased { .. } => {}
             Outcome::NoMajority { .. } => {
                 self.ledger.pause_until = now + self.config.timing.renew_ms;
                 self.bid_lost_the_vote(swap, now);

@@ -25,7 +25,8 @@ impl Engine {
             verdict,
             because,
             quorum: self.config.quorum,
-            record: self.record().cloned().unwrap_or_default(),
+            record: self.known_or_own(now).cloned().unwrap_or_default(),
+            own_vote_only: self.is_unread_for_peer(now),
             lease_left_ms: lease.map(|until| until - now),
             lone: self.is_lone(),
             local: self.local_view(now),
@@ -37,7 +38,6 @@ impl Engine {
             doing: self.doing(now),
             can: self.abilities(now),
             why: self.why(now),
-            overrides: Vec::new(),
             timing: self.config.timing,
             history: self.story.told(now),
         }

@@ -7,10 +7,11 @@
 //! The wait for that end is exact: nothing polls.
 
 use super::desk::Origin;
+use super::force::Word;
 use super::ledger::{Pending, Swap};
 use super::phase::Phase;
 use super::proposal::Purpose;
-use super::{Engine, alert, log};
+use super::{Engine, alert};
 use crate::config::Quorum;
 use crate::event::{Action, LogLevel, OpId, ReplicaVerb};
 use crate::member::Voter;
@@ -36,6 +37,8 @@ pub(super) enum Stage {
     Noting,
     /// The pre-vote.
     Asking,
+    /// The own vote is looked at: an operator's word stands for the other.
+    Consulting,
     /// The promise is being made durable.
     Promising,
     /// The swap is wanted, or under way.
@@ -50,10 +53,12 @@ pub(super) struct Bid {
     shot: Option<(OpId, Millis)>,
     rest_until: Millis,
     /// The term that is bid for.
-    target: Term,
+    pub(super) target: Term,
     /// It follows a reign of this node itself.
     pub(super) own: bool,
     pub(super) force: Option<Origin>,
+    /// An operator's word stands for the vote of the peer.
+    pub(super) word: Option<Word>,
     pub(super) because: String,
     /// Why the last one came to nothing.
     pub(super) refusal: Option<String>,
@@ -72,6 +77,7 @@ impl Bid {
             target: Term(0),
             own: false,
             force: None,
+            word: None,
             because: String::new(),
             refusal: None,
             probing: None,
@@ -97,12 +103,12 @@ impl Engine {
             }
             Stage::Promising | Stage::Voting => {
                 let passed = self.term() >= self.bid.target;
-                let moved = self.phase != Phase::Idle;
+                let moved = !self.is_at_rest();
                 if self.ledger.swap.is_none() && (passed || moved) {
                     self.bid_rests(now);
                 }
             }
-            Stage::Shooting | Stage::Noting | Stage::Asking => {}
+            Stage::Shooting | Stage::Noting | Stage::Asking | Stage::Consulting => {}
         }
     }
 
@@ -197,8 +203,7 @@ impl Engine {
             format!("{peer} is the primary and does not act")
         };
         if self.operator_decides() {
-            // Nobody else is to be asked: the operator's word stands for the peer's vote and for its lease.
-            self.promise(now, out);
+            self.take_the_word(now, out);
         } else if self.config.quorum == Quorum::Fencing && !self.peer.off {
             self.bid.stage = Stage::Shooting;
             self.shoot(now, out);
@@ -211,9 +216,9 @@ impl Engine {
         }
     }
 
-    /// With two voters an operator has confirmed that the peer is off.
-    pub(super) fn operator_decides(&self) -> bool {
-        matches!(self.config.quorum, Quorum::Fencing | Quorum::Manual) && self.peer.confirmed
+    /// An operator has confirmed that the peer is off: where a fence device should have seen it.
+    fn operator_decides(&self) -> bool {
+        self.config.quorum == Quorum::Fencing && self.peer.confirmed
     }
 
     fn shoot(&mut self, now: Millis, out: &mut Vec<Action>) {
@@ -297,6 +302,9 @@ impl Engine {
                 );
                 self.bid_refused(text, now + FENCE_AGAIN_MS);
             }
+            (Stage::Consulting, Outcome::OwnVote { record, highest }) => {
+                self.own_vote_told(record, highest, now, out);
+            }
             (Stage::Asking, Outcome::WouldGrant(record)) => {
                 self.ledger.majority = Ok(());
                 self.learn(record, now, out);
@@ -337,8 +345,10 @@ impl Engine {
     }
 
     /// The promise comes before the vote: a node that is still willing to help the old term must not end it.
-    fn promise(&mut self, now: Millis, out: &mut Vec<Action>) {
-        let target = Term(self.term().0.saturating_add(1));
+    pub(super) fn promise(&mut self, now: Millis, out: &mut Vec<Action>) {
+        let promised = self.replica.view.as_ref().map_or(Term(0), |v| v.fence);
+        let next = Term(self.term().0.saturating_add(1)).max(promised);
+        let target = self.bid.word.as_ref().map_or(next, |word| Term(word.leap));
         self.bid.target = target;
         self.bid.stage = Stage::Promising;
         self.begin_replica(ReplicaVerb::Fence { term: target }, now, out);
@@ -350,7 +360,7 @@ impl Engine {
         }
         self.turn();
         match result {
-            Ok(()) if self.phase == Phase::Idle => self.bid.stage = Stage::Voting,
+            Ok(()) if self.is_at_rest() => self.bid.stage = Stage::Voting,
             Ok(()) => self.bid_rests(now),
             Err(why) => self.bid_refused(
                 format!("the replication daemon cannot promise term {}: {why}", term.0),
@@ -367,26 +377,30 @@ impl Engine {
         }
         self.bid.own = true;
         self.bid.because = "it was the last primary and begins anew".to_owned();
-        self.promise(now, out);
-    }
-
-    /// An operator's order to become primary.
-    pub(super) fn begin_force(&mut self, origin: Origin, now: Millis, out: &mut Vec<Action>) {
-        self.bid.asking = None;
-        self.bid.own = false;
-        self.bid.force = Some(origin);
-        self.bid.because = "an operator has ordered it and accepts that writes may be lost".to_owned();
-        log(out, LogLevel::Warn, self.bid.because.clone());
-        self.promise(now, out);
+        if self.operator_decides() {
+            self.take_the_word(now, out);
+        } else {
+            self.promise(now, out);
+        }
     }
 
     pub(super) fn bid_won(&mut self) {
         self.bid.stage = Stage::Rest;
+        self.bid.word = None;
         self.bid.refusal = None;
     }
 
+    /// Not of an earlier one that an operator's order has taken the place of.
+    pub(super) fn is_of_this_bid(&self, swap: &Swap) -> bool {
+        match swap.purpose {
+            Purpose::Force => true,
+            Purpose::TakeOver => self.bid.force.is_none(),
+            _ => false,
+        }
+    }
+
     pub(super) fn bid_lost_the_vote(&mut self, swap: &Swap, now: Millis) {
-        if matches!(swap.purpose, Purpose::TakeOver | Purpose::Force) {
+        if self.is_of_this_bid(swap) {
             let why = format!("the vote was lost: {}", self.heard_sentence());
             self.bid_refused(why, now + self.config.timing.renew_ms);
         }
@@ -395,7 +409,7 @@ impl Engine {
     /// The votes that were heard do not tell whether the record names this host now: the next answers will. Who has
     /// ordered it must not think that nothing happened.
     pub(super) fn bid_in_doubt(&mut self, swap: &Swap, now: Millis) {
-        if matches!(swap.purpose, Purpose::TakeOver | Purpose::Force) {
+        if self.is_of_this_bid(swap) {
             let (me, heard) = (self.name(self.me()), self.heard_sentence());
             let why = format!(
                 "it is not known whether {me} has become the primary ({heard}): that can still come true as soon as more voters answer; `futago cluster status` tells"
@@ -417,11 +431,12 @@ impl Engine {
         self.bid_refused(why, now + left_ms.max(1));
     }
 
-    fn bid_refused(&mut self, why: String, until: Millis) {
+    pub(super) fn bid_refused(&mut self, why: String, until: Millis) {
         self.turn();
         if let Some(origin) = self.bid.force.take() {
             self.desk.late.push((origin, Err(super::desk::failed(why.clone()))));
         }
+        self.bid.word = None;
         self.bid.refusal = Some(why);
         self.bid.stage = Stage::Rest;
         self.bid.rest_until = until;
@@ -439,6 +454,7 @@ impl Engine {
             let text = format!("{} meanwhile", self.primary_sentence());
             self.desk.late.push((origin, Err(super::desk::failed(text))));
         }
+        self.bid.word = None;
         self.bid.stage = Stage::Rest;
         self.bid.rest_until = now;
     }

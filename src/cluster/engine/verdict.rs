@@ -34,6 +34,9 @@ impl Engine {
             let text = "there is no record yet: type `futago cluster bootstrap --primary HOST` once";
             return (Verdict::Held, text.to_owned());
         }
+        if let Some(stranded) = self.stranded(self.now) {
+            return (Verdict::Held, stranded);
+        }
         (Verdict::Down, format!("the record is not known: too few voters answer ({})", self.heard_sentence()))
     }
 
@@ -70,6 +73,9 @@ impl Engine {
                 "the data of {0} has been overruled; `futago cluster discard-diverged {0}` gives it up",
                 self.name(node)
             ));
+        }
+        if !runs && let Some(stranded) = self.stranded(self.now) {
+            return Some(stranded);
         }
         let waits = self.config.quorum == Quorum::Manual
             && !runs

@@ -61,7 +61,7 @@ impl Engine {
     pub(super) fn standing_refusal(&self, now: Millis) -> Option<String> {
         let me = self.name(self.me());
         match &self.phase {
-            Phase::Boot => Some(self.why_boot()),
+            Phase::Boot => Some(self.stranded(now).unwrap_or_else(|| self.why_boot())),
             Phase::Idle if self.record().is_none() => {
                 Some("nothing is touched until `futago cluster bootstrap --primary HOST`".to_owned())
             }

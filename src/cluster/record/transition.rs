@@ -142,11 +142,9 @@ impl Record {
     }
 
     /// An operator's order: `to` becomes primary although it may lack acknowledged writes. The peer's data is
-    /// marked as overruled, so that it is kept aside and never merged.
+    /// marked as overruled, so that it is kept aside and never merged. Also of a primary that may have been replaced
+    /// without its knowing.
     pub fn forced(&self, to: Node) -> Result<Self, TransitionError> {
-        if self.primary == Some(to) {
-            return Err(TransitionError::Already { synced: self.synced });
-        }
         let mut next = self.next_term()?;
         next.primary = Some(to);
         next.synced = Nodes::only(to);

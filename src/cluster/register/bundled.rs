@@ -21,7 +21,7 @@ use crate::config::Quorum;
 use crate::event::LogLevel;
 use crate::member::{Node, Voter};
 use crate::message::{Ask, Ballot, Known, Register, Reply};
-use crate::record::{Record, Term};
+use crate::record::{LEAP, Record, Term};
 use crate::store::{LeaseRule, Op, Outcome, RecordStore, RequestId};
 use crate::timing::{Millis, Timing};
 
@@ -31,9 +31,6 @@ const PENDING_MAX: usize = 16;
 const BACK_OFF_MS: Millis = 10;
 /// An operation's question is repeated this many times within its deadline: messages may be lost.
 const REPEATS: Millis = 4;
-/// An order of an operator that is carried out by one vote leaps over all ballots the other could have used alone;
-/// a ballot from beyond a leap tells the other that an order was given.
-const FORCED_LEAP: u64 = 1 << 32;
 
 /// What a data node's store must find again after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,7 +129,7 @@ impl Bundled {
         match self.electorate.quorum {
             Quorum::Witness | Quorum::Etcd => false,
             _ if lease == LeaseRule::Forced => true,
-            Quorum::Fencing => self.peer_fenced,
+            Quorum::Fencing => self.peer_fenced && self.is_of_newest_order(),
             Quorum::Manual => {
                 let (Some(committed), Some(peers), Some((ballot, accepted))) =
                     (&self.committed, self.met, self.acceptor.accepted())
@@ -143,9 +140,29 @@ impl Bundled {
                     && accepted.term == committed.term
                     && term.is_none_or(|term| term == committed.term)
                     && *ballot >= peers
-                    && ballot.round / FORCED_LEAP == self.highest.round / FORCED_LEAP
+                    && self.is_of_newest_order()
             }
         }
+    }
+
+    /// A ballot from beyond a leap tells that an operator has given an order that this store has no part in: it goes
+    /// on alone only by what follows from the newest.
+    fn is_of_newest_order(&self) -> bool {
+        self.acceptor.accepted().is_some_and(|(ballot, _)| ballot.round / LEAP == self.highest.round / LEAP)
+    }
+
+    /// The ballot of the next round. That of an order goes as far as its record does, so that both are newer than
+    /// what the overruled host does alone; none, if something newer still has been seen since.
+    fn next_ballot(&self, job: &Job) -> Option<Ballot> {
+        let next = self.highest.round.saturating_add(1);
+        let round = match job {
+            Job::Swap { record, lease: LeaseRule::Forced, .. } if self.electorate.quorum.is_of_two() => {
+                let leap = record.version.0 / LEAP;
+                (next / LEAP <= leap).then_some(next.max(leap.saturating_mul(LEAP)))?
+            }
+            _ => next,
+        };
+        Some(Ballot { round, node: Some(self.electorate.own) })
     }
 
     fn round_lone(&self, round: &Round) -> bool {
@@ -348,6 +365,9 @@ impl Bundled {
         if let Outcome::Committed(record) | Outcome::Conflict(record) = &outcome {
             self.learn(record, out);
         }
+        if matches!(outcome, Outcome::Committed(_)) && round.lease() == LeaseRule::Forced {
+            self.operator_decided();
+        }
         // A renewal whose refusal came from a record that nobody else has, and that was replaced meanwhile.
         let still_primary = |record: &Record| record.primary == Some(self.electorate.own);
         let outcome = match (&round.job, outcome) {
@@ -369,6 +389,16 @@ impl Bundled {
             (None, _) => {}
         }
         self.next_round(now, out);
+    }
+
+    /// The operator who has given the order has made sure that the peer is off: until it is heard, this node goes on
+    /// without it.
+    fn operator_decided(&mut self) {
+        if self.electorate.quorum.is_of_two() {
+            self.met.get_or_insert_default();
+            self.peer_fenced = true;
+            self.acceptor.forget_lease_of(self.electorate.own.peer());
+        }
     }
 
     fn learn(&mut self, record: &Record, out: &mut Vec<Effect>) {
@@ -398,10 +428,10 @@ impl Bundled {
     }
 
     fn begin(&mut self, mut round: Round, now: Millis, out: &mut Vec<Effect>) {
-        let alone = !matches!(self.electorate.quorum, Quorum::Witness | Quorum::Etcd);
-        let leap = if alone && round.lease() == LeaseRule::Forced { FORCED_LEAP } else { 1 };
-        let ballot =
-            Ballot { round: self.highest.round.saturating_add(leap), node: Some(self.electorate.own) };
+        let Some(ballot) = self.next_ballot(&round.job) else {
+            let outcome = round.out_of_time();
+            return self.round_done(&round, outcome, now, out);
+        };
         self.highest = ballot;
         let next = round.begin(ballot);
         self.go_on(round, None, next, now, out);
@@ -503,6 +533,11 @@ impl RecordStore for Bundled {
             Op::Release { term } => self.ask_all(id, Question::Release { term }, now, out),
             Op::PreVote => self.ask_all(id, Question::PreVote, now, out),
             Op::PeerFenced => self.peer_was_fenced(id, out),
+            Op::OwnVote => {
+                let record = self.acceptor.accepted().map(|(_, record)| record.clone());
+                let outcome = Outcome::OwnVote { record, highest: self.highest.round };
+                out.push(Effect::Done { id, outcome });
+            }
         }
         self.pump(now, out);
     }

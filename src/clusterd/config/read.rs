@@ -39,7 +39,6 @@ const KEYS: &[&str] = &[
     "policy",
     "fencing",
     "alerts",
-    "unsafe",
 ];
 
 pub(super) fn cluster(file: &str, text: &str, here: &str) -> Result<Settings, Problems> {
@@ -71,10 +70,19 @@ fn settings(root: &Node, here: &str, problems: &mut Problems) -> Option<Settings
         Watchdog::Auto,
         &[("auto", Watchdog::Auto), ("required", Watchdog::Required), ("off", Watchdog::Off)],
     );
+    if let (Watchdog::Required, Some(Timing { watchdog_s: None, failover_target_ms, .. }), Some(node)) =
+        (watchdog, timing, fields.get("watchdog"))
+    {
+        fields.report(
+            node,
+            format!(
+                "\"watchdog: required\" needs a failover_target of 4 s or more, not {failover_target_ms} ms: a device counts in whole seconds, and must reset the machine within half the holder lease"
+            ),
+        );
+    }
     let gateway = gateway(&mut fields);
     let policy = policy(&mut fields);
     let alerts = alerts(&mut fields);
-    overrides(&mut fields);
     let quorum = match (&witness, &etcd, &fencing) {
         (Some(_), _, _) => Quorum::Witness,
         (None, Some(_), _) => Quorum::Etcd,
@@ -383,13 +391,6 @@ fn alerts(fields: &mut Fields<'_, '_>) -> Vec<Hook> {
         }
     }
     hooks
-}
-
-/// Overrides of what keeps data safe. There is none yet that this version knows.
-fn overrides(fields: &mut Fields<'_, '_>) {
-    for (text, node) in fields.texts("unsafe") {
-        fields.report(node, format!("there is no override {text:?}: this version knows none"));
-    }
 }
 
 pub(super) fn witness(file: &str, text: &str) -> Result<WitnessSettings, Problems> {

@@ -28,7 +28,6 @@ everywhere:
 policy: {foreign_start: alarm, reboot_on_failed_stop: true, watch_public_link: false}
 fencing: [{target: ha-a.example.com, agent: fence_ipmilan, params: {ip: 10.8.0.1}, timeout: 45s}]
 alerts: [{exec: /usr/local/bin/hook}, {webhook: "http://127.0.0.1:9/x"}]
-unsafe: []
 "#;
 
 fn read(text: &str) -> Result<Settings, Problems> {
@@ -146,7 +145,6 @@ everywhere:
   - {name: fs, class: "futago:mount"}
 policy: {foreign_start: stpo}
 alerts: [{mail: root}]
-unsafe: [yolo]
 "#;
     let expected = r#"c.yml:1:1: the configuration of a cluster has no key "clustre"
   hint: did you mean "cluster"?
@@ -176,9 +174,21 @@ c.yml:15:25: "foreign_start" cannot be "stpo"
   hint: did you mean "stop"?
 c.yml:16:10: an alert is either "exec" or "webhook"
 c.yml:16:11: an alert has no key "mail"
-  hint: allowed: exec, webhook
-c.yml:17:10: there is no override "yolo": this version knows none"#;
+  hint: allowed: exec, webhook"#;
     assert_eq!(read(text).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_watchdog_that_would_come_too_late_is_refused_where_it_is_required() {
+    let with = |target: &str, watchdog: &str| {
+        let times = format!("cluster: ha\nfailover_target: {target}\nwatchdog: {watchdog}\n");
+        read(&times).unwrap_err().to_string()
+    };
+    let refusal = "c.yml:3:11: \"watchdog: required\" needs a failover_target of 4 s or more, not 2400 ms";
+    assert!(with("fast", "required").contains(refusal), "{}", with("fast", "required"));
+    for (target, watchdog) in [("fast", "auto"), ("fast", "off"), ("4", "required"), ("calm", "required")] {
+        assert!(!with(target, watchdog).contains("watchdog"), "{target} {watchdog}");
+    }
 }
 
 #[test]

@@ -70,8 +70,6 @@ fn record(out: &mut Text, status: &Status, names: [&str; 2]) {
     out.sample(&[], u64::from(record.intent.hold.is_some()));
     out.gauge("futago_cluster_failovers", "Automatic failovers for a failed resource in the present window.");
     out.sample(&[], u64::from(record.intent.failovers));
-    out.gauge("futago_cluster_unsafe_overrides", "Safety rules that the configuration overrides.");
-    out.sample(&[], u64::try_from(status.overrides.len()).unwrap_or(u64::MAX));
 }
 
 fn members(out: &mut Text, status: &Status) {

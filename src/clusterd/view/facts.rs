@@ -103,11 +103,15 @@ pub(crate) fn third(status: &Status) -> (&'static str, Phrase, Phrase) {
 pub(crate) fn record(status: &Status, names: &Names) -> Phrase {
     let record = &status.record;
     let Some(primary) = record.primary else {
+        if status.own_vote_only {
+            return (Tone::Bad, "not known, and this host has none of its own".to_owned());
+        }
         return (Tone::Warn, "none yet: futago cluster bootstrap --primary HOST".to_owned());
     };
     let (tone, only) = if record.synced == Nodes::BOTH { (Tone::Plain, "") } else { (Tone::Warn, " only") };
+    let (tone, by) = if status.own_vote_only { (Tone::Bad, "by this host alone: ") } else { (tone, "") };
     let text = format!(
-        "version {}, term {}, primary {}; all writes are on {}{only}",
+        "{by}version {}, term {}, primary {}; all writes are on {}{only}",
         record.version.0,
         record.term.0,
         names.get(primary),
@@ -153,8 +157,7 @@ fn state_of(view: &ReplicaView, peer: &str) -> Phrase {
 
 /// What operators have asked for and what stands until they say otherwise: a sentence each, with its end.
 pub(crate) fn intents(status: &Status, names: &Names) -> Vec<Phrase> {
-    let mut out: Vec<Phrase> =
-        status.overrides.iter().map(|text| (Tone::Bad, format!("unsafe override: {text}"))).collect();
+    let mut out = Vec::new();
     let intent = &status.record.intent;
     if let Some(reason) = &intent.hold {
         let text = format!("automatic failover is on hold ({reason}); end it: futago cluster resume");

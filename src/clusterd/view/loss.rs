@@ -1,5 +1,6 @@
 //! What `force-primary` and `discard-diverged` may cost, said before they are done.
 
+use cluster::config::Quorum;
 use cluster::control::Status;
 use cluster::member::Node;
 
@@ -11,13 +12,20 @@ pub(crate) fn of_force(status: &Status, node: Node) -> Vec<String> {
     let names = Names::of(status);
     let record = &status.record;
     let (name, peer) = (names.get(node), names.get(node.peer()));
-    if record.synced.contains(node) {
+    let has_all = record.synced.contains(node);
+    // Unheard, or with two hosts and nothing else, the peer may have gone on alone.
+    if has_all && !status.own_vote_only && status.quorum != Quorum::Manual {
         return Vec::new();
     }
-    let mut out = vec![format!(
-        "By the record (version {}, term {}) {name} lacks writes that were acknowledged: only {peer} is known to have them all.",
-        record.version.0, record.term.0
-    )];
+    let whose = if status.own_vote_only { "its own record" } else { "the record" };
+    let by = format!("By {whose} (version {}, term {}) {name}", record.version.0, record.term.0);
+    let mut out = vec![if !has_all {
+        format!("{by} lacks writes that were acknowledged: only {peer} is known to have them all.")
+    } else if record.primary == Some(node) {
+        format!("{by} has every acknowledged write, unless {peer} was made the primary since.")
+    } else {
+        format!("{by} had every acknowledged write. It lacks what {peer} has acknowledged alone since.")
+    }];
     let view = |of: Node| facts::node(status, of).and_then(|view| view.replica.as_ref());
     let differ = Node::ALL.into_iter().filter_map(|of| view(of).map(|v| v.out_of_sync_kib)).max();
     match differ.filter(|kib| *kib > 0) {

@@ -24,6 +24,7 @@ pub(crate) fn protected() -> Status {
             witness: Some(7),
             intent: Intent::default(),
         },
+        own_vote_only: false,
         lease_left_ms: Some(1_640),
         lone: false,
         local: node("active", replica(true)),
@@ -39,7 +40,6 @@ pub(crate) fn protected() -> Status {
             "ha-a and ha-b are a majority",
         ]),
         why: vec!["ha-a is primary of term 3 and has renewed its lease".to_owned()],
-        overrides: Vec::new(),
         timing: Timing::derive(Timing::DEFAULT_MS, 600_000).unwrap(),
         history: vec![
             moved("switchover", 3, Some(Node::B), 7_500_000, "an operator asked for it"),
@@ -122,8 +122,23 @@ pub(crate) fn held() -> Status {
     status.can =
         abilities(["automatic failover is on hold", "ha-b is in standby", "ha-a and ha-b are a majority"]);
     status.can.iter_mut().take(2).for_each(|ability| ability.yes = false);
-    status.overrides = vec!["failover without a witness and without fencing".to_owned()];
-    status.local.health.problems = vec!["the gateway 203.0.113.1 does not answer".to_owned()];
+    status.local.health.problems =
+        ["the gateway 203.0.113.1 does not answer", "less than 64 MiB are free for the manager's state"]
+            .map(str::to_owned)
+            .into();
+    status
+}
+
+/// One of two hosts without a witness, booted alone.
+pub(crate) fn booted_alone() -> Status {
+    let mut status = down();
+    status.verdict = Verdict::Held;
+    status.because = "ha-b was not heard since the manager here started and may have gone on without ha-a: bring it back, or make sure that it is off and type `futago cluster force-primary ha-a --accept-loss` (by its record of term 3 ha-a has every acknowledged write, except what ha-b has acknowledged if it was made the primary since)".to_owned();
+    status.quorum = Quorum::Manual;
+    status.own_vote_only = true;
+    (status.peer, status.peer_heard_ms_ago, status.witness_heard_ms_ago) = (None, None, None);
+    let local = status.local.replica.as_mut().unwrap();
+    (local.primary, local.blocked) = (false, false);
     status
 }
 

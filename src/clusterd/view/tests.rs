@@ -6,7 +6,7 @@ use cluster::member::Node;
 
 use super::page::{COLUMNS, Page};
 use super::tone::Paint;
-use super::words::{self, Names};
+use super::words::Names;
 use super::{history, loss, plan, sample, status, timings, why};
 use crate::history::{Entry, What};
 
@@ -42,6 +42,7 @@ fn status_tells_every_situation_within_80_columns() {
         ("status-held", sample::held()),
         ("status-down", sample::down()),
         ("status-no-record", sample::no_record()),
+        ("status-booted-alone", sample::booted_alone()),
     ] {
         let text = page(|page| status::write(page, &sample));
         narrow(&text);
@@ -106,6 +107,10 @@ fn timings_come_with_their_sentences_and_inequalities() {
     let text = page(|page| assert!(timings::write(page, &timing)));
     narrow(&text);
     golden("timings-default", &text);
+    let fast = cluster::timing::Timing::derive(cluster::timing::Timing::FAST_MS, 600_000).unwrap();
+    let text = page(|page| assert!(timings::write(page, &fast)));
+    narrow(&text);
+    golden("timings-fast", &text);
 }
 
 #[test]
@@ -132,15 +137,15 @@ fn a_host_that_holds_every_write_loses_nothing_by_force() {
 }
 
 #[test]
-fn force_says_what_may_be_lost() {
-    golden("loss", &(loss::of_force(&sample::standby_lost(), Node::B).join("\n") + "\n"));
+fn of_two_hosts_one_alone_cannot_say_that_nothing_is_lost() {
+    let text = loss::of_force(&sample::booted_alone(), Node::A).join("\n");
+    golden("loss-booted-alone", &(text + "\n"));
+    let mut heard = sample::protected();
+    heard.quorum = cluster::config::Quorum::Manual;
+    assert_ne!(loss::of_force(&heard, Node::B), Vec::<String>::new());
 }
 
 #[test]
-fn overrides_are_in_every_status() {
-    for mut sample in [sample::protected(), sample::down(), sample::no_record()] {
-        sample.overrides = vec!["no fencing".to_owned()];
-        let text = page(|page| status::write(page, &words::harmless(sample)));
-        assert!(text.contains("unsafe override: no fencing"), "{text}");
-    }
+fn force_says_what_may_be_lost() {
+    golden("loss", &(loss::of_force(&sample::standby_lost(), Node::B).join("\n") + "\n"));
 }

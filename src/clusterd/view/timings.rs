@@ -10,14 +10,13 @@ use super::words::time;
 pub(crate) fn write(page: &mut Page, timing: &Timing) -> bool {
     let target = format!("Failover target {}", time(timing.failover_target_ms));
     page.heading(&target);
-    let rows: [(&str, Millis, &str); 9] = [
+    let rows: [(&str, Millis, &str); 8] = [
         ("heartbeat", timing.heartbeat_ms, "every member says that it is alive"),
         ("renew", timing.renew_ms, "the primary renews its lease"),
         ("holder lease", timing.holder_lease_ms, "the primary acts on no renewal older than this"),
         ("grant hold", timing.grant_hold_ms, "voters let nobody else in before this"),
         ("peer silence", timing.peer_silence_ms, "without a word on any path: the member is gone"),
         ("address lifetime", u64::from(timing.address_valid_s) * 1000, "the kernel itself drops the address"),
-        ("watchdog", timing.watchdog_ms, "a hung machine is reset"),
         ("store timeout", timing.store_timeout_ms, "an operation on the record is given up"),
         (
             "window",
@@ -26,8 +25,21 @@ pub(crate) fn write(page: &mut Page, timing: &Timing) -> bool {
         ),
     ];
     for (name, ms, sentence) in rows {
-        let (name, value) = (format!("  {name}"), format!("{:>9}", exact(ms)));
-        page.sentence(&[(19, Tone::Strong, &name), (12, Tone::Plain, &value)], Tone::Plain, sentence);
+        row(page, name, &exact(ms), sentence);
+    }
+    match timing.watchdog_s {
+        Some(s) => row(
+            page,
+            "watchdog",
+            &exact(u64::from(s) * 1000),
+            "a hung machine is reset, where it has a device",
+        ),
+        None => row(
+            page,
+            "watchdog",
+            "none",
+            "a device counts in whole seconds: half the holder lease must be one at least",
+        ),
     }
     page.heading("What must hold");
     let inequalities = timing.inequalities();
@@ -36,6 +48,11 @@ pub(crate) fn write(page: &mut Page, timing: &Timing) -> bool {
         page.sentence(&[(7, tone, word)], Tone::Plain, sentence);
     }
     inequalities.iter().all(|(_, holds)| *holds)
+}
+
+fn row(page: &mut Page, name: &str, value: &str, sentence: &str) {
+    let (name, value) = (format!("  {name}"), format!("{value:>9}"));
+    page.sentence(&[(19, Tone::Strong, &name), (12, Tone::Plain, &value)], Tone::Plain, sentence);
 }
 
 fn exact(ms: Millis) -> String {

@@ -31,7 +31,6 @@ pub(super) const MANAGER: &[&str] = &[
     "policy",
     "fencing",
     "alerts",
-    "unsafe",
 ];
 pub(super) const POLICY: &[&str] = &["foreign_start", "reboot_on_failed_stop", "watch_public_link"];
 pub(super) const FENCING: &[&str] = &["target", "agent", "params", "timeout"];
@@ -46,6 +45,8 @@ pub(super) const SEGMENTS: &[&str] = &["local", "public", "off"];
 /// The replicated device of the shipped playbooks.
 const DEVICE: &str = "/dev/drbd1";
 const DEFAULT_MOUNT: &str = "/srv/data";
+/// The shortest `failover_target` that leaves a watchdog a whole second.
+const WATCHDOG_SECONDS: f64 = 4.0;
 /// Bounds of `failover_target` in seconds; those of the manager.
 const TARGET_SECONDS: std::ops::RangeInclusive<f64> = 2.4..=60.0;
 
@@ -111,9 +112,11 @@ pub(super) fn manager(
             plain.insert(key.to_owned(), value);
         }
     };
-    keep("failover_target", target(&mut fields));
+    let (target, watchdog) = (target(&mut fields), word(&mut fields, "watchdog", WATCHDOGS));
+    watchdog_fits(&mut fields, target.as_ref(), watchdog.as_ref());
+    keep("failover_target", target);
     keep("window", resource::duration(&mut fields, "window").map(Value::from));
-    keep("watchdog", word(&mut fields, "watchdog", WATCHDOGS));
+    keep("watchdog", watchdog);
     keep("gateway", gateway(&mut fields));
     let etcd = fields.get("etcd");
     let etcd = etcd.and_then(|node| etcd::read(node, around.witness, around.file, fields.problems()));
@@ -121,8 +124,6 @@ pub(super) fn manager(
     keep("policy", policy(&mut fields));
     keep("fencing", fencing(&mut fields, around.hosts));
     keep("alerts", alerts(&mut fields));
-    let overrides: Vec<String> = fields.texts("unsafe").into_iter().map(|(text, _)| text).collect();
-    keep("unsafe", (!overrides.is_empty()).then(|| overrides.into()));
     let metrics = metrics(&mut fields);
     let verify = word(&mut fields, "verify", VERIFY).and_then(|v| v.as_str().map(str::to_owned));
     let verify = verify.unwrap_or_else(|| "monthly".to_owned());
@@ -211,6 +212,18 @@ fn target(fields: &mut Fields<'_, '_>) -> Option<Value> {
         }
     }
     None
+}
+
+/// A device counts in whole seconds, and must reset the machine within half the holder lease, a quarter of the target.
+fn watchdog_fits(fields: &mut Fields<'_, '_>, target: Option<&Value>, watchdog: Option<&Value>) {
+    let is_short = |v: &Value| v.as_str() == Some("fast") || v.as_f64().is_some_and(|s| s < WATCHDOG_SECONDS);
+    if watchdog.and_then(Value::as_str) == Some("required")
+        && target.is_some_and(is_short)
+        && let Some(node) = fields.get("watchdog")
+    {
+        let message = "\"watchdog: required\" needs a failover_target of 4 s or more: a device counts in whole seconds, and must reset the machine within half the holder lease";
+        fields.report(node, message.to_owned());
+    }
 }
 
 fn word(fields: &mut Fields<'_, '_>, key: &str, allowed: &[&str]) -> Option<Value> {

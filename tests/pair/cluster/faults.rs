@@ -13,6 +13,9 @@ use super::{BACK_MS, Cluster, Happening, Manager, RESTART_MS, index, name};
 use crate::host::Fault;
 use crate::net::{Lane, Net, PUBLIC};
 
+/// The calendar at the beginning of the world, in seconds since 1970.
+const CALENDAR_S: u64 = 1_800_000_600;
+
 impl Cluster {
     /// Boots a host: its replication daemon and its manager start.
     pub(crate) fn power_on(&mut self, node: Node) {
@@ -272,7 +275,8 @@ impl Cluster {
         self.next_token += 1;
         let token = self.next_token;
         self.tell(format!("{} operator: {command:?}", name(node)));
-        self.later(node, 0, Event::Command { token: Token(token), command });
+        let at = CALENDAR_S + self.world.now / 1000;
+        self.later(node, 0, Event::Command { token: Token(token), command, at });
         token
     }
 

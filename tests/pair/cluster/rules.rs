@@ -1,9 +1,9 @@
 //! What must hold at every moment.
 
-use cluster::config::{Class, Quorum, ResourceId};
+use cluster::config::{Class, ResourceId};
 use cluster::event::{Running, Verb};
 use cluster::member::{Node, Nodes};
-use cluster::record::Record;
+use cluster::record::{LEAP, Record};
 use replica::event::Millis;
 use replica::state::Role;
 
@@ -65,13 +65,6 @@ impl Cluster {
     /// Invariant record_versions: a version has one content for ever.
     pub(super) fn is_committed(&mut self, record: &Record) {
         let version = record.version.0;
-        // Without a witness an operator's order needs one vote: what the other host had recorded alone and nobody
-        // else has seen is overruled with it.
-        let quorum = self.hosts[0].services.config().quorum;
-        let forced = !record.intent.diverged.is_empty() && !self.record().intent.diverged.contains(Node::A);
-        if quorum != Quorum::Witness && forced && !self.record().intent.diverged.contains(Node::B) {
-            self.committed.split_off(&version);
-        }
         if let Some(before) = self.committed.get(&version).filter(|before| *before != record) {
             let text = format!("record_versions: version {version} was {before:?} and is {record:?}");
             self.fail(text);
@@ -80,9 +73,14 @@ impl Cluster {
         if version == 0 || self.committed.insert(version, record.clone()).is_some() {
             return;
         }
-        let before = self.committed.get(&(version - 1)).cloned().unwrap_or_default();
-        let forced = before.intent.diverged.is_empty() && !record.intent.diverged.is_empty();
-        self.client.accepts_loss |= forced;
+        // An order of one vote of two leaps, and may go out from an older record than the newest.
+        let leaps = version.is_multiple_of(LEAP);
+        let before = self.committed.range(..version).next_back().map(|(_, r)| r.clone()).unwrap_or_default();
+        let marks = Node::ALL.into_iter().any(|node| {
+            let marked = |r: &Record| r.intent.diverged.contains(node);
+            marked(record) && (leaps || !marked(&before))
+        });
+        self.client.accepts_loss |= marks;
         let primary = record.primary.map_or("nobody", name);
         let (term, synced) = (record.term.0, record.synced);
         self.tell(format!("record v{version} term {term} primary {primary} synced {synced}"));

@@ -28,6 +28,8 @@ pub(crate) enum Sabotage {
     Forgets,
     /// The address stays when the lease ends.
     KeepsAddress,
+    /// The record of an order that one vote carries out counts on, as that of any other change does.
+    OrderDoesNotLeap,
     /// One of replication.
     Replica(crate::world::Sabotage),
 }
@@ -41,6 +43,16 @@ impl Cluster {
             *hold_ms = 0;
         }
         message
+    }
+
+    /// An order whose record has the next version.
+    pub(super) fn sabotaged_op(&self, mut op: Op) -> Op {
+        if self.sabotage == Some(Sabotage::OrderDoesNotLeap)
+            && let Op::Swap { expect, record, lease: LeaseRule::Forced } = &mut op
+        {
+            record.version = Version(expect.0 + 1);
+        }
+        op
     }
 
     /// Whether the address is left where it is.

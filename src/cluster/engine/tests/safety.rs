@@ -3,9 +3,9 @@
 use super::bench::World;
 use crate::config::Quorum;
 use crate::control::{Command, Verdict};
-use crate::event::Shutdown;
+use crate::event::{AgentResult, Shutdown, Verb};
 use crate::member::{Node, Nodes};
-use crate::record::Term;
+use crate::record::{LEAP, Term};
 
 #[test]
 fn an_isolated_primary_loses_the_address_keeps_the_services_and_gets_it_back() {
@@ -178,6 +178,34 @@ fn a_clean_goodbye_hands_over_at_once() {
     world.assert_runs_on(Node::B);
 }
 
+/// What a manager leaves on its host decides whether a watchdog is let go.
+#[test]
+fn a_manager_that_ends_says_what_it_leaves() {
+    let end = |node, kind, before: &dyn Fn(&mut World)| {
+        let mut world = World::settled(Quorum::Witness);
+        before(&mut world);
+        world.shutdown(node, kind);
+        world.run(200_000);
+        let log = &world.hosts[super::bench::index(node)].log;
+        log.iter().find_map(|line| line.strip_prefix("leaves ")).unwrap_or("no end").to_owned()
+    };
+    let nothing = |_: &mut World| {};
+    let maintenance = |world: &mut World| {
+        world.command(Node::A, Command::Maintenance { on: true }, 1);
+        world.run(500);
+    };
+    let stuck = |world: &mut World| {
+        world.hosts[0].broken.insert((1, Verb::Stop), AgentResult::Failed);
+        world.hosts[0].broken.insert((1, Verb::Kill), AgentResult::Failed);
+    };
+    assert_eq!(end(Node::A, Shutdown::HandOver, &nothing), "Nothing");
+    assert_eq!(end(Node::A, Shutdown::Restart, &nothing), "ToSuccessor");
+    assert_eq!(end(Node::B, Shutdown::Restart, &nothing), "Nothing", "a standby runs nothing");
+    assert_eq!(end(Node::A, Shutdown::Restart, &maintenance), "ToOperators");
+    assert_eq!(end(Node::A, Shutdown::HandOver, &maintenance), "ToOperators");
+    assert_eq!(end(Node::A, Shutdown::HandOver, &stuck), "Stuck");
+}
+
 #[test]
 fn a_primary_goes_on_under_the_term_that_its_peer_has_promised() {
     let mut world = World::settled(Quorum::Witness);
@@ -188,6 +216,36 @@ fn a_primary_goes_on_under_the_term_that_its_peer_has_promised() {
     world.assert_runs_on(Node::A);
     assert_eq!(world.record.synced, Nodes::BOTH, "{:?}", world.hosts[0].log);
     assert!(!world.done(Node::A).iter().any(|l| l == "stop db"));
+}
+
+#[test]
+fn a_promise_of_an_order_that_came_to_nothing_is_met_in_one_step() {
+    for quorum in [Quorum::Fencing, Quorum::Manual] {
+        for done in [None, Some(true)] {
+            let mut world = World::settled(quorum);
+            let version = world.record.version.0;
+            world.unknown = done.into_iter().collect();
+            world.hosts[1].disk.view.fence = Term(LEAP);
+            world.links();
+            world.tell_replica(Node::B);
+            world.run(5_000);
+            world.assert_runs_on(Node::A);
+            assert!(world.record.term >= Term(LEAP) && world.record.version.0 < version + 10);
+            assert_eq!(world.record.synced, Nodes::BOTH, "{:?}", world.hosts[0].log);
+            assert!(!world.done(Node::A).iter().any(|l| l == "stop db"));
+        }
+    }
+}
+
+#[test]
+fn a_host_that_has_promised_a_farther_term_takes_over_under_it() {
+    let mut world = World::settled(Quorum::Fencing);
+    world.power_off(Node::A);
+    world.hosts[1].disk.view.fence = Term(LEAP);
+    world.tell_replica(Node::B);
+    world.run(20_000);
+    world.assert_runs_on(Node::B);
+    assert!(world.record.term >= Term(LEAP), "{:?}", world.record);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use cluster::config::Quorum;
 use cluster::member::{Node, Nodes, Voter};
-use cluster::record::{Record, Term};
+use cluster::record::{LEAP, Record, Term, leap_beyond};
 use cluster::store::{LeaseRule, Op, Outcome};
 
 use crate::bundled::OfBundled;
@@ -197,9 +197,10 @@ fn an_operators_order_needs_one_vote_of_two_and_wins_when_the_other_is_back() {
     for id in 10..15 {
         newest = committed(world.call(A, id, swap(&newest, newest.bumped().unwrap(), LeaseRule::Whatever)));
     }
-    let taken = committed(world.call(B, 2, swap(&record, record.forced(B).unwrap(), LeaseRule::Forced)));
+    let taken = committed(world.call(B, 2, order(&record, B, 0)));
+    assert!(taken.version > newest.version && taken.term > newest.term, "it leaps");
     assert_eq!((taken.primary, taken.intent.diverged), (Some(B), Nodes::only(A)));
-    assert!(matches!(world.call(B, 3, Op::Renew { term: Term(2) }), Outcome::Renewed { .. }));
+    assert!(matches!(world.call(B, 3, Op::Renew { term: taken.term }), Outcome::Renewed { .. }));
     world.cut.clear();
     // Its next renewal, which needs nobody, tells it.
     world.call(A, 15, Op::Renew { term: Term(1) });
@@ -220,4 +221,88 @@ fn an_operators_order_ignores_the_lease_but_not_the_majority() {
     world.crash(Voter::Witness);
     let order = swap(&record, record.forced(B).unwrap(), LeaseRule::Forced);
     assert!(matches!(world.call(B, 1, order), Outcome::NoMajority { .. }));
+}
+
+/// An operator's order that one vote of two carries out.
+fn order(own: &Record, to: Node, highest: u64) -> Op {
+    let leap = leap_beyond(to, 0, [highest, own.version.0, own.term.0]);
+    swap(own, own.forced(to).unwrap().leapt(leap).unwrap(), LeaseRule::Forced)
+}
+
+/// The order on a host that was booted alone: from its own vote, as a manager gives it.
+fn forced_alone(world: &mut World<OfBundled>, to: Node, id: u64) -> Record {
+    assert!(matches!(world.call(to, id, Op::Read), Outcome::NoMajority { .. }), "not without an order");
+    let Outcome::OwnVote { record: Some(own), highest } = world.call(to, id + 1, Op::OwnVote) else {
+        panic!("no vote of its own")
+    };
+    let taken = committed(world.call(to, id + 2, order(&own, to, highest)));
+    assert!(matches!(world.call(to, id + 3, Op::Renew { term: taken.term }), Outcome::Renewed { .. }));
+    taken
+}
+
+#[test]
+fn an_order_on_a_host_that_was_booted_alone_outranks_all_that_the_other_has_recorded_alone() {
+    for quorum in [Quorum::Manual, Quorum::Fencing] {
+        for to in Node::ALL {
+            let (mut world, record) = running(quorum);
+            world.crash(B.into());
+            if quorum == Quorum::Fencing {
+                assert_eq!(world.call(A, 9, Op::PeerFenced), Outcome::Fenced);
+            }
+            let mut newest = record;
+            for id in 10..30 {
+                let next = newest.bumped().unwrap();
+                newest = committed(world.call(A, id, swap(&newest, next, LeaseRule::Whatever)));
+            }
+            world.crash(A.into());
+            world.start(to.into());
+            let taken = forced_alone(&mut world, to, 100);
+            let next =
+                committed(world.call(to, 110, swap(&taken, taken.bumped().unwrap(), LeaseRule::Whatever)));
+            assert!(taken.version > newest.version && taken.term > newest.term);
+            world.start(to.peer().into());
+            assert_eq!(committed(world.call(to.peer(), 120, Op::Read)), next, "{quorum:?} {to:?}");
+        }
+    }
+}
+
+#[test]
+fn of_two_orders_the_farther_leap_wins_in_version_term_and_ballot() {
+    for first in Node::ALL {
+        let (mut world, _) = running(Quorum::Manual);
+        let mut taken = Vec::new();
+        for to in [first, first.peer()] {
+            world.crash(A.into());
+            world.crash(B.into());
+            world.start(to.into());
+            let mut newest = forced_alone(&mut world, to, 100);
+            for id in 200..205 {
+                let next = newest.bumped().unwrap();
+                newest = committed(world.call(to, id, swap(&newest, next, LeaseRule::Whatever)));
+            }
+            taken.push(newest);
+        }
+        let winner = taken.iter().max_by_key(|record| record.version).unwrap();
+        let loser = taken.iter().min_by_key(|record| record.version).unwrap();
+        assert!(winner.version > loser.version && winner.term > loser.term);
+        world.start(first.into());
+        for node in Node::ALL {
+            let read = committed(world.call(node, 300, Op::Read));
+            assert_eq!(read, *winner);
+            assert!(read.intent.diverged.contains(loser.primary.unwrap()), "kept aside");
+        }
+    }
+}
+
+#[test]
+fn an_order_that_was_overtaken_by_a_newer_one_is_not_carried_out() {
+    let (mut world, record) = running(Quorum::Manual);
+    let late = order(&record, A, 0);
+    assert!(matches!(world.call(B, 1, Op::Read), Outcome::Committed(_)));
+    let taken = committed(world.call(B, 2, order(&record, B, 5 * LEAP)));
+    let later = world.now + 100;
+    world.run_until(later);
+    let outcome = world.call(A, 10, late);
+    assert!(!matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+    assert_eq!(committed(world.call(A, 11, Op::Read)), taken);
 }
