@@ -292,7 +292,8 @@ impl Cluster {
         self.client_runs = true;
         for _ in 0..60 {
             self.pass(500)?;
-            if self.is_served_by(Node::A) && self.record().synced == cluster::member::Nodes::BOTH {
+            let complete = self.record().synced == cluster::member::Nodes::BOTH;
+            if complete && self.is_served_by(Node::A) && self.client.last_row > 0 {
                 return Ok(());
             }
         }
