@@ -138,13 +138,19 @@ impl World {
         message: Message,
     ) -> Option<Message> {
         match (sabotage, message) {
-            (Sabotage::ConfirmsEarly, Message::Write { id, range }) => {
+            (
+                Sabotage::ConfirmsEarly,
+                message @ (Message::Write { id, .. } | Message::Zero { id, resync: false, .. }),
+            ) => {
                 self.invent(link, node, Message::WriteAck { id });
-                Some(Message::Write { id, range })
+                Some(message)
             }
-            (Sabotage::ClearsEarly, Message::Resync { id, range }) => {
+            (
+                Sabotage::ClearsEarly,
+                message @ (Message::Resync { id, .. } | Message::Zero { id, resync: true, .. }),
+            ) => {
                 self.invent(link, node, Message::ResyncAck { id });
-                Some(Message::Resync { id, range })
+                Some(message)
             }
             (Sabotage::ConfirmsFlushEarly, Message::Flush { id }) => {
                 self.invent(link, node, Message::FlushAck { id });
