@@ -131,7 +131,7 @@ impl Engine {
 
     /// What failed here for good, with what to type.
     pub(super) fn given_up(&self) -> Option<String> {
-        self.units.iter().find_map(Unit::told_given_up)
+        self.units.iter().find_map(Unit::told_given_up).or_else(|| self.stranded())
     }
 
     /// What is done here; while nothing is started or stopped here, what the peer does.

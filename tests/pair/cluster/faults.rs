@@ -79,6 +79,23 @@ impl Cluster {
         host.vault.tear(&mut self.world.rng);
     }
 
+    /// What the manager of a host has stored is lost, and the manager ends with it.
+    pub(crate) fn wipe_manager(&mut self, node: Node) {
+        self.tell(format!("{} manager loses its store", name(node)));
+        self.end_manager(node);
+        self.host_mut(node).vault.saved = None;
+        self.at(RESTART_MS, Happening::StartManager { node });
+    }
+
+    /// The clock of a member runs too fast or too slow by so many parts per million.
+    pub(crate) fn drift(&mut self, member: Voter, ppm: i64) {
+        let now = self.world.now;
+        match member.node() {
+            Some(node) => self.host_mut(node).clock.drifts(ppm, now),
+            None => self.witness.clock.drifts(ppm, now),
+        }
+    }
+
     pub(crate) fn start_replicad(&mut self, node: Node) {
         if self.host(node).powered && self.world.nodes[index(node)].engine.is_none() {
             self.world.start(index(node));
@@ -256,6 +273,20 @@ impl Cluster {
         self.tell(format!("{} {service} is started by hand", name(node)));
         let (state, reason) = (Running::Started, "started".to_owned());
         self.later(node, 1, Event::ResourceChanged { resource, state, reason });
+    }
+
+    /// How the disk below a host's device behaves from now on.
+    pub(crate) fn set_disk(&mut self, node: Node, is_slow: bool, is_broken: bool) {
+        let what = if is_broken {
+            "fails"
+        } else if is_slow {
+            "is slow"
+        } else {
+            "is well"
+        };
+        self.tell(format!("{} disk {what}", name(node)));
+        let on = &mut self.world.nodes[index(node)];
+        (on.slow, on.broken) = (is_slow, is_broken);
     }
 
     pub(crate) fn set_fault(&mut self, node: Node, service: &str, fault: Option<Fault>) {
