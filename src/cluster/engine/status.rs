@@ -40,6 +40,7 @@ impl Engine {
             overrides: Vec::new(),
             timing: self.config.timing,
             history: self.story.told(now),
+            moves: self.story.moves(),
         }
     }
 
