@@ -111,7 +111,11 @@ fn forced(pair: &Managed) {
     assert!(status.contains(&order) && status.contains("--accept-loss"), "{status}");
     assert!(stays(NEVER, || pair.active_now().is_none()), "{}", pair.shown(left));
 
-    pair.cluster(left, &format!("force-primary {left} --accept-loss --yes"));
+    pair.until("the order is carried out", || {
+        let said = pair.lab.try_in(left, &format!("{order} --accept-loss --yes 2>&1"));
+        println!("{}: {}", said.status, one_line(&String::from_utf8_lossy(&said.stdout)));
+        said.status.success()
+    });
     assert_eq!(pair.active(), left);
     client.until_rows(20);
     pair.lab.run("power-on", &[lost]);

@@ -366,6 +366,10 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Store { id, op } => {
+                    if let Some(outcome) = self.unasked(&op) {
+                        self.later(node, 1, Event::StoreDone { id, outcome });
+                        continue;
+                    }
                     let now = self.host(node).clock.show(self.world.now);
                     let mut out = Vec::new();
                     if let Some(manager) = &mut self.host_mut(node).manager {

@@ -46,13 +46,14 @@ impl Cluster {
         let now = self.world.now;
         let incarnation = self.world.rng.next();
         let fresh = self.world.rng.next();
+        let local = self.host(node).clock.show(now);
+        let born = self.started_at(local);
         let host = self.host_mut(node);
         if !host.powered || host.manager.is_some() {
             return;
         }
-        let local = host.clock.show(now);
         let config = host.services.config().clone();
-        let store = Bundled::new(node, config.quorum, config.timing, host.vault.saved.clone(), fresh, local);
+        let store = Bundled::new(node, config.quorum, config.timing, host.vault.saved.clone(), fresh, born);
         let mut out = Vec::new();
         let engine = Engine::new(config, incarnation, local, &mut out);
         host.life += 1;
@@ -161,10 +162,10 @@ impl Cluster {
             return;
         }
         self.tell("witness starts".into());
-        let local = self.witness.clock.show(self.world.now);
+        let born = self.started_at(self.witness.clock.show(self.world.now));
         let fresh = self.world.rng.next();
         self.witness.life += 1;
-        self.witness.voter = Some(Witness::new(self.witness.vault.saved.clone(), fresh, local));
+        self.witness.voter = Some(Witness::new(self.witness.vault.saved.clone(), fresh, born));
     }
 
     /// The witness goes, keeping its disk; with `wipe`, its store is lost.

@@ -66,10 +66,12 @@ impl Cluster {
         let (missed, is_asleep) = (now - since, host.is_asleep);
         host.services.address_until = host.services.address_until.map(|until| until + missed);
         let held = std::mem::take(&mut host.held);
-        if is_asleep {
+        if !is_asleep {
+            host.clock.stood_still(missed);
+        }
+        if is_asleep && host.manager.as_ref().is_some_and(|manager| !manager.stopped) {
             self.excuse_until(now + AWAKE_MS);
         } else {
-            host.clock.stood_still(missed);
             self.excuse_a_lease();
         }
         self.tell(format!("{} goes on", name(node)));
