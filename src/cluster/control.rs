@@ -1,5 +1,7 @@
 //! The language between operators and the manager: commands, refusals, status.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Quorum, ResourceId};
@@ -189,6 +191,9 @@ pub struct Status {
     pub timing: Timing,
     /// The last failovers and switchovers, newest first.
     pub history: Vec<Move>,
+    /// Moves hither that have come to a good end since this node's manager was started, by their kind.
+    #[serde(default)]
+    pub moves: BTreeMap<String, u64>,
 }
 
 /// One configured way to a member.

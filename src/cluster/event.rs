@@ -126,6 +126,12 @@ pub struct ReplicaView {
     pub sync_permille: Option<u32>,
     /// KiB known to differ.
     pub out_of_sync_kib: u64,
+    /// Data sent to the peer since the daemon was started, KiB.
+    #[serde(default)]
+    pub sent_kib: u64,
+    /// Data received from it, KiB.
+    #[serde(default)]
+    pub received_kib: u64,
     /// Highest term promised.
     pub fence: Term,
     /// Term under which it is Primary.

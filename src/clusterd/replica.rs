@@ -275,6 +275,8 @@ fn view(status: &Status) -> Option<ReplicaView> {
         peer_disk: connection.peer_disk.as_str().to_owned(),
         sync_permille: connection.sync.map(|sync| u32::try_from(done(sync.total_kib)).unwrap_or(0)),
         out_of_sync_kib: left,
+        sent_kib: connection.sent_kib,
+        received_kib: connection.received_kib,
         fence: Term(managed.fence),
         term: managed.term.map(Term),
         alone: managed.alone,

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -101,28 +102,45 @@ impl Drop for Process {
 /// Folders and addresses of one cluster.
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Rc<Authority>,
+    cluster: &'static str,
     /// Third octet of the addresses: each cluster has its own.
     net: u16,
+    /// Where the witness listens.
+    witness: String,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        let mut world = Self::of("ha", Authority::new().into());
+        world.witness = world.address(31);
+        world.authority.vouch(&world.path("tls-w"), &["w.example.com", "witness.ha.futago.internal"]);
+        world.write_configuration();
+        world
+    }
+
+    /// Another cluster of the same authority, with the same witness.
+    pub(crate) fn beside(&self, cluster: &'static str) -> Self {
+        let mut world = Self::of(cluster, Rc::clone(&self.authority));
+        world.witness.clone_from(&self.witness);
+        let roles = [self.cluster, cluster].map(|cluster| format!("witness.{cluster}.futago.internal"));
+        self.authority.vouch(&self.path("tls-w"), &["w.example.com", &roles[0], &roles[1]]);
+        world.write_configuration();
+        world
+    }
+
+    fn of(cluster: &'static str, authority: Rc<Authority>) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         // Tests of one run differ by the counter, runs beside each other by the process.
         let run = u16::try_from(std::process::id() % 4000).unwrap() * 16;
-        let world = Self {
-            folder: tempfile::tempdir().unwrap(),
-            authority: Authority::new(),
-            net: run + NEXT.fetch_add(1, Ordering::Relaxed),
-        };
-        for (name, role) in [("a", "a"), ("b", "b"), ("w", "witness")] {
-            let host = format!("{name}.example.com");
-            let names = [host.as_str(), &format!("{role}.ha.futago.internal")];
-            world.authority.vouch(&world.path(&format!("tls-{name}")), &names);
+        let net = run + NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            let names = [format!("{name}.example.com"), format!("{name}.{cluster}.futago.internal")];
+            authority
+                .vouch(&folder.path().join(format!("tls-{name}")), &names.each_ref().map(String::as_str));
         }
-        world.write_configuration("ha");
-        world
+        Self { folder, authority, cluster, net, witness: String::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -135,8 +153,9 @@ impl World {
         format!("127.{}.{low}.{last}", 64 + high % 128)
     }
 
-    fn write_configuration(&self, cluster: &str) {
-        let [a1, a2, b1, b2, w] = [11, 12, 21, 22, 31].map(|last| self.address(last));
+    fn write_configuration(&self) {
+        let [a1, a2, b1, b2] = [11, 12, 21, 22].map(|last| self.address(last));
+        let (cluster, w) = (self.cluster, &self.witness);
         for name in ["a", "b"] {
             let tls = self.path(&format!("tls-{name}"));
             let text = format!(

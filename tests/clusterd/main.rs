@@ -59,6 +59,44 @@ fn two_managers_and_a_witness_keep_one_record_over_the_death_of_each() {
 }
 
 #[test]
+fn one_witness_keeps_two_clusters_apart() {
+    let ha = World::new();
+    let shop = ha.beside("shop");
+    let witness = ha.witness();
+    let both = [&ha, &shop];
+    let managers = both.map(|world| (world.manager("a"), world.manager("b")));
+    for world in both {
+        world.bootstrap();
+        world.status_when("b", "B learns of the record", has_record);
+    }
+    // From here on the witness's vote is needed.
+    let _alone = managers.map(|(a, b)| {
+        b.kill();
+        a
+    });
+    let hold = Command::Hold { reason: "only here".to_owned() };
+    let request = Request::Command { command: hold, timeout_ms: 10_000 };
+    until("A and the witness change the record", || match ha.ask("a", &request) {
+        Some(Answer::Done(_)) => Some(()),
+        _ => None,
+    });
+    witness.kill();
+    let _witness = ha.witness();
+    for (world, is_held) in [(&ha, true), (&shop, false)] {
+        let maintenance = Request::Command { command: Command::Maintenance { on: true }, timeout_ms: 10_000 };
+        until("A and the next witness change the record", || match world.ask("a", &maintenance) {
+            Some(Answer::Done(_)) => Some(()),
+            _ => None,
+        });
+        let status = world.status_when("a", "A has the record", |s| s.record.intent.maintenance);
+        assert_eq!(status.record.intent.hold.is_some(), is_held, "{}", status.cluster);
+    }
+    for cluster in ["ha", "shop"] {
+        assert!(ha.path(&format!("state-w/{cluster}.json")).is_file(), "{cluster}");
+    }
+}
+
+#[test]
 fn the_socket_watches_and_the_program_is_exchanged_by_a_signal() {
     let world = World::new();
     let (_witness, mut a, _b) = (world.witness(), world.manager("a"), world.manager("b"));

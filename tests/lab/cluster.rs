@@ -53,6 +53,8 @@ fn a_complete_host_goes_on_and_one_that_is_behind_waits() {
     witness_then_active_lost(&pair);
     standby_then_active_lost(&pair);
     active_then_standby_lost(&pair);
+    a_host_then_witness_lost(&pair);
+    witness_then_standby_lost(&pair);
 }
 
 /// From either side, there and back: no row is lost, nothing is resynced.
@@ -324,6 +326,44 @@ fn active_then_standby_lost(pair: &Managed) {
         assert_eq!(pair.active(), complete);
         pair.restore();
         ended(&format!("active, then standby lost, {first} back first"), client);
+    }
+}
+
+/// Who is alone by the record needs no vote to go on.
+fn a_host_then_witness_lost(pair: &Managed) {
+    for lost in ["active", "standby"] {
+        let active = pair.active();
+        let (gone, left) = if lost == "active" { (active, other(active)) } else { (other(active), active) };
+        let client = pair.client();
+        pair.lab.run("power-off", &[gone]);
+        until_only(pair, left);
+        pair.lab.run("power-off", &[WITNESS]);
+        assert!(stays(NEVER, || pair.active_now() == Some(left)), "{}", pair.shown(left));
+        client.until_rows(20);
+        pair.restore();
+        client.until_rows(20);
+        assert_survived(&format!("{lost}, then witness lost"), &client.stop());
+    }
+}
+
+/// Writes wait, as the standby could have a majority with the witness; they go on when either is back.
+fn witness_then_standby_lost(pair: &Managed) {
+    for back in [WITNESS, "the standby"] {
+        let active = pair.active();
+        let standby = other(active);
+        let client = pair.client();
+        pair.lab.run("power-off", &[WITNESS]);
+        pair.until_verdict(active, "DEGRADED");
+        pair.lab.run("power-off", &[standby]);
+        pair.until_verdict(active, "DOWN");
+        let why = || one_line(&pair.told(active, "why"));
+        pair.until("it is told what is missing", || why().contains("too few voters"));
+        assert!(stays(NEVER, || pair.status(active).is_some_and(|s| s["verdict"] == "DOWN")), "{}", why());
+        pair.lab.run("power-on", &[if back == WITNESS { WITNESS } else { standby }]);
+        client.until_rows(20);
+        assert_eq!(pair.active(), active, "nothing is moved");
+        pair.restore();
+        ended(&format!("witness, then standby lost, {back} back"), client);
     }
 }
 

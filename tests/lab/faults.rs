@@ -6,6 +6,8 @@
 //! (docs/cluster.md, "The virtual address"); so in these cases the auditor's word about mounts is replaced by a
 //! harder question: does a write there ever come to an end?
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use lab::load::{LoadReport, Violation};
@@ -16,6 +18,16 @@ use crate::managed::{Managed, PAIR, WITNESS, assert_survived, assert_unbroken, o
 /// Left by a write that came to an end on a host that must not write.
 const WROTE: &str = "/run/wrote";
 const KILL_DATABASE: &str = "systemctl kill --kill-whom=main --signal=KILL mariadb";
+/// Installs a service without data.
+const BEACON: &str = r#"
+- name: Service that runs on both hosts
+  hosts: pair
+  tasks:
+    - name: Install its unit
+      copy:
+        dest: /etc/systemd/system/beacon.service
+        content: "[Service]\nExecStart=/bin/sleep infinity\n"
+"#;
 /// Long enough for several failed statements and deep checks.
 const FULL: Duration = Duration::from_secs(15);
 
@@ -24,16 +36,39 @@ fn cut_links_and_failing_programs_lose_nothing() {
     if !every_drill() || !possible() {
         return;
     }
-    let pair = Managed::up("default");
+    let pair = Managed::of("default", prepare);
+    runs_everywhere(&pair);
     parted_links(&pair);
     one_way_cuts(&pair);
     isolated_machines(&pair);
+    runs_everywhere(&pair);
     killed_programs(&pair);
     hung_programs(&pair);
     hung_web_server(&pair);
     failing_database(&pair);
     full_file_system(&pair);
     service_on_the_standby(&pair);
+}
+
+/// A service that runs on both hosts, whatever moves.
+fn prepare(project: &Path) {
+    let inventory = project.join("inventory.yml");
+    let text = fs::read_to_string(&inventory).expect("read the inventory");
+    let everywhere = "manager:\n  everywhere:\n    - {name: beacon, class: \"systemd:beacon\"}\n";
+    fs::write(&inventory, text.replace("manager:\n", everywhere)).expect("change the inventory");
+    let playbook = project.join("playbooks/stack.yml");
+    let text = fs::read_to_string(&playbook).expect("read the playbook");
+    fs::write(&playbook, text + BEACON).expect("change the playbook");
+}
+
+/// It does, also after it was killed.
+fn runs_everywhere(pair: &Managed) {
+    for host in PAIR {
+        pair.lab.run_in(host, "systemctl is-active beacon && systemctl kill --signal=KILL beacon");
+        let runs = || pair.lab.try_in(host, "systemctl --quiet is-active beacon").status.success();
+        pair.until(&format!("the service is started again on {host}"), runs);
+    }
+    pair.until_protected();
 }
 
 /// Runs a case that the pair survives without a second host that seems to be active.
@@ -104,6 +139,18 @@ fn parted_links(pair: &Managed) {
         cut(pair, &["public"]);
         pair.until_verdict(active, "DEGRADED");
     });
+    case(pair, "local cut, witness isolated", |pair, active| {
+        cut(pair, &["local"]);
+        cut(pair, &["witness"]);
+        until_alone(pair, active);
+        assert_eq!(pair.active_now(), Some(active), "the hosts still hear each other");
+    });
+    case(pair, "public cut, witness isolated", |pair, active| {
+        cut(pair, &["public"]);
+        cut(pair, &["witness"]);
+        pair.until_verdict(active, "DEGRADED");
+        assert_eq!(pair.active_now(), Some(active), "it would not help");
+    });
     case(pair, "active host off the public segment", |pair, active| {
         cut(pair, &["public", "--from", active]);
         cut(pair, &["public", "--to", active]);
@@ -128,6 +175,17 @@ fn one_way_cuts(pair: &Managed) {
     case(pair, "public cut one way from the active host to the witness", |pair, active| {
         cut(pair, &["public", "--from", active, "--to", WITNESS]);
         pair.until_verdict(active, "DEGRADED");
+    });
+    case(pair, "public cut one way from the witness to the active host", |pair, active| {
+        cut(pair, &["public", "--from", WITNESS, "--to", active]);
+        pair.until_verdict(active, "DEGRADED");
+        assert_eq!(pair.active_now(), Some(active), "the standby's vote is enough");
+    });
+    usurped(pair, "active host hears nobody", |pair, active| {
+        cut(pair, &["local", "--from", other(active)]);
+        cut(pair, &["public", "--to", active]);
+        until_active(pair, other(active));
+        try_to_write(pair, active);
     });
 }
 
@@ -200,6 +258,14 @@ fn hung_programs(pair: &Managed) {
     });
     case(pair, "replication daemon hangs on the standby", |pair, active| {
         hang(pair, other(active), "futago-replicad");
+    });
+    case(pair, "witness hangs", |pair, active| {
+        signal(pair, WITNESS, "STOP", "futago-witnessd");
+        pair.until_verdict(active, "DEGRADED");
+        assert_eq!(pair.active_now(), Some(active), "nothing is moved for a witness");
+        // Systemd may have ended it meanwhile: then there is nothing to continue.
+        signal(pair, WITNESS, "CONT", "futago-witnessd");
+        pair.until_protected();
     });
     case(pair, "manager hangs on the standby", |pair, active| {
         signal(pair, other(active), "STOP", "futago-clusterd");

@@ -25,3 +25,4 @@ mod resize;
 mod rollback;
 mod sudo;
 mod terminal;
+mod unwatched;

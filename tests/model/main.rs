@@ -66,17 +66,20 @@ fn no_acknowledged_write_is_lost_and_no_two_nodes_write() {
 fn one_line(fate: Fate, operations: u8, in_flight: usize) {
     // Depth first: what waits to be looked at are whole stores, too many of them for a breadth.
     let checker = Voters { fate, operations, in_flight }.checker().threads(1).spawn_dfs().join();
-    eprintln!("{fate:?}, {operations} operations each: {} states", checker.unique_state_count());
+    let states = checker.unique_state_count();
+    eprintln!("{fate:?}, {operations} operations each, {in_flight} messages under way: {states} states");
     checker.assert_properties();
 }
 
 #[test]
 fn the_registers_records_form_one_line() {
     one_line(Fate::Keeps, 1, 4);
+    one_line(Fate::Keeps, 2, 2);
     one_line(Fate::LosesStore, 1, 3);
     if large() {
-        one_line(Fate::Keeps, 2, 4);
+        one_line(Fate::Keeps, 2, 3);
         one_line(Fate::LosesStore, 1, 5);
+        one_line(Fate::LosesStore, 2, 2);
     }
 }
 

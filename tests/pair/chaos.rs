@@ -19,7 +19,7 @@ const ROW_MS: u64 = 60;
 /// After the repair everything must run again within so long: several leases, restarts and windows.
 const CONVERGE_MS: u64 = 240_000;
 
-/// After a witness's disk was put back to an older copy nothing else may fail until it was noticed.
+/// After a witness's disk was put back to an older copy, or a store was lost, nothing else may fail until it was noticed.
 const NOTICE_MS: u64 = 3_000;
 
 /// Plays one history; the error tells what was violated.
@@ -39,6 +39,9 @@ pub(crate) fn play(
     let mut cluster = Cluster::new(World::with_enlarged_disks(seed), quorum, profile);
     cluster.sabotage = sabotage;
     cluster.client.pace = ROW_MS;
+    if seed.is_multiple_of(3) {
+        cluster.add_everywhere("haproxy");
+    }
     let result = history(&mut cluster, quorum, disturbances);
     (cluster, result)
 }
@@ -48,8 +51,9 @@ fn history(cluster: &mut Cluster, quorum: Quorum, disturbances: u64) -> Result<(
     for _ in 0..disturbances {
         let pause = cluster.world.rng.below(PAUSE_MS);
         cluster.pass(pause)?;
-        match cluster.world.rng.below(54) {
+        match cluster.world.rng.below(55) {
             0 => restore_witness(cluster)?,
+            54 => lose_store(cluster)?,
             1..7 => operate(cluster),
             7..11 => strike(cluster)?,
             _ => disturb(cluster),
@@ -63,6 +67,14 @@ fn history(cluster: &mut Cluster, quorum: Quorum, disturbances: u64) -> Result<(
 fn strike(cluster: &mut Cluster) -> Result<(), String> {
     let active = Node::ALL.into_iter().find(|node| cluster.is_exported(*node));
     let Some(active) = active.filter(|_| cluster.record().synced == Nodes::BOTH) else { return Ok(()) };
+    if cluster.world.rng.one_in(3) {
+        // Or nobody hears the active host any more, and those that are left have just been started.
+        cluster.isolate(active.into(), true);
+        cluster.kill_manager(active.peer());
+        cluster.stop_witness(false);
+        cluster.start_witness();
+        return Ok(());
+    }
     cluster.kill_replicad(active);
     let soon = 250 + cluster.world.rng.below(1000);
     cluster.pass(soon)?;
@@ -82,6 +94,16 @@ fn restore_witness(cluster: &mut Cluster) -> Result<(), String> {
     }
     cluster.restore_witness(snapshot);
     cluster.start_witness();
+    cluster.pass(NOTICE_MS)
+}
+
+/// What a manager has stored is lost while everybody else remembers.
+fn lose_store(cluster: &mut Cluster) -> Result<(), String> {
+    if cluster.record().synced != Nodes::BOTH || !cluster.all_is_well() {
+        return Ok(());
+    }
+    let node = Node::ALL[cluster.world.rng.below(2) as usize];
+    cluster.wipe_manager(node);
     cluster.pass(NOTICE_MS)
 }
 
@@ -130,7 +152,11 @@ fn disturb(cluster: &mut Cluster) {
         }
         29..32 => {
             let ms = [300, 1500, 4000, 9000][cluster.world.rng.below(4) as usize];
-            cluster.freeze(node, ms);
+            if dice == 0 {
+                cluster.suspend(node, ms);
+            } else {
+                cluster.freeze(node, ms);
+            }
         }
         32 => cluster.stop_witness(true),
         33 => cluster.cut(node.peer().into(), node.into(), PUBLIC, true),
@@ -145,7 +171,10 @@ fn disturb(cluster: &mut Cluster) {
         40..42 => cluster.exchange_replicad(node),
         42.. => cluster.resize(node),
         38 => cluster.set_public_link(node, false),
-        _ => {}
+        39 => {
+            let ms = 500 + cluster.world.rng.below(5_000);
+            cluster.leap([Voter::A, Voter::B, Voter::Witness][dice], ms);
+        }
     }
 }
 

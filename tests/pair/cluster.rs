@@ -80,8 +80,10 @@ pub(crate) struct Host {
     vault: Vault<Saved>,
     last_write: Millis,
     clock: Clock,
-    /// The whole machine stands still, its clock with it.
+    /// The whole machine stands still.
     frozen_since: Option<Millis>,
+    /// It was suspended: its clock runs on.
+    is_asleep: bool,
     /// What happens to it meanwhile.
     held: Vec<Happening>,
     pub(crate) services: Services,
@@ -140,6 +142,7 @@ impl Cluster {
             last_write: 0,
             clock: Clock::new(10_000 + world.rng.below(1_000_000), world.rng.below(800) as i64 - 400),
             frozen_since: None,
+            is_asleep: false,
             held: Vec::new(),
             services: Services::new(setup::config(node, quorum, failover_target_ms)),
             public_link: true,
@@ -171,6 +174,15 @@ impl Cluster {
         };
         cluster.at(CLIENT_MS, Happening::Client);
         cluster
+    }
+
+    /// One more service, which runs on both hosts all the time. Nothing may be started yet.
+    pub(crate) fn add_everywhere(&mut self, unit: &str) {
+        for host in &mut self.hosts {
+            let mut config = host.services.config().clone();
+            config.everywhere.push(setup::everywhere(unit));
+            host.services = Services::new(config);
+        }
     }
 
     pub(crate) fn tell(&mut self, text: String) {
@@ -354,6 +366,10 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Store { id, op } => {
+                    if let Some(outcome) = self.unasked(&op) {
+                        self.later(node, 1, Event::StoreDone { id, outcome });
+                        continue;
+                    }
                     let now = self.host(node).clock.show(self.world.now);
                     let (op, mut out) = (self.sabotaged_op(op), Vec::new());
                     if let Some(manager) = &mut self.host_mut(node).manager {

@@ -38,6 +38,18 @@ impl Clock {
     pub(crate) fn stood_still(&mut self, ms: Millis) {
         self.offset -= ms as i64;
     }
+
+    /// It shows so much more at once.
+    pub(crate) fn leaps(&mut self, ms: Millis) {
+        self.offset += ms as i64;
+    }
+
+    /// From this moment of the world on it runs at another rate.
+    pub(crate) fn drifts(&mut self, drift_ppm: i64, world: Millis) {
+        let shown = self.show(world);
+        self.drift_ppm = drift_ppm;
+        self.offset += shown as i64 - self.show(world) as i64;
+    }
 }
 
 /// How a service misbehaves.
@@ -51,6 +63,10 @@ pub(crate) enum Fault {
     Hang,
     /// Looks say that the file system is full.
     Full,
+    /// Looks say that the file system has turned read-only; a start may help.
+    ReadOnly,
+    /// Somebody else on the segment answers for the address.
+    Taken,
 }
 
 /// What runs on a host, whoever started it.
@@ -116,6 +132,9 @@ impl Services {
             }
             (_, Some(Fault::Hang)) => (AgentResult::TimedOut, "no answer"),
             (Verb::Start, Some(Fault::Start)) => (AgentResult::Failed, "exited with status 1"),
+            (Verb::Start, Some(Fault::Taken)) => {
+                (AgentResult::Failed, "add 203.0.113.10: 52:54:00:00:00:63 on eth0 has it already")
+            }
             (Verb::Start, _) if self.needs_device(id) && !device => (AgentResult::Failed, "no such device"),
             (Verb::Start, _) => {
                 self.set(id, Running::Started);
@@ -127,6 +146,9 @@ impl Services {
                 (AgentResult::Ok, "")
             }
             (Verb::Monitor, Some(Fault::Full)) => (AgentResult::FileSystem, "no space left on device"),
+            (Verb::Monitor, Some(Fault::ReadOnly)) if state != Running::Stopped => {
+                (AgentResult::FileSystem, "the file system at /srv/data is read-only")
+            }
             (Verb::Monitor, _) => match state {
                 Running::Started => (AgentResult::Ok, ""),
                 Running::Stopped => (AgentResult::NotRunning, ""),

@@ -25,6 +25,11 @@ pub(crate) fn config(node: Node, quorum: Quorum, failover_target_ms: u64) -> Con
     }
 }
 
+/// A service that runs on both hosts.
+pub(crate) fn everywhere(unit: &str) -> Resource {
+    resource(0, unit)
+}
+
 fn resource(index: usize, name: &str) -> Resource {
     let class = match name {
         "r0" => Class::Replica { resource: "r0".into() },

@@ -22,6 +22,7 @@ mod pair;
 #[path = "../sim/rng.rs"]
 mod rng;
 mod script;
+mod sweep;
 #[path = "../sim/undo.rs"]
 mod undo;
 #[path = "../sim/world.rs"]

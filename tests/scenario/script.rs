@@ -4,18 +4,25 @@
 //! # what is shown
 //! profile fast|default|calm       before `up`
 //! quorum witness|fencing|manual   before `up`
+//! everywhere SERVICE              before `up`: runs on both hosts
 //! up                              from bare hosts to a running, synced stack on ha-a, with a client
 //! boot ha-a | power-off ha-a
 //! witness on|off|wipe|snapshot|restore
 //! kill|pause|continue|stop|restart manager HOST      kill replicad HOST
-//! kill SERVICE HOST | start SERVICE HOST | fault SERVICE HOST start|stop|hang|full|none
+//! kill SERVICE HOST | start SERVICE HOST | fault SERVICE HOST start|stop|hang|full|read-only|taken|none
+//! freeze HOST 5s                  the whole machine stands still, its clock with it
+//! suspend HOST 5s                 the whole machine stands still, its clock runs on
+//! leap MEMBER 5s | drift MEMBER PPM     its clock leaps ahead; runs too fast (or too slow: negative)
+//! disk HOST fails|slow|well
+//! wipe HOST                       what its manager has stored is lost
 //! cut SEGMENT [FROM TO] | isolate MEMBER | link-down HOST | link-up HOST | heal
 //! loss N | repeat N | lag MS
 //! operator HOST COMMAND …         `force-primary HOST` with --accept-loss, unless `unaccepted` follows
 //! run 5s
 //! pace 1s                         the client writes a row so often
-//! expect served HOST | expect nobody | expect verdict HOST WORD | expect record PRIMARY SYNCED
+//! expect served HOST | expect somebody | expect nobody | expect verdict HOST WORD | expect record PRIMARY SYNCED
 //! expect why HOST WORDS …         a sentence of its status holds these words
+//! expect running SERVICE HOST | expect stopped SERVICE HOST
 //! expect gap 4s                   the client was never without an acknowledged row for longer, since the last such line
 //! ```
 
@@ -23,7 +30,7 @@ use std::fmt::Write as _;
 
 use cluster::config::Quorum;
 use cluster::control::Command;
-use cluster::event::Shutdown;
+use cluster::event::{Running, Shutdown};
 use cluster::member::{Node, Voter};
 use cluster::timing::Timing;
 
@@ -39,8 +46,13 @@ pub(crate) struct Outcome {
 
 /// Plays a script to its end, or to the first thing that is not as it should be.
 pub(crate) fn run(text: &str) -> Outcome {
-    let mut player =
-        Player { cluster: None, quorum: Quorum::Witness, profile: Timing::DEFAULT_MS, snapshot: None };
+    let mut player = Player {
+        cluster: None,
+        quorum: Quorum::Witness,
+        profile: Timing::DEFAULT_MS,
+        everywhere: None,
+        snapshot: None,
+    };
     let mut result = Ok(());
     for (number, line) in text.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -64,6 +76,7 @@ struct Player {
     cluster: Option<Cluster>,
     quorum: Quorum,
     profile: u64,
+    everywhere: Option<String>,
     snapshot: Option<cluster::register::SavedVote>,
 }
 
@@ -86,12 +99,17 @@ impl Player {
                 };
                 return Ok(());
             }
+            ["everywhere", service] => {
+                self.everywhere = Some((*service).into());
+                return Ok(());
+            }
             _ => {}
         }
         let (quorum, profile) = (self.quorum, self.profile);
         let cluster = self.cluster.get_or_insert_with(|| Cluster::new(World::new(1), quorum, profile));
         match words {
             ["up"] => {
+                self.everywhere.iter().for_each(|unit| cluster.add_everywhere(unit));
                 cluster.bring_up(quorum)?;
                 cluster.story.clear();
                 cluster.client.longest_gap = 0;
@@ -143,6 +161,8 @@ fn fault(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
                 "stop" => Some(Fault::Stop),
                 "hang" => Some(Fault::Hang),
                 "full" => Some(Fault::Full),
+                "read-only" => Some(Fault::ReadOnly),
+                "taken" => Some(Fault::Taken),
                 _ => None,
             };
             cluster.set_fault(node(host)?, service, fault);
@@ -168,6 +188,22 @@ fn fault(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
         ["loss", n] => cluster.net.loss = n.parse().map_err(|_| "a number")?,
         ["repeat", n] => cluster.net.repeat = n.parse().map_err(|_| "a number")?,
         ["lag", n] => cluster.net.lag = n.parse().map_err(|_| "milliseconds")?,
+        _ => return machine(cluster, words),
+    }
+    Ok(())
+}
+
+/// What happens to a whole machine, its clock or its disks.
+fn machine(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
+    match words {
+        ["freeze", host, time] => cluster.freeze(node(host)?, millis(time)?),
+        ["suspend", host, time] => cluster.suspend(node(host)?, millis(time)?),
+        ["leap", member, time] => cluster.leap(voter(member)?, millis(time)?),
+        ["drift", member, ppm] => cluster.drift(voter(member)?, ppm.parse().map_err(|_| "a number")?),
+        ["disk", host, "fails"] => cluster.set_disk(node(host)?, false, true),
+        ["disk", host, "slow"] => cluster.set_disk(node(host)?, true, false),
+        ["disk", host, "well"] => cluster.set_disk(node(host)?, false, false),
+        ["wipe", host] => cluster.wipe_manager(node(host)?),
         _ => return Err("no such step".into()),
     }
     Ok(())
@@ -180,6 +216,8 @@ fn expect(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
             let names: Vec<&str> = served.iter().map(|n| name(*n)).collect();
             if served == [node(host)?] { Ok(()) } else { Err(format!("served by {names:?}")) }
         }
+        ["somebody"] if !served.is_empty() => Ok(()),
+        ["somebody"] => Err("served by nobody".into()),
         ["nobody"] if served.is_empty() => Ok(()),
         ["nobody"] => Err(format!("served by {}", name(served[0]))),
         ["verdict", host, word] => {
@@ -191,6 +229,12 @@ fn expect(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
             let status = cluster.status(node(host)?).ok_or("no manager there")?;
             let text = words.join(" ");
             if status.why.iter().any(|why| why.contains(&text)) { Ok(()) } else { Err(status.why.join("; ")) }
+        }
+        ["running" | "stopped", service, host] => {
+            let services = &cluster.host(node(host)?).services;
+            let state = services.id(service).map(|id| services.state(id)).ok_or("no such service")?;
+            let is = if words[0] == "running" { Running::Started } else { Running::Stopped };
+            if state == is { Ok(()) } else { Err(format!("{state:?}")) }
         }
         ["record", primary, synced] => {
             let record = cluster.record();

@@ -10,7 +10,7 @@ use crate::managed::Sabotage;
 use crate::pair::chaos;
 
 /// Histories of a normal test run.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 2000;
 /// Disturbances in a history.
 const DISTURBANCES: u64 = 40;
 /// A broken rule is noticed within so many histories.
@@ -101,7 +101,7 @@ fn a_bid_of_a_node_that_may_lack_rows_is_noticed() {
 
 #[test]
 fn a_takeover_that_does_not_wait_for_the_lease_is_noticed() {
-    is_noticed(Sabotage::IgnoresLease, &["at_most_one_address"]);
+    is_noticed(Sabotage::IgnoresLease, &["at_most_one_address", "undisturbed"]);
 }
 
 #[test]
@@ -111,7 +111,22 @@ fn voters_that_forget_in_a_crash_are_noticed() {
 
 #[test]
 fn an_address_that_stays_without_a_lease_is_noticed() {
-    is_noticed(Sabotage::KeepsAddress, &["at_most_one_address"]);
+    is_noticed(Sabotage::KeepsAddress, &["at_most_one_address", "undisturbed"]);
+}
+
+#[test]
+fn voters_that_do_not_wait_after_a_restart_are_noticed() {
+    is_noticed(Sabotage::StartsFree, &["at_most_one_address", "undisturbed"]);
+}
+
+#[test]
+fn a_bid_without_a_pre_vote_is_noticed() {
+    is_noticed(Sabotage::SkipsPreVote, &["undisturbed"]);
+}
+
+#[test]
+fn a_record_that_names_the_successor_before_the_stack_has_stopped_is_noticed() {
+    is_noticed(Sabotage::HandsOverEarly, &["stopped_before_handover"]);
 }
 
 #[test]
@@ -133,7 +148,7 @@ fn a_broken_rule_of_replication_is_noticed() {
         (ForgetsMarks, &["disks_agree", "acked_rows_durable"]),
         (HidesMarks, &["disks_agree", "acked_rows_durable"]),
         (SkipsActivityLog, &["disks_agree", "acked_rows_durable"]),
-        (SkipsPrimary, &["disks_agree", "acked_rows_durable"]),
+        (SkipsPrimary, &["disks_agree", "acked_rows_durable", "stopped_before_handover"]),
         (ClearsEarly, &["disks_agree", "acked_rows_durable", "no_mix"]),
         (RemembersContact, &["disks_agree", "acked_rows_durable", "acked_rows_survive"]),
     ];

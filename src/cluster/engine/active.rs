@@ -1,6 +1,7 @@
 //! What a primary that acts looks out for: its device, its disk, its network, what operators want.
 
 use super::desk::{Origin, failed};
+use super::fitness::disk_has_failed;
 use super::history::Kind;
 use super::phase::{Errand, Phase};
 use super::{Engine, alert};
@@ -20,6 +21,7 @@ impl Engine {
             self.device_is_lost(&why, now, out);
             return;
         }
+        self.tell_disk_lost(out);
         if self.errand.is_some() {
             // Begun before this node acted.
             self.set_phase(Phase::Leaving { term, tries: 0, retry_at: now }, now);
@@ -42,7 +44,7 @@ impl Engine {
         match &self.replica.view {
             None => Some(format!("the replication daemon on {me} is gone")),
             Some(view) if !view.primary => Some(format!("the device on {me} is no longer Primary")),
-            Some(view) if matches!(view.disk.as_str(), "Failed" | "Diskless" | "Detaching") => {
+            Some(view) if disk_has_failed(view) => {
                 // Without a peer that can take over, what still works goes on.
                 self.may_fail_over(self.now).ok().map(|()| format!("the disk on {me} has failed"))
             }
@@ -56,6 +58,14 @@ impl Engine {
             self.fail_over(why.to_owned(), now, out);
         }
         self.drop_stack(now, out);
+    }
+
+    fn tell_disk_lost(&mut self, out: &mut Vec<Action>) {
+        let lost = self.disk_lost();
+        let told = std::mem::replace(&mut self.replica.told_disk_lost, lost.is_some());
+        if let Some(text) = lost.filter(|_| !told) {
+            alert(out, LogLevel::Error, "held", text);
+        }
     }
 
     fn leave_for_operator(&mut self, now: Millis, out: &mut Vec<Action>) -> bool {

@@ -14,6 +14,11 @@ fn has_everything(disk: &str) -> bool {
     matches!(disk, "UpToDate" | "Consistent")
 }
 
+/// It neither reads nor writes any more, and has hung up.
+pub(super) fn disk_has_failed(view: &ReplicaView) -> bool {
+    matches!(view.disk.as_str(), "Failed" | "Diskless" | "Detaching")
+}
+
 pub(super) fn cannot_run(node: &str, lack: &str) -> String {
     format!("{node} cannot run the stack: {lack}")
 }
@@ -35,6 +40,16 @@ impl Engine {
     /// what it can, and says at which resource it ended.
     pub(super) fn complete_here(&self) -> Result<(), String> {
         self.health.lacking.first().map_or(Ok(()), |lack| Err(cannot_run(self.name(self.me()), lack)))
+    }
+
+    /// The disk has failed below the running stack, and the peer cannot take it.
+    pub(super) fn disk_lost(&self) -> Option<String> {
+        self.replica.view.as_ref().filter(|view| view.primary && disk_has_failed(view))?;
+        let why = self.may_fail_over(self.now).err()?;
+        Some(format!(
+            "the disk on {} has failed, so nothing is written any more, and {why}",
+            self.name(self.me())
+        ))
     }
 
     /// The peer runs by another configuration than this node.
@@ -115,7 +130,9 @@ impl Engine {
         if !has_everything(&theirs.disk) {
             return Err(format!("the disk on {peer} is {}", theirs.disk));
         }
-        let Some(ours) = &self.replica.view else { return Ok(()) };
+        // Without its disk this node has answered no write that the peer lacks.
+        let ours = self.replica.view.as_ref().filter(|view| !disk_has_failed(view));
+        let Some(ours) = ours else { return Ok(()) };
         if ours.primary && !ours.deposed && (!ours.connected || ours.peer_disk != "UpToDate") {
             return Err(format!("replication to {peer} is interrupted"));
         }

@@ -1,5 +1,7 @@
 //! The last moves of the stack, with the time of each step, as this node saw them.
 
+use std::collections::BTreeMap;
+
 use super::{Engine, alert};
 use crate::control::Move;
 use crate::event::{Action, LogLevel};
@@ -13,7 +15,7 @@ const MOVES: usize = 20;
 const STEPS: usize = 64;
 
 /// Kinds of moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// An operator's wish.
     Switchover,
@@ -26,6 +28,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 4] = [Self::Switchover, Self::Failover, Self::Takeover, Self::Start];
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Switchover => "switchover",
@@ -55,6 +59,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Story {
     entries: Vec<Entry>,
+    /// Moves hither that have come to a good end, by their kind.
+    arrived: BTreeMap<Kind, u64>,
 }
 
 impl Story {
@@ -65,6 +71,11 @@ impl Story {
 
     pub(super) fn last_took_ms(&self) -> Millis {
         self.entries.last().map_or(0, |e| e.ended.unwrap_or(e.mark).saturating_sub(e.began))
+    }
+
+    pub(super) fn moves(&self) -> BTreeMap<String, u64> {
+        let count = |kind| self.arrived.get(&kind).copied().unwrap_or_default();
+        Kind::ALL.map(|kind| (kind.word().to_owned(), count(kind))).into()
     }
 
     fn open(&mut self) -> Option<&mut Entry> {
@@ -152,7 +163,7 @@ impl Engine {
             return;
         };
         if self.group_is_up() {
-            let (name, word) = (self.name(me), entry.kind.word());
+            let (kind, name, word) = (entry.kind, self.name(me), entry.kind.word());
             let took = now.saturating_sub(entry.began);
             alert(
                 out,
@@ -160,6 +171,7 @@ impl Engine {
                 "running",
                 format!("the stack runs on {name}, {took} ms after the begin of its {word}"),
             );
+            *self.story.arrived.entry(kind).or_default() += 1;
             self.end_move(true, now);
         }
     }

@@ -128,13 +128,16 @@ impl Engine {
 
     /// What is not well here, and what of that which is to run looks as if it were not.
     pub(super) fn problems(&self) -> Vec<String> {
-        let doubtful = self.units.iter().enumerate().filter(|(index, unit)| {
-            unit.bad > 0 && self.want(ResourceId(*index)) == Want::Up && !self.maintenance()
-        });
-        let told = doubtful.map(|(index, unit)| {
+        let wanted = self
+            .units
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.want(ResourceId(*index)) == Want::Up && !self.maintenance());
+        let told = wanted.filter(|(_, unit)| unit.bad > 0 || unit.told_full).map(|(index, unit)| {
             let reason = unit.reason.as_deref().unwrap_or("the look has failed");
             let most = self.bad_looks(ResourceId(index));
-            format!("{}: {reason}; {} % of what counts as a failure", unit.name, unit.bad * 100 / most)
+            let weight = format!("; {} % of what counts as a failure", unit.bad * 100 / most);
+            format!("{}: {reason}{}", unit.name, if unit.bad > 0 { &weight } else { "" })
         });
         self.health.problems.iter().cloned().chain(told).collect()
     }

@@ -45,6 +45,8 @@ pub(super) struct Replica {
     pub(super) proof: Option<(Term, u64)>,
     /// An operator has given up what only this disk has.
     pub(super) discard: bool,
+    /// People know that the disk has failed and the peer cannot take the stack.
+    pub(super) told_disk_lost: bool,
 }
 
 impl Replica {

@@ -161,9 +161,12 @@ impl Engine {
     }
 
     fn want_everywhere(&self, unit: &Unit) -> Want {
+        // Without a record nothing is touched; one that is not read yet may say "maintenance". Where too few voters
+        // answer it is not waited for.
+        let waits = self.record().is_none() && (self.ledger.read || self.ledger.majority.is_ok());
         if self.ending.as_ref().is_some_and(super::Ending::stops_everything) {
             Want::Down
-        } else if self.maintenance() || unit.given_up.is_some() {
+        } else if waits || self.maintenance() || unit.given_up.is_some() {
             Want::Leave
         } else if unit.recycle {
             Want::Down

@@ -40,6 +40,7 @@ impl Engine {
             why: self.why(now),
             timing: self.config.timing,
             history: self.story.told(now),
+            moves: self.story.moves(),
         }
     }
 
@@ -131,7 +132,7 @@ impl Engine {
 
     /// What failed here for good, with what to type.
     pub(super) fn given_up(&self) -> Option<String> {
-        self.units.iter().find_map(Unit::told_given_up)
+        self.units.iter().find_map(Unit::told_given_up).or_else(|| self.disk_lost())
     }
 
     /// What is done here; while nothing is started or stopped here, what the peer does.

@@ -21,6 +21,7 @@ impl Engine {
         all.extend(self.standing_refusal(now));
         all.extend(self.why_blocked());
         all.extend(self.units.iter().filter_map(|u| u.given_up.as_ref()).map(|g| g.why.clone()));
+        all.extend(self.disk_lost());
         all.extend(self.no_failover_sentence(now));
         for unit in self.units.iter().filter(|u| u.foreign) {
             all.push(format!("{} was started here by somebody else", unit.name));

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use cluster::control::{Status, Verdict};
-use cluster::event::Running;
+use cluster::event::{ReplicaView, Running};
 use cluster::member::Node;
 use cluster::timing::Millis;
 
@@ -13,6 +13,9 @@ use crate::view::words;
 
 const VERDICTS: [Verdict; 4] = [Verdict::Protected, Verdict::Degraded, Verdict::Held, Verdict::Down];
 const STATES: [Running; 4] = [Running::Started, Running::Stopped, Running::Failed, Running::Unknown];
+
+/// A counter of the replica.
+type Kib = fn(&ReplicaView) -> u64;
 
 /// All metrics of a status.
 pub(super) fn write(status: &Status) -> String {
@@ -68,6 +71,13 @@ fn record(out: &mut Text, status: &Status, names: [&str; 2]) {
     out.sample(&[], u64::from(record.intent.maintenance));
     out.gauge("futago_cluster_hold", "Automatic failover is on hold.");
     out.sample(&[], u64::from(record.intent.hold.is_some()));
+    out.counter(
+        "futago_cluster_moves_total",
+        "Moves of the stack to this node that have come to a good end since its manager was started; takeover and failover are automatic.",
+    );
+    for (kind, count) in &status.moves {
+        out.sample(&[("kind", kind)], *count);
+    }
     out.gauge("futago_cluster_failovers", "Automatic failovers for a failed resource in the present window.");
     out.sample(&[], u64::from(record.intent.failovers));
 }
@@ -117,7 +127,7 @@ fn replication(out: &mut Text, status: &Status, names: [&str; 2]) {
     let view = |node: Node| facts::node(status, node).and_then(|view| view.replica.as_ref());
     let views: Vec<_> =
         Node::ALL.into_iter().zip(names).filter_map(|(node, name)| Some((name, view(node)?))).collect();
-    let mut each = |name: &str, help: &str, value: &dyn Fn(&cluster::event::ReplicaView) -> u64| {
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&ReplicaView) -> u64| {
         out.gauge(name, help);
         for (node, view) in &views {
             out.sample(&[("node", node)], value(view));
@@ -133,6 +143,18 @@ fn replication(out: &mut Text, status: &Status, names: [&str; 2]) {
     each("futago_replication_sync_permille", "Of a running resync that is done; 1000 without one.", &|v| {
         u64::from(v.sync_permille.unwrap_or(1000))
     });
+    let counted: [(&str, &str, Kib); 2] = [
+        ("futago_replication_sent_bytes_total", "Data sent to the peer since the daemon was started.", |v| {
+            v.sent_kib
+        }),
+        ("futago_replication_received_bytes_total", "Data received from the peer.", |v| v.received_kib),
+    ];
+    for (name, help, kib) in counted {
+        out.counter(name, help);
+        for (node, view) in &views {
+            out.sample(&[("node", node)], kib(view).saturating_mul(1024));
+        }
+    }
 }
 
 /// The format: `# HELP`, `# TYPE`, samples.
@@ -140,10 +162,19 @@ fn replication(out: &mut Text, status: &Status, names: [&str; 2]) {
 struct Text(String, String);
 
 impl Text {
-    /// Begins a metric.
+    /// Begins a metric that goes up and down.
     fn gauge(&mut self, name: &str, help: &str) {
+        self.begin(name, help, "gauge");
+    }
+
+    /// Begins a metric that only grows, until the program that counts is started anew.
+    fn counter(&mut self, name: &str, help: &str) {
+        self.begin(name, help, "counter");
+    }
+
+    fn begin(&mut self, name: &str, help: &str, kind: &str) {
         self.1 = name.to_owned();
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     fn sample(&mut self, labels: &[(&str, &str)], value: u64) {

@@ -45,6 +45,7 @@ pub(crate) fn protected() -> Status {
             moved("switchover", 3, Some(Node::B), 7_500_000, "an operator asked for it"),
             moved("takeover", 2, Some(Node::A), 273_600_000, "ha-a was silent for 1.2 s"),
         ],
+        moves: [("switchover".to_owned(), 1), ("takeover".to_owned(), 1)].into(),
     }
 }
 
@@ -200,6 +201,8 @@ fn replica(primary: bool) -> Option<ReplicaView> {
         peer_disk: "UpToDate".to_owned(),
         sync_permille: None,
         out_of_sync_kib: 0,
+        sent_kib: if primary { 2_048 } else { 16 },
+        received_kib: if primary { 16 } else { 2_048 },
         fence: Term(3),
         term: primary.then_some(Term(3)),
         alone: false,

@@ -43,14 +43,8 @@ async fn dummy_and_stateful() {
         return;
     }
     round(agent("Dummy", &[]), "rm /run/resource-agents/Dummy-res0.state").await;
-    if std::path::Path::new("/usr/lib/ocf/resource.d/heartbeat/Stateful").exists() {
-        let rig = Rig::of(vec![agent("Stateful", &[])]).await;
-        rig.expect(Verb::Monitor, AgentResult::NotRunning).await;
-        let started = rig.perform(Verb::Start).await;
-        // It sets its promotion score, which only Pacemaker has.
-        println!("Stateful: {started:?}");
-        rig.expect(Verb::Stop, AgentResult::Ok).await;
-    }
+    // It also sets its promotion score, which only Pacemaker has: that comes to nothing and does not matter.
+    round(agent("Stateful", &[]), "rm /run/resource-agents/Stateful-res0.state").await;
 }
 
 #[tokio::test]

@@ -66,8 +66,20 @@ impl Cluster {
     fn keeps_promise(&mut self, node: Node, status: &Status) {
         let Some(fence) = status.managed.map(|m| m.fence) else { return };
         let before = std::mem::replace(&mut self.disks.fences[index(node)], fence);
+        if fence > before && fence > self.record().term.0 {
+            self.is_undisturbed(node, fence);
+        }
         if fence < before {
             self.fail(format!("promises_last: {} had promised term {before}, now {fence}", name(node)));
+        }
+    }
+
+    /// Invariant undisturbed: nobody promises a newer term while the primary of the present one serves.
+    fn is_undisturbed(&mut self, node: Node, fence: u64) {
+        let served = self.is_served_by(node.peer()) && self.excused_until <= self.world.now;
+        if served && self.record().primary == Some(node.peer()) {
+            let (bidder, primary) = (name(node), name(node.peer()));
+            self.fail(format!("undisturbed: {bidder} promises term {fence} while {primary} serves"));
         }
     }
 

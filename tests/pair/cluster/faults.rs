@@ -49,13 +49,14 @@ impl Cluster {
         let now = self.world.now;
         let incarnation = self.world.rng.next();
         let fresh = self.world.rng.next();
+        let local = self.host(node).clock.show(now);
+        let born = self.started_at(local);
         let host = self.host_mut(node);
         if !host.powered || host.manager.is_some() {
             return;
         }
-        let local = host.clock.show(now);
         let config = host.services.config().clone();
-        let store = Bundled::new(node, config.quorum, config.timing, host.vault.saved.clone(), fresh, local);
+        let store = Bundled::new(node, config.quorum, config.timing, host.vault.saved.clone(), fresh, born);
         let mut out = Vec::new();
         let engine = Engine::new(config, incarnation, local, &mut out);
         host.life += 1;
@@ -80,6 +81,23 @@ impl Cluster {
         host.manager = None;
         host.life += 1;
         host.vault.tear(&mut self.world.rng);
+    }
+
+    /// What the manager of a host has stored is lost, and the manager ends with it.
+    pub(crate) fn wipe_manager(&mut self, node: Node) {
+        self.tell(format!("{} manager loses its store", name(node)));
+        self.end_manager(node);
+        self.host_mut(node).vault.saved = None;
+        self.at(RESTART_MS, Happening::StartManager { node });
+    }
+
+    /// The clock of a member runs too fast or too slow by so many parts per million.
+    pub(crate) fn drift(&mut self, member: Voter, ppm: i64) {
+        let now = self.world.now;
+        match member.node() {
+            Some(node) => self.host_mut(node).clock.drifts(ppm, now),
+            None => self.witness.clock.drifts(ppm, now),
+        }
     }
 
     pub(crate) fn start_replicad(&mut self, node: Node) {
@@ -147,10 +165,10 @@ impl Cluster {
             return;
         }
         self.tell("witness starts".into());
-        let local = self.witness.clock.show(self.world.now);
+        let born = self.started_at(self.witness.clock.show(self.world.now));
         let fresh = self.world.rng.next();
         self.witness.life += 1;
-        self.witness.voter = Some(Witness::new(self.witness.vault.saved.clone(), fresh, local));
+        self.witness.voter = Some(Witness::new(self.witness.vault.saved.clone(), fresh, born));
     }
 
     /// The witness goes, keeping its disk; with `wipe`, its store is lost.
@@ -259,6 +277,20 @@ impl Cluster {
         self.tell(format!("{} {service} is started by hand", name(node)));
         let (state, reason) = (Running::Started, "started".to_owned());
         self.later(node, 1, Event::ResourceChanged { resource, state, reason });
+    }
+
+    /// How the disk below a host's device behaves from now on.
+    pub(crate) fn set_disk(&mut self, node: Node, is_slow: bool, is_broken: bool) {
+        let what = if is_broken {
+            "fails"
+        } else if is_slow {
+            "is slow"
+        } else {
+            "is well"
+        };
+        self.tell(format!("{} disk {what}", name(node)));
+        let on = &mut self.world.nodes[index(node)];
+        (on.slow, on.broken) = (is_slow, is_broken);
     }
 
     pub(crate) fn set_fault(&mut self, node: Node, service: &str, fault: Option<Fault>) {

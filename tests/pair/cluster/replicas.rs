@@ -178,6 +178,8 @@ fn view(status: &replica::control::Status) -> ReplicaView {
         peer_disk: c.peer_disk.to_string(),
         sync_permille: c.sync.map(|s| (s.done * 10.0) as u32),
         out_of_sync_kib: c.out_of_sync_kib,
+        sent_kib: c.sent_kib,
+        received_kib: c.received_kib,
         fence: cluster::record::Term(managed.fence),
         term: managed.term.map(cluster::record::Term),
         alone: managed.alone,

@@ -85,6 +85,16 @@ impl Cluster {
         let (term, synced) = (record.term.0, record.synced);
         self.tell(format!("record v{version} term {term} primary {primary} synced {synced}"));
         self.check_takeover(&before, record);
+        self.check_handover(&before, record);
+    }
+
+    /// Invariant stopped_before_handover: who hands over has no device and no address left.
+    fn check_handover(&mut self, before: &Record, record: &Record) {
+        let Some(node) = before.primary.filter(|_| record.synced == Nodes::BOTH) else { return };
+        let still = self.is_exported(node) || self.host(node).has_address(self.world.now);
+        if record.primary == Some(node.peer()) && still {
+            self.fail(format!("stopped_before_handover: {} still has device or address", name(node)));
+        }
     }
 
     /// Invariant promise_before_vote: whoever takes the peer's place has promised before to help no older term.

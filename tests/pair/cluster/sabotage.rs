@@ -4,14 +4,18 @@ use cluster::config::Class;
 use cluster::event::{OpId, ReplicaVerb, Running};
 use cluster::member::{Node, Nodes};
 use cluster::message::{Ask, Message, Register};
-use cluster::record::{Term, Version};
-use cluster::store::{LeaseRule, Op, RecordStore as _, RequestId};
+use cluster::record::{Record, Term, Version};
+use cluster::store::{LeaseRule, Op, Outcome, RecordStore as _, RequestId};
 use replica::event::Millis;
 
 use super::{Cluster, index};
 
 /// The kernel never takes the address away.
 const FOR_EVER: Millis = Millis::MAX / 4;
+/// Longer than any hold.
+const LONG_AGO: Millis = 10_000;
+/// One in so many times that the client writes.
+const OFTEN: u64 = 100;
 
 /// Which rule is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,12 @@ pub(crate) enum Sabotage {
     KeepsAddress,
     /// The record of an order that one vote carries out counts on, as that of any other change does.
     OrderDoesNotLeap,
+    /// Voters that have started anew let a takeover in at once.
+    StartsFree,
+    /// A bid is not preceded by the question whether it would be voted for.
+    SkipsPreVote,
+    /// The record names the successor while the stack still runs.
+    HandsOverEarly,
     /// One of replication.
     Replica(crate::world::Sabotage),
 }
@@ -70,6 +80,17 @@ impl Cluster {
         true
     }
 
+    /// The time that a voter believes to have been started at.
+    pub(super) fn started_at(&self, now: Millis) -> Millis {
+        if self.sabotage == Some(Sabotage::StartsFree) { now.saturating_sub(LONG_AGO) } else { now }
+    }
+
+    /// The answer to a pre-vote that is not made.
+    pub(super) fn unasked(&self, op: &Op) -> Option<Outcome> {
+        let skips = self.sabotage == Some(Sabotage::SkipsPreVote) && *op == Op::PreVote;
+        skips.then(|| Outcome::WouldGrant(self.record()))
+    }
+
     /// What is done beside the managers.
     pub(super) fn sabotage(&mut self) {
         match self.sabotage {
@@ -79,9 +100,30 @@ impl Cluster {
             }
             Some(Sabotage::Replica(rule)) => self.world.sabotage = Some(rule),
             Some(Sabotage::GrantsEarly) => Node::ALL.into_iter().for_each(|node| self.grant(node)),
+            Some(Sabotage::HandsOverEarly) => Node::ALL.into_iter().for_each(|node| self.hand_over(node)),
             Some(Sabotage::OutsiderBids) => Node::ALL.into_iter().for_each(|node| self.outsider_bids(node)),
             _ => {}
         }
+    }
+
+    fn hand_over(&mut self, node: Node) {
+        let record = self.record();
+        if !self.is_served_by(node) || !self.world.rng.one_in(OFTEN) {
+            return;
+        }
+        if let Ok(next) = record.handed_over(node, record.term) {
+            self.propose(node, record.version, next, LeaseRule::Whatever);
+        }
+    }
+
+    /// Asks a node's store for a change that its manager knows nothing of.
+    fn propose(&mut self, node: Node, expect: Version, record: Record, lease: LeaseRule) {
+        let now = self.host(node).clock.show(self.world.now);
+        let mut out = Vec::new();
+        if let Some(manager) = &mut self.hosts[index(node)].manager {
+            manager.store.submit(RequestId(u64::MAX), Op::Swap { expect, record, lease }, now, &mut out);
+        }
+        self.effects(node, out);
     }
 
     fn grant(&mut self, node: Node) {
@@ -97,7 +139,6 @@ impl Cluster {
     fn outsider_bids(&mut self, node: Node) {
         let mut record = self.record();
         let outside = record.primary == Some(node.peer()) && !record.synced.contains(node);
-        let now = self.host(node).clock.show(self.world.now);
         if !outside || self.host(node.peer()).powered {
             return;
         }
@@ -111,11 +152,6 @@ impl Cluster {
             self.replica(node, OpId(u64::MAX), ReplicaVerb::Fence { term: record.term });
             return;
         }
-        let op = Op::Swap { expect, record, lease: LeaseRule::MustBeOver };
-        let mut out = Vec::new();
-        if let Some(manager) = &mut self.hosts[index(node)].manager {
-            manager.store.submit(RequestId(u64::MAX), op, now, &mut out);
-        }
-        self.effects(node, out);
+        self.propose(node, expect, record, LeaseRule::MustBeOver);
     }
 }

@@ -143,6 +143,8 @@ impl World {
                     peer_disk: "DUnknown".into(),
                     sync_permille: None,
                     out_of_sync_kib: 0,
+                    sent_kib: 0,
+                    received_kib: 0,
                     fence: Term(0),
                     term: None,
                     alone: false,

@@ -264,6 +264,13 @@ fn what_runs_everywhere_is_started_on_a_standby_and_restarted() {
     let mut out = Vec::new();
     let mut engine = Engine::new(config, 1, 0, &mut out);
     let mut now = 0;
+    let read = out.iter().find_map(|a| match a {
+        Action::Store { id, .. } => Some(*id),
+        _ => None,
+    });
+    // A record that nobody tells is not waited for.
+    let outcome = crate::store::Outcome::NoMajority { heard: Vec::new() };
+    engine.handle(Event::StoreDone { id: read.unwrap(), outcome }, now, &mut out);
     let mut step = |out: &mut Vec<Action>, wanted: Verb, result: AgentResult| {
         let op = out
             .iter()

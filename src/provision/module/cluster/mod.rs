@@ -70,7 +70,7 @@ impl Module for Args {
                 "state",
                 Kind::Choice(&["bootstrapped", "joined", "current", "running"]),
                 "bootstrapped (in maintenance), joined (knows the record), current (has read its files), running \
-                 (PROTECTED)",
+                 (PROTECTED; without witness and fence device as near to it as there is)",
             ),
             Schema::may("primary", Kind::Text, "for bootstrapped: full name of the first primary"),
             Schema::may(

@@ -21,6 +21,9 @@ pub(super) struct Status {
     pub(super) standby: bool,
     /// What this node does: `active`, `standby` …
     pub(super) role: String,
+    /// There is neither a witness nor a fence device, and both disks have everything: no pair of this kind is better
+    /// off.
+    complete_by_hand: bool,
     /// The device on this node is Primary.
     pub(super) leads: bool,
     /// The peer has read another configuration than this node.
@@ -60,6 +63,10 @@ impl Status {
                 .iter()
                 .any(|node| answer.pointer(&format!("/record/intent/standby/{node}")) == Some(&true.into())),
             role: text("/local/role"),
+            complete_by_hand: text("/quorum") == "manual"
+                && ["/record/synced/a", "/record/synced/b", "/local/replica/connected"]
+                    .iter()
+                    .all(|pointer| answer.pointer(pointer) == Some(&true.into())),
             leads: answer.pointer("/local/replica/primary").and_then(Value::as_bool).unwrap_or(false),
             setups_differ: answer
                 .pointer("/peer/setup")
@@ -91,8 +98,9 @@ impl Status {
         self.has_record() || self.is_held()
     }
 
+    /// As well off as it can be.
     pub(super) fn is_protected(&self) -> bool {
-        self.verdict == "PROTECTED"
+        self.verdict == "PROTECTED" || (self.complete_by_hand && self.verdict == "DEGRADED")
     }
 
     /// It goes on only when somebody has repaired something or decided.
@@ -122,7 +130,7 @@ impl fmt::Display for Status {
         }
         match &self.doing {
             Some(doing) => write!(f, ", {doing}"),
-            None if self.is_protected() || self.because.is_empty() => Ok(()),
+            None if self.verdict == "PROTECTED" || self.because.is_empty() => Ok(()),
             None => write!(f, ": {}", self.because),
         }
     }

@@ -96,6 +96,23 @@ fn a_manager_that_does_not_know_the_record_yet_is_not_asked_for_another_one() {
 }
 
 #[test]
+fn without_a_witness_and_a_fence_device_two_complete_disks_are_all_there_is() {
+    let complete = |connected: bool| {
+        let mut status = status("a", 7, "DEGRADED", false);
+        status["quorum"] = json!("manual");
+        status["record"]["synced"] = json!({"a": true, "b": true});
+        status["local"]["replica"]["connected"] = json!(connected);
+        status
+    };
+    let args = json!({"state": "running", "timeout": 1});
+    let stand = Stand::new(&[complete(true)]);
+    let outcome = applied("cluster", stand.args(args.clone()));
+    assert_eq!((outcome.changed, outcome.failure.as_ref()), (false, None));
+    let stand = Stand::new(&[complete(false)]);
+    assert!(applied("cluster", stand.args(args)).failure.is_some());
+}
+
+#[test]
 fn only_the_maintenance_of_the_first_start_is_ended() {
     let running = json!({"state": "running"});
     let stand =
