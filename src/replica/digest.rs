@@ -5,18 +5,19 @@ use std::sync::LazyLock;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::event::BLOCK;
+/// Bytes of a block ([`crate::event::BLOCK`]).
+const BLOCK_BYTES: usize = 4096;
 
 /// One number for each block of `bytes`, in their order.
 #[must_use]
 pub fn blocks(bytes: &[u8]) -> Vec<u128> {
-    bytes.chunks(usize::try_from(BLOCK).unwrap_or(usize::MAX)).map(xxh3_128).collect()
+    bytes.chunks(BLOCK_BYTES).map(xxh3_128).collect()
 }
 
 /// That of a block of zeroes.
 #[must_use]
 pub fn of_zeroes() -> u128 {
-    static NUMBER: LazyLock<u128> = LazyLock::new(|| blocks(&[0; BLOCK as usize]).into_iter().sum());
+    static NUMBER: LazyLock<u128> = LazyLock::new(|| xxh3_128(&[0; BLOCK_BYTES]));
     *NUMBER
 }
 

@@ -155,20 +155,13 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     let report = Arc::clone(&mailbox);
     let undo = Undo::start(plan.undo_file, Arc::clone(&disk), move |done| report.put(Report::Disk(done)))
         .map_err(system("start the thread of the undo log"))?;
-    let mut seed = [0; 8];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| UpError::System { what: "read random bytes", error: e.into() })?;
     let peers = Peers::new(plan.local, plan.remote, plan.security, !plan.settings.dials());
     let name = plan.settings.resource.clone();
     let mut actions = Vec::new();
-    let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut record = Record::new(Arc::clone(&arena));
     record.write(plan.inherited.as_ref().map(|device| device.legacy.clone()));
-    let resume = plan.inherited.as_ref().map(|device| device.legacy.resume);
-    let unmaps = disk.unmaps();
     let contact = Contact::new(&plan.run_dir, &name);
-    let origin =
-        Origin { seed: u64::from_ne_bytes(seed), unix_seconds, resume, contact: contact.noted(), unmaps };
+    let origin = origin(plan.inherited.as_ref(), &contact, &disk)?;
     let engine = Engine::new(plan.settings, attached, origin, 0, &mut actions);
     let mut driver = Driver {
         engine,
@@ -206,6 +199,19 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
     });
     let thread = std::sync::Mutex::new(Some(thread.map_err(system("start the driver thread"))?));
     Ok(Running { mailbox, thread, finished })
+}
+
+fn origin(inherited: Option<&Inherited>, contact: &Contact, disk: &Backing) -> Result<Origin, UpError> {
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| UpError::System { what: "read random bytes", error: e.into() })?;
+    Ok(Origin {
+        seed: u64::from_ne_bytes(seed),
+        unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        resume: inherited.map(|device| device.legacy.resume),
+        contact: contact.noted(),
+        unmaps: disk.unmaps(),
+    })
 }
 
 struct Driver {

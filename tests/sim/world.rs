@@ -366,28 +366,8 @@ impl World {
                     let delay = self.delay(3);
                     self.at(delay, Happening::Dial { node, life });
                 }
-                Action::Send { link, term, mut message, payload } => {
-                    if self.knows_only_data
-                        && let Message::State(state) = &mut message
-                    {
-                        state.abilities = Abilities::default();
-                    }
-                    let data = payload.map(|slot| match &message {
-                        // What is zero here becomes zero there.
-                        Message::Zero { range, resync: true, .. } => {
-                            let disk = &self.nodes[node].disk;
-                            (range.offset / BLOCK..range.end() / BLOCK)
-                                .map(|block| disk.view(block))
-                                .collect()
-                        }
-                        Message::Write { range, .. } | Message::Zero { range, .. } => {
-                            self.slot_part(node, slot, *range)
-                        }
-                        _ => self.slot_data(node, slot),
-                    });
-                    if self.links.get(&link.0).is_some_and(|c| c.open[node]) {
-                        self.post(link.0, 1 - node, Packet::Message { term, message, data });
-                    }
+                Action::Send { link, term, message, payload } => {
+                    self.send(node, link, term, message, payload);
                 }
                 Action::Hangup { link } => {
                     if let Some(connection) = self.links.get_mut(&link.0) {
@@ -431,6 +411,26 @@ impl World {
                 }
                 action => self.perform_on_disk(node, action),
             }
+        }
+    }
+
+    fn send(&mut self, node: usize, link: LinkId, term: u64, mut message: Message, payload: Option<Slot>) {
+        if self.knows_only_data
+            && let Message::State(state) = &mut message
+        {
+            state.abilities = Abilities::default();
+        }
+        let data = payload.map(|slot| match &message {
+            // What is zero here becomes zero there.
+            Message::Zero { range, resync: true, .. } => {
+                let disk = &self.nodes[node].disk;
+                (range.offset / BLOCK..range.end() / BLOCK).map(|block| disk.view(block)).collect()
+            }
+            Message::Write { range, .. } | Message::Zero { range, .. } => self.slot_part(node, slot, *range),
+            _ => self.slot_data(node, slot),
+        });
+        if self.links.get(&link.0).is_some_and(|c| c.open[node]) {
+            self.post(link.0, 1 - node, Packet::Message { term, message, data });
         }
     }
 
