@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::EventsArgs;
 use crate::config::Site;
 use crate::ctl::{self, Answer, Report};
-use crate::status::suspended;
+use crate::status::{suspended, suspended_by};
 use crate::{reexec, verbs};
 
 /// Exit codes of its own.
@@ -148,7 +148,7 @@ fn objects(report: &Report) -> Vec<Object> {
     let volume = ("volume", device.volume.to_string());
     let peer = [("peer-node-id", link.peer_node_id.to_string()), ("conn-name", link.name.clone())];
     let named = |more: &[(&'static str, String)]| [resource.as_slice(), more].concat();
-    let mut role = vec![("role", status.role.to_string()), ("suspended", "no".to_owned())];
+    let mut role = vec![("role", status.role.to_string()), ("suspended", suspended_by(status).to_owned())];
     if let Some(managed) = &status.managed {
         let term = managed.term.map_or_else(|| "none".to_owned(), |term| term.to_string());
         role.extend([("term", term), ("blocked", yes(managed.blocked)), ("alone", yes(managed.alone))]);

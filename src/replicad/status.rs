@@ -79,7 +79,9 @@ fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
     out.word(0, name);
     out.word_if(detail.verbose, || format!("node-id:{node_id}"));
     out.word(0, format!("role:{role}"));
-    out.word_if(detail.verbose, || "suspended:no force-io-failures:no".to_owned());
+    let suspended = suspended_by(shown.status);
+    out.word_if(detail.verbose || suspended != "no", || format!("suspended:{suspended}"));
+    out.word_if(detail.verbose, || "force-io-failures:no".to_owned());
     out.end();
     if detail.statistics {
         out.word(4, "write-ordering:flush");
@@ -95,6 +97,11 @@ fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
     }
     out.end();
     out.text
+}
+
+/// Why writes wait, in DRBD's word: until it is recorded that the peer may not go on (there, that it was fenced).
+pub(crate) fn suspended_by(status: &Status) -> &'static str {
+    if status.managed.is_some_and(|managed| managed.blocked) { "fencing" } else { "no" }
 }
 
 fn managed_text(out: &mut Lines, managed: &Managed) {
@@ -215,14 +222,15 @@ pub fn json(resources: &[Shown<'_>]) -> Value {
 
 fn resource_json(shown: &Shown<'_>) -> Value {
     let Status { name, node_id, role, device, connection, managed } = shown.status;
+    let suspended = suspended_by(shown.status) != "no";
     let mut out = json!({
         "name": name,
         "node-id": node_id,
         "role": role,
-        "suspended": false,
+        "suspended": suspended,
         "suspended-user": false,
         "suspended-no-data": false,
-        "suspended-fencing": false,
+        "suspended-fencing": suspended,
         "suspended-quorum": false,
         "force-io-failures": false,
         "write-ordering": "flush",
