@@ -19,6 +19,7 @@ mod command;
 mod flush;
 mod grow;
 mod handshake;
+mod hang;
 mod link;
 mod pause;
 mod request;
@@ -50,6 +51,7 @@ use bond::Bond;
 use command::Waiters;
 use flush::{Flusher, Purpose};
 use grow::Growing;
+use hang::{Operation, Patience};
 use link::Link;
 use pause::Pause;
 use request::Requests;
@@ -84,6 +86,8 @@ pub struct Settings {
     pub request_timeout_ms: Millis,
     /// Milliseconds between attempts to connect (`connect-int`).
     pub connect_interval_ms: Millis,
+    /// Milliseconds that the local disk may take to answer (`disk-timeout`); 0: for ever.
+    pub disk_timeout_ms: Millis,
     /// Extents of the activity log (`al-extents`).
     pub al_extents: u32,
     /// Most KiB/s that a resync may send; 0 for no limit.
@@ -219,6 +223,7 @@ pub struct Engine {
     disk_failure: Option<String>,
     ios: BTreeMap<IoId, Io>,
     last_io: u64,
+    patience: Patience,
     /// Completed writes for the peer, and how many of them are known durable.
     peer_written: u64,
     peer_flushed: u64,
@@ -278,6 +283,7 @@ impl Engine {
             disk_failure: None,
             ios: BTreeMap::new(),
             last_io: 0,
+            patience: Patience::default(),
             peer_written: 0,
             peer_flushed: 0,
             role: RoleState::Secondary,
@@ -343,6 +349,7 @@ impl Engine {
 
     /// Takes one event and appends what shall be done.
     pub fn handle(&mut self, event: Event, now: Millis, out: &mut Vec<Action>) {
+        self.patience.pass(now.saturating_sub(self.now));
         self.now = now.max(self.now);
         match event {
             Event::Front { slot, op } => self.front(slot, op),
@@ -372,6 +379,7 @@ impl Engine {
     /// Does everything that the new state allows.
     fn advance(&mut self) {
         self.check_deadlines();
+        self.check_disk();
         loop {
             let mut progress = self.advance_link();
             progress |= self.advance_bond();
@@ -487,6 +495,9 @@ impl Engine {
     fn start_io(&mut self, what: Io) -> IoId {
         self.last_io += 1;
         let io = IoId(self.last_io);
+        if what.must_be_answered() {
+            self.patience.begin(Operation::Data(io));
+        }
         self.ios.insert(io, what);
         io
     }

@@ -51,6 +51,7 @@ fn write_host(out: &mut String, resource: &Resource, host: &Host) -> std::fmt::R
     writeln!(out, "            disk         {};", host.disk)?;
     writeln!(out, "            meta-disk    internal;")?;
     writeln!(out, "            disk {{")?;
+    writeln!(out, "                disk-timeout {};", host.options.disk_timeout_ms / 100)?;
     writeln!(out, "                al-extents   {};", host.options.al_extents)?;
     writeln!(out, "                undo-log     {};", undo_word(host.options.undo))?;
     if let Some(file) = &host.undo_file {

@@ -13,7 +13,7 @@
 //! freeze HOST 5s                  the whole machine stands still, its clock with it
 //! suspend HOST 5s                 the whole machine stands still, its clock runs on
 //! leap MEMBER 5s | drift MEMBER PPM     its clock leaps ahead; runs too fast (or too slow: negative)
-//! disk HOST fails|slow|well
+//! disk HOST fails|hangs|slow|well
 //! wipe HOST                       what its manager has stored is lost
 //! cut SEGMENT [FROM TO] | isolate MEMBER | link-down HOST | link-up HOST | heal
 //! loss N | repeat N | lag MS
@@ -200,9 +200,7 @@ fn machine(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
         ["suspend", host, time] => cluster.suspend(node(host)?, millis(time)?),
         ["leap", member, time] => cluster.leap(voter(member)?, millis(time)?),
         ["drift", member, ppm] => cluster.drift(voter(member)?, ppm.parse().map_err(|_| "a number")?),
-        ["disk", host, "fails"] => cluster.set_disk(node(host)?, false, true),
-        ["disk", host, "slow"] => cluster.set_disk(node(host)?, true, false),
-        ["disk", host, "well"] => cluster.set_disk(node(host)?, false, false),
+        ["disk", host, how @ ("fails" | "hangs" | "slow" | "well")] => cluster.set_disk(node(host)?, how),
         ["wipe", host] => cluster.wipe_manager(node(host)?),
         _ => return Err("no such step".into()),
     }

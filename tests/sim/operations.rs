@@ -6,6 +6,9 @@ use replica::event::{Action, BLOCK, DiskError, Event, IoId, Millis, Range, Slot}
 use super::{Happening, Sabotage, World};
 use crate::disk::{self, Version};
 
+/// How long an operation hangs: longer than the engine waits.
+const HANG_MS: Millis = 15_000;
+
 #[derive(Clone)]
 pub(crate) enum DiskOp {
     Read { slot: Slot, range: Range },
@@ -46,8 +49,13 @@ impl World {
     }
 
     pub(super) fn disk_delay(&mut self, node: usize, most: Millis) -> Millis {
-        let slow = self.nodes[node].slow && self.rng.one_in(3);
-        if slow { self.rng.below(2500) } else { self.delay(most) }
+        let (slow, hangs) = (self.nodes[node].slow, self.nodes[node].hangs);
+        // Of a slow one that hangs some operations do, of another one all.
+        if hangs && (!slow || self.rng.one_in(120)) {
+            self.hangs_until = self.now + HANG_MS;
+            return HANG_MS;
+        }
+        if slow && self.rng.one_in(3) { self.rng.below(2500) } else { self.delay(most) }
     }
 
     pub(super) fn disk_done(&mut self, node: usize, io: IoId, op: DiskOp) {

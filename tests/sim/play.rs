@@ -74,6 +74,8 @@ pub(crate) struct Play {
     /// Orders to pause, and to roll back, that are not answered.
     pauses: BTreeMap<Token, (usize, Millis)>,
     rollbacks: BTreeMap<Token, usize>,
+    /// Orders to give up the data of a node, that are not answered.
+    invalidations: BTreeMap<Token, usize>,
     pub(crate) exchanged: u32,
     pub(crate) bereaved: u32,
     pub(crate) rolled_back: u32,
@@ -106,6 +108,7 @@ impl Play {
             next_token: 0,
             pauses: BTreeMap::new(),
             rollbacks: BTreeMap::new(),
+            invalidations: BTreeMap::new(),
             exchanged: 0,
             bereaved: 0,
             rolled_back: 0,
@@ -226,6 +229,7 @@ impl Play {
                     if let Some((node, _)) = self.pauses.remove(&token) {
                         self.paused(node, result.is_ok());
                     }
+                    self.invalidations.remove(&token);
                     let rolled_back = self.rollbacks.remove(&token).filter(|_| result.is_ok());
                     if let Some(node) = rolled_back {
                         self.rolled_back(node);
@@ -422,6 +426,9 @@ impl Play {
         self.next_token += 1;
         if self.world.nodes[node].engine.is_some() {
             self.world.say(format!("{} command {} {command:?}", name(node), self.next_token));
+            if matches!(command, Command::Invalidate) {
+                self.invalidations.insert(Token(self.next_token), node);
+            }
             self.world.command(node, Token(self.next_token), command);
         }
     }
@@ -438,6 +445,11 @@ impl Play {
         self.world.nodes[node].broken = false;
         self.lost_power[node] |= power;
         self.forget_being_in_step(node);
+        // The other one has perhaps given its data up already, with the consent of this one.
+        let given_up = self.invalidations.values().any(|giver| *giver != node);
+        if power && given_up {
+            self.main.answered_at.remove(&(1 - node));
+        }
         if power && !safe {
             self.main.answered_at.remove(&node);
             if let Some((owner, fork)) = &mut self.fork

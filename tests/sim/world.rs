@@ -93,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) device_bytes: u64,
     /// Every operation takes long.
     pub(crate) slow: bool,
+    /// Operations hang, for longer than the engine waits.
+    pub(crate) hangs: bool,
     /// Every operation fails.
     pub(crate) broken: bool,
     pub(crate) undo: Store,
@@ -141,6 +143,8 @@ pub(crate) struct World {
     pub(crate) sabotage: Option<Sabotage>,
     /// The programs have come before the ability to send zeroes.
     pub(crate) knows_only_data: bool,
+    /// Until when an operation of a disk hangs.
+    pub(crate) hangs_until: Millis,
     /// The largest device that anybody has seen.
     pub(crate) seen_bytes: u64,
     /// What must never be.
@@ -182,6 +186,7 @@ impl World {
                 exported: false,
                 device_bytes: 0,
                 slow: false,
+                hangs: false,
                 broken: false,
                 undo: Store::default(),
                 paused: false,
@@ -215,6 +220,7 @@ impl World {
             lag: 2,
             sabotage: None,
             knows_only_data: false,
+            hangs_until: 0,
             seen_bytes: if agreed_bytes == 0 { DISK_BYTES } else { agreed_bytes },
             broken_promise: None,
             met_at: 0,
@@ -255,6 +261,7 @@ impl World {
             ping_timeout_ms: 300,
             request_timeout_ms: 3000,
             connect_interval_ms: 400,
+            disk_timeout_ms: 8000,
             al_extents: 3,
             resync_rate_kib: self.resync_rate_kib,
             managed: self.managed,

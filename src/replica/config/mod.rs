@@ -105,6 +105,8 @@ pub struct Options {
     pub ko_count: u32,
     /// `connect-int`.
     pub connect_interval_ms: Millis,
+    /// `disk-timeout`; 0 for ever.
+    pub disk_timeout_ms: Millis,
     /// `al-extents`.
     pub al_extents: u32,
     /// The lower one of `resync-rate` and `c-max-rate`; 0 for no limit.
@@ -120,13 +122,15 @@ pub struct Options {
 /// What holds where the files say nothing.
 ///
 /// Deliberately not DRBD's: `ping-int` and `connect-int` are 1 s (DRBD 10 s), so that the loss and the return
-/// of a peer are noticed within about a second, and a resync has no upper limit (DRBD 100 MiB/s).
+/// of a peer are noticed within about a second, a resync has no upper limit (DRBD 100 MiB/s), and a disk that does not
+/// answer for a minute counts as failed (DRBD: never).
 pub const DEFAULTS: Options = Options {
     ping_interval_ms: 1000,
     ping_timeout_ms: 500,
     timeout_ms: 6000,
     ko_count: 7,
     connect_interval_ms: 1000,
+    disk_timeout_ms: 60_000,
     al_extents: 1237,
     resync_rate_kib: 0,
     managed: false,
@@ -223,6 +227,7 @@ impl Resource {
             ping_timeout_ms: options.ping_timeout_ms,
             request_timeout_ms: options.timeout_ms.saturating_mul(u64::from(options.ko_count)),
             connect_interval_ms: options.connect_interval_ms,
+            disk_timeout_ms: options.disk_timeout_ms,
             al_extents: options.al_extents.min(activity::MAX_EXTENTS),
             resync_rate_kib: options.resync_rate_kib,
             managed: options.managed,

@@ -250,6 +250,7 @@ impl Resolver<'_> {
             timeout_ms: net("timeout").map_or(DEFAULTS.timeout_ms, |t| t * 100),
             ko_count: net("ko-count").and_then(|n| u32::try_from(n).ok()).unwrap_or(DEFAULTS.ko_count),
             connect_interval_ms: net("connect-int").map_or(DEFAULTS.connect_interval_ms, |s| s * 1000),
+            disk_timeout_ms: disk("disk-timeout").map_or(DEFAULTS.disk_timeout_ms, |t| t * 100),
             al_extents: al_extents.unwrap_or(DEFAULTS.al_extents).min(activity::MAX_EXTENTS),
             resync_rate_kib: rates.into_iter().flatten().min().unwrap_or(DEFAULTS.resync_rate_kib),
             managed: managed.map_or(DEFAULTS.managed, |yes| yes == 1),

@@ -138,7 +138,7 @@ pub(super) static TABLE: &[Spec] = &[
     disk("md-flushes", Flag, Fixed("yes", FLUSH)),
     disk("disk-barrier", Flag, Fixed("no", FLUSH)),
     disk("disk-drain", Flag, Fixed("yes", FLUSH)),
-    disk("disk-timeout", Number(Tenths, 0, 6000), Ignored("a slow disk is waited for")),
+    disk("disk-timeout", Number(Tenths, 0, 6000), Used),
     disk("read-balancing", Text, Fixed("prefer-local", "reads are local")),
     disk("discard-zeroes-if-aligned", Flag, Fixed("yes", ZEROES)),
     disk("disable-write-same", Flag, Ignored(KERNEL)),

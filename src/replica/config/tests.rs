@@ -72,7 +72,7 @@ fn every_mistake_of_a_broken_file_is_reported_with_its_exact_message() {
 }
 
 const PAIR: &str = "resource r0 { device /dev/drbd1; disk /dev/vdb1;
-    on ha-a { node-id 4; address 10.0.0.1:7789; disk { al-extents 67; } }
+    on ha-a { node-id 4; address 10.0.0.1:7789; disk { al-extents 67; disk-timeout 30; } }
     on ha-b { node-id 2; address 10.0.0.2:7790; } }";
 
 #[test]
@@ -86,6 +86,7 @@ fn each_host_sees_the_resource_from_its_own_side() {
     assert!(b.settings.dials());
     let a = parsed.resource("r0").unwrap().for_node("ha-a").unwrap();
     assert_eq!(a.settings.al_extents, 67);
+    assert_eq!((a.settings.disk_timeout_ms, b.settings.disk_timeout_ms), (3000, 60_000));
     assert!(!a.settings.dials());
 }
 

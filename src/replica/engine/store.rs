@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use super::hang::Operation;
 use super::{Engine, Then};
 use crate::activity::Transaction;
 use crate::event::{Action, BLOCK, DiskError, MetaTx, Token};
@@ -65,6 +66,11 @@ impl Store {
         self.jobs.is_empty() && self.writing.is_none()
     }
 
+    /// Whether this transaction is the one that is under way.
+    pub(super) fn is_writing(&self, tx: MetaTx) -> bool {
+        self.writing == Some(tx)
+    }
+
     pub(super) fn push(&mut self, job: Job) {
         self.jobs.push_back(job);
     }
@@ -109,6 +115,7 @@ impl Engine {
             self.store.last_tx += 1;
             let tx = MetaTx(self.store.last_tx);
             self.store.writing = Some(tx);
+            self.patience.begin(Operation::Metadata(tx));
             self.store.jobs.push_front(job);
             self.out.push(Action::WriteMeta { tx, writes });
         } else {

@@ -1,6 +1,7 @@
 //! The rules at the top of `engine.rs`, each tried by hand: one engine, its disk and its peer played here.
 
 mod found;
+mod hang;
 mod managed;
 mod rules;
 mod successor;
@@ -44,6 +45,7 @@ fn settings(node_id: u32) -> Settings {
         ping_timeout_ms: 500,
         request_timeout_ms: 30_000,
         connect_interval_ms: 1000,
+        disk_timeout_ms: 0,
         al_extents: 4,
         resync_rate_kib: 0,
         managed: false,

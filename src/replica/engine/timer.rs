@@ -64,6 +64,7 @@ impl Engine {
             times.extend(self.flusher.background_due());
         }
         times.extend(self.replacement_due());
+        times.extend(self.disk_check_due());
         times.extend(self.resync.wake_at(self.now));
         times.extend(self.verify.wake_at(self.now));
         let next = times.into_iter().min();

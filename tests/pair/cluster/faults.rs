@@ -279,18 +279,12 @@ impl Cluster {
         self.later(node, 1, Event::ResourceChanged { resource, state, reason });
     }
 
-    /// How the disk below a host's device behaves from now on.
-    pub(crate) fn set_disk(&mut self, node: Node, is_slow: bool, is_broken: bool) {
-        let what = if is_broken {
-            "fails"
-        } else if is_slow {
-            "is slow"
-        } else {
-            "is well"
-        };
+    /// How the disk below a host's device behaves from now on: `fails`, `hangs`, `slow` or `well`.
+    pub(crate) fn set_disk(&mut self, node: Node, how: &str) {
+        let what = if how == "slow" || how == "well" { format!("is {how}") } else { how.to_owned() };
         self.tell(format!("{} disk {what}", name(node)));
         let on = &mut self.world.nodes[index(node)];
-        (on.slow, on.broken) = (is_slow, is_broken);
+        (on.slow, on.broken, on.hangs) = (how == "slow", how == "fails", how == "hangs");
     }
 
     pub(crate) fn set_fault(&mut self, node: Node, service: &str, fault: Option<Fault>) {

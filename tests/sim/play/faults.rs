@@ -56,7 +56,11 @@ impl Play {
             24 if !self.is_primary(node) => self.command(node, Command::Down),
             25 if self.world.rng.one_in(3) => (0..2).for_each(|n| self.command(n, Command::Down)),
             26 if self.world.rng.one_in(3) => self.world.nodes[node].broken = true,
-            27..30 => self.world.nodes[node].slow = !self.world.nodes[node].slow,
+            27..30 => {
+                let hangs = self.world.rng.one_in(3);
+                let disk = &mut self.world.nodes[node];
+                (disk.slow, disk.hangs) = (!disk.slow, !disk.slow && hangs);
+            }
             30 => self.world.lag = [2, 100, 600][self.world.rng.below(3) as usize],
             31 if self.world.nodes[node].exported => {
                 self.world.take_device(node);
@@ -163,10 +167,12 @@ impl Play {
     /// Mends everything, resolves what only a person can decide, and waits until both nodes agree.
     pub(super) fn repair(&mut self) -> Result<(), String> {
         self.world.lag = 2;
+        self.world.nodes.iter_mut().for_each(|node| (node.slow, node.hangs) = (false, false));
+        // What hangs is a fault that has been there already.
+        self.pass(self.world.hangs_until.saturating_sub(self.world.now))?;
         for round in 0..40 {
             for node in 0..2 {
                 self.world.set_cut(node, false);
-                self.world.nodes[node].slow = false;
                 self.world.nodes[node].broken = false;
             }
             self.restart_dead(true);
