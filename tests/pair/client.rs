@@ -3,7 +3,7 @@
 //! A row is a write of one block followed by a flush, as a database commits. It is acknowledged when both are
 //! answered while the address and the service are still where they were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::record::LEAP;
 use replica::event::{BLOCK, FrontError, FrontOp, Millis, Range, Slot};
@@ -79,6 +79,12 @@ impl Client {
         self.stages[node].insert(slot, Stage::Writing { block, version });
         let range = Range { offset: block * BLOCK, len: BLOCK as u32 };
         world.front(node, slot, FrontOp::Write(range), vec![version]);
+    }
+
+    /// What was asked of each node and is not answered.
+    pub(crate) fn unanswered(&self) -> BTreeSet<(usize, Slot)> {
+        let slots = |node: usize| self.stages[node].keys().map(move |slot| (node, *slot));
+        slots(0).chain(slots(1)).collect()
     }
 
     fn slot(&mut self) -> Slot {

@@ -10,6 +10,7 @@ use replica::event::{
 };
 use replica::message::{Abilities, Message};
 use replica::meta::{Attached, Superblock, creation};
+use replica::state::{DiskState, ReplicationState, Role};
 
 use crate::disk::{Disk, Version};
 use crate::rng::Rng;
@@ -32,6 +33,8 @@ use processes::Legacy;
 pub(crate) const DISK_BYTES: u64 = 18 << 20;
 /// The device begins smaller than its disks: they were enlarged.
 const FIRST_BYTES: u64 = 12 << 20;
+/// Milliseconds after which a request is forgotten for which nothing happens.
+const FORGOTTEN_MS: Millis = 3000;
 /// Above those of applications.
 const FIRST_PEER_SLOT: u32 = 1 << 24;
 
@@ -147,6 +150,8 @@ pub(crate) struct World {
     pub(crate) hangs_until: Millis,
     /// The largest device that anybody has seen.
     pub(crate) seen_bytes: u64,
+    /// Since when requests of a node wait although nothing is under way.
+    idle_since: [Option<Millis>; 2],
     /// What must never be.
     pub(crate) broken_promise: Option<String>,
     /// When a connection last stood.
@@ -222,6 +227,7 @@ impl World {
             knows_only_data: false,
             hangs_until: 0,
             seen_bytes: if agreed_bytes == 0 { DISK_BYTES } else { agreed_bytes },
+            idle_since: [None; 2],
             broken_promise: None,
             met_at: 0,
             notices: VecDeque::new(),
@@ -337,6 +343,27 @@ impl World {
             engine.handle(event, self.now, &mut out);
             self.nodes[node].contact = engine.contact();
             self.perform(node, out);
+            self.notice_forgotten(node);
+        }
+    }
+
+    /// A request that waits while both nodes are in step and nothing is under way was forgotten.
+    fn notice_forgotten(&mut self, node: usize) {
+        let waits = !self.nodes[node].fronts.is_empty() && self.nodes[node].pending.is_empty();
+        let idle = waits
+            && self.status(node).is_some_and(|s| {
+                let whole = s.connection.replication == ReplicationState::Established
+                    && s.connection.peer_disk == DiskState::UpToDate
+                    && s.device.disk == DiskState::UpToDate;
+                let asked = s.connection.pending == 0 && s.device.lower_pending == 0;
+                whole && asked && s.device.upper_pending > 0 && s.role == Role::Primary
+            });
+        let since = *self.idle_since[node].get_or_insert(self.now);
+        if !idle {
+            self.idle_since[node] = None;
+        } else if self.now - since > FORGOTTEN_MS {
+            let slot = self.nodes[node].fronts.keys().next();
+            self.broken_promise = Some(format!("{slot:?} of {} is forgotten", name(node)));
         }
     }
 

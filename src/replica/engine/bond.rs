@@ -38,6 +38,8 @@ pub(super) struct Bond {
     loss: u64,
     /// The peer was whole when last looked at.
     whole: bool,
+    /// Answers were held back when last looked at.
+    holds_back: bool,
     /// Until when a process that has ended, this one's predecessor or the peer's, may be replaced unnoticed.
     replaced_by: Option<Millis>,
     deposed: bool,
@@ -56,6 +58,7 @@ impl Bond {
             alone: false,
             loss: 0,
             whole: true,
+            holds_back: false,
             replaced_by: None,
             deposed: false,
             revoking: Vec::new(),
@@ -136,16 +139,18 @@ impl Engine {
         if whole && std::mem::take(&mut self.bond.alone) {
             self.log(LogLevel::Info, "both nodes are up to date: both must have every write".to_owned());
         }
+        // Also what was held back for a peer that was never counted as lost.
+        let blocked = self.is_blocked();
+        let released = std::mem::replace(&mut self.bond.holds_back, blocked) && !blocked;
+        if released {
+            self.answer_all();
+        }
         if self.replacement_due().is_some_and(|due| self.now < due) {
-            return false;
+            return released;
         }
         self.bond.replaced_by = None;
-        if whole == std::mem::replace(&mut self.bond.whole, whole) {
-            return false;
-        }
-        if whole {
-            self.answer_all();
-        } else if !self.bond.alone {
+        let lost = std::mem::replace(&mut self.bond.whole, whole) && !whole;
+        if lost && !self.bond.alone {
             self.bond.loss += 1;
             let (loss, peer) = (self.bond.loss, &self.settings.peer);
             let text = format!(
@@ -153,7 +158,7 @@ impl Engine {
             );
             self.log(LogLevel::Warn, text);
         }
-        true
+        released || lost
     }
 
     // ---- commands ----

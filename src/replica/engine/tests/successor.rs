@@ -123,3 +123,23 @@ fn what_was_noted_of_another_generation_counts_for_nothing() {
     });
     assert!(!crashed.engine.superblock.survived, "it was Primary meanwhile");
 }
+
+/// The peer confirms what it gets before it says that its disk is UpToDate.
+#[test]
+fn what_was_held_back_while_a_process_was_replaced_is_answered() {
+    let mut bench = successor();
+    let peer = in_step(&bench, true);
+    let whole = Message::Changed { role: Role::Secondary, disk: DiskState::UpToDate };
+    let link = bench.connect(1, peer.clone());
+    bench.receive(link, whole.clone());
+    bench.front(0, FrontOp::Write(block(1)));
+    bench.disk();
+    bench.lose(link);
+    bench.todo.clear();
+    let link = bench.connect(2, PeerState { disk: DiskState::Consistent, ..peer });
+    let Some(Message::Write { id, .. }) = bench.sent("Write") else { panic!("not sent again") };
+    bench.receive(link, Message::WriteAck { id });
+    assert_eq!(bench.taken_answer(), None, "the peer is not whole");
+    bench.receive(link, whole);
+    assert_eq!(bench.taken_answer(), Some((Slot(FRONT), Ok(()))));
+}
