@@ -7,7 +7,7 @@ use provision::protocol::Outcome;
 use provision::runner::exit;
 
 use crate::project::{INVENTORY, Project, managed};
-use crate::scripted::{Pair, changed, check};
+use crate::scripted::{Pair, apply, changed, check};
 
 /// A project with the secret `token` and these tasks.
 fn with_tasks(tasks: &str) -> Project {
@@ -80,4 +80,13 @@ fn passwords_of_management_boards_are_not_shown_and_may_come_from_the_secrets() 
     assert_eq!(planned(params, &hidden), shown(r#""username": "root", "password": "********", ********"#));
     let params = "{ip: 10.0.0.9, login: \"{{ board }}\"}";
     assert_eq!(planned(params, &["tiger-and-dragon"]), shown(r#""login": "********""#));
+}
+
+/// Before contact it is not known what the content will be.
+#[test]
+fn a_file_that_everybody_could_read_is_not_written() {
+    let project = with_tasks("    - copy: {dest: /etc/x, content: 'on {{ facts.family }}: {{ token }}'}\n");
+    let ran = Pair::new(|_, _| Ok(changed())).run(&project, apply(), &Selection::default());
+    assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 0), "{}", ran.text);
+    assert!(ran.text.contains("site.yml:3:37: a secret is in this content"), "{}", ran.text);
 }

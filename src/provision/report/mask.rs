@@ -7,6 +7,8 @@ use super::{Event, forms};
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "********";
+/// A line of a secret that is shorter may be anywhere.
+const MIN_CHARS: usize = 6;
 
 /// Texts that must not be shown.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,17 @@ impl Mask {
             }
         }
         text
+    }
+
+    /// Whether one of the secrets is in a text.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        self.is_new_in(text, "")
+    }
+
+    /// The same, leaving out those that are in the text which it was made from: they are words like any other.
+    pub(crate) fn is_new_in(&self, text: &str, source: &str) -> bool {
+        let mut long = self.secrets.iter().filter(|secret| secret.chars().count() >= MIN_CHARS);
+        long.any(|secret| text.contains(secret) && !source.contains(secret))
     }
 
     /// Mistakes without secrets: a message shows the value that is wrong.

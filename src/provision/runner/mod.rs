@@ -131,7 +131,7 @@ pub async fn run<C: Connect>(
     options: Options,
     stop: Stop,
 ) -> u8 {
-    let resolver = Resolver::new(assets);
+    let resolver = Resolver::new(assets, inventory);
     let shared = Arc::new(Shared { resolver, report, options, stop });
     let mut run = Run {
         shared,
