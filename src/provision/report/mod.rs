@@ -16,7 +16,7 @@ mod terminal;
 
 use std::sync::{Mutex, PoisonError};
 
-pub use event::{Event, HostRecap, Status, TaskDone, TaskTime};
+pub use event::{Event, HostRecap, Status, TaskDone, TaskTime, VERSION};
 pub use human::Human;
 pub use json::Json;
 pub(crate) use kept::Kept;
