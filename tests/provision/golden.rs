@@ -109,6 +109,7 @@ fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
     assert_eq!(
         plays,
         [
+            ("Stack that this pair has", 2),
             ("Network", 2),
             ("Storage", 2),
             ("Members", 3),
@@ -120,6 +121,7 @@ fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
             ("Managers", 2),
             ("Hand-over", 2),
             ("Service", 1),
+            ("Stack that has run", 2),
             ("Alerts of units", 2),
             ("Verify", 2)
         ]
