@@ -29,7 +29,10 @@ pub enum Command {
         after_help = "Examples:\n  futago check -i inventory/ha.yml\n  futago check -i inventory/ha.yml ./playbooks/mine.yml --json\n  futago check -i inventory                   every inventory of a folder"
     )]
     Check(check::Arguments),
-    /// Show what apply would do; changes nothing.
+    /// Show what apply would do, and do nothing of it.
+    ///
+    /// To look at a host, this program is copied to it, once for each version: to /var/lib/futago/program, for root only.
+    /// Programs that a task names in `unless` are run; they must change nothing.
     ///
     /// Exit code 0 when there is nothing to do, 2 when there is, 1 when it failed, 4 when a host cannot be reached,
     /// 64 on a mistake in the command line, inventory, playbook or a template (then no host was contacted).

@@ -12,8 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::apply::{Arguments, Mode, Ready, continuation};
 use crate::assets::Assets;
-use crate::identity::Identities;
-use crate::inventory::{Etcd, Inventory};
+use crate::inventory::Inventory;
 use crate::plan::Plan;
 use crate::report::{Ended, Event, Human, Json, Kept, Log, Mask, Report, Sink, recap_of_all, worst};
 use crate::runner::{self, Options, OverSsh, Stop, exit};
@@ -114,13 +113,8 @@ impl Cluster {
         } else {
             sinks.push(Box::new(prefix.map_or_else(Human::standard, Human::beside_others)));
         }
-        let secrets =
-            inventory.secrets.values().values().filter_map(|value| value.as_str().map(str::to_owned));
-        let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
-        let etcd = inventory.manager.iter().filter_map(|manager| manager.etcd.as_ref());
-        let secrets = secrets.chain(etcd.flat_map(Etcd::secrets));
-        let secrets = secrets.chain(inventory.https.secrets()).chain(over.secret());
-        let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
+        let mask = Mask::new(inventory.hidden().into_iter().chain(over.secret()));
+        let report = Arc::new(Report::new(sinks, mask));
         Self { inventory, plan, assets, over, options, report, kept }
     }
 

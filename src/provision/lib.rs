@@ -7,6 +7,7 @@ pub mod assets;
 pub mod check;
 pub mod cli;
 pub mod doc;
+mod exposed;
 mod fleet;
 pub mod host;
 pub mod identity;

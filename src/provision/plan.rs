@@ -125,7 +125,7 @@ pub fn prepare(
     selection: &Selection,
     assets: &Assets,
 ) -> Result<Plan, Problems> {
-    let resolver = Resolver::new(assets.clone());
+    let resolver = Resolver::new(assets.clone(), inventory);
     let mut check =
         Check { inventory, resolver: &resolver, problems: Problems::default(), sources: BTreeSet::new() };
     check.patterns(playbook);

@@ -9,6 +9,7 @@ use crate::assets::Assets;
 use crate::inventory::{self, Inventory};
 use crate::plan::{self, Plan, Selection};
 use crate::playbook::{self, Read};
+use crate::report::Mask;
 
 /// What can be done.
 #[derive(Debug)]
@@ -76,10 +77,9 @@ pub fn prepare(
     };
     match plan {
         Ok(plan) if problems.is_empty() => Ok(Prepared { inventory, playbook: playbook.name, plan }),
-        Ok(_) => Err(Refusal::Mistakes(problems)),
-        Err(more) => {
-            problems.extend(more);
-            Err(Refusal::Mistakes(problems))
+        found => {
+            problems.extend(found.err().unwrap_or_default());
+            Err(Refusal::Mistakes(Mask::new(inventory.hidden()).problems(problems)))
         }
     }
 }

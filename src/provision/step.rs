@@ -6,8 +6,11 @@ use base64ct::{Base64, Encoding as _};
 use serde_json::{Map, Value};
 
 use crate::assets::{Asset, Assets};
+use crate::exposed;
+use crate::inventory::Inventory;
 use crate::module::{ArgError, Kind, check_args, schemas};
 use crate::playbook::Task;
+use crate::report::Mask;
 use crate::template::{Engine, Resolved, Scope};
 use base::problem::{Place, Problem};
 use base::yaml::{Content, Entry, Node};
@@ -51,11 +54,12 @@ enum Depth {
 pub(crate) struct Resolver {
     pub(crate) engine: Engine,
     pub(crate) assets: Assets,
+    secrets: Mask,
 }
 
 impl Resolver {
-    pub(crate) fn new(assets: Assets) -> Self {
-        Self { engine: Engine::new(assets.clone()), assets }
+    pub(crate) fn new(assets: Assets, inventory: &Inventory) -> Self {
+        Self { engine: Engine::new(assets.clone()), assets, secrets: Mask::new(inventory.hidden()) }
     }
 
     /// A value with every expression in it evaluated.
@@ -114,7 +118,9 @@ impl Resolver {
         if !problems.is_empty() {
             return Err(problems);
         }
-        self.finish(task, args, &unknown, scope, Depth::Values)
+        let resolution = self.finish(task, args, &unknown, scope, Depth::Values)?;
+        let problems = exposed::problems(task, resolution.module, &resolution.args, &self.secrets);
+        if problems.is_empty() { Ok(resolution) } else { Err(problems) }
     }
 
     /// Checks a task that is known to be skipped: names of variables, syntax, arguments, but not values.

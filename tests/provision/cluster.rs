@@ -6,7 +6,7 @@ use provision::runner::exit;
 use serde_json::{Value, json};
 
 use crate::project::{Project, managed};
-use crate::scripted::{Pair, Ran, apply, changed, check};
+use crate::scripted::{Pair, Ran, apply, changed, check, failed};
 
 fn only_cluster() -> Selection {
     Selection { tags: vec!["cluster".into()], ..Selection::default() }
@@ -48,10 +48,13 @@ fn a_new_pair_gets_its_file_system_on_the_primary_only_and_starts_last() {
     assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
     let mut done = steps(&ran, &["cluster", "filesystem", "mount"]);
     // Both hosts do a task at the same time.
-    done[1..3].sort();
+    done[..2].sort();
+    done[3..5].sort();
     assert_eq!(
         done,
         [
+            "ha-a cluster unchanged",
+            "ha-b cluster unchanged",
             "ha-a cluster bootstrapped",
             "ha-a cluster joined",
             "ha-b cluster joined",
@@ -188,7 +191,7 @@ fn on_a_running_pair_the_standby_comes_first_and_no_data_is_touched() {
     assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
     let current: Vec<String> = steps(&ran, &["cluster", "filesystem", "mount"])
         .into_iter()
-        .filter(|s| !s.ends_with("joined"))
+        .filter(|s| !s.ends_with("joined") && !s.ends_with("unchanged"))
         .collect();
     assert_eq!(
         current,
@@ -196,6 +199,27 @@ fn on_a_running_pair_the_standby_comes_first_and_no_data_is_touched() {
     );
     let changes = ran.recap().iter().all(|line| line.contains("changed=0"));
     assert!(changes, "{}", ran.text);
+}
+
+#[test]
+fn another_stack_is_refused_before_anything_else_is_done_and_the_one_that_runs_is_kept_in_mind() {
+    let text = managed() + "stack: zabbix\n";
+    let project = Project::new([("ha.yml", text.as_str())]);
+    let refusing = Pair::new(|host, step| {
+        let is_other = host == "ha-b" && step.args.get("state") == Some(&json!("unchanged"));
+        Ok(if is_other { failed("the stack of this pair is lamp") } else { changed() })
+    });
+    for (selection, options) in [(Selection::default(), apply()), (only_cluster(), check())] {
+        let ran = refusing.run(&project, options, &selection);
+        assert_eq!(ran.exit_code, exit::FAILED, "{}", ran.text);
+        let asked = json!({"state": "unchanged", "stack": "zabbix"});
+        assert!(ran.steps.iter().all(|(_, step)| Value::from(step.args.clone()) == asked), "{:?}", ran.steps);
+    }
+    let ran = pair("ha-b", false, Outcome::default).run(&project, apply(), &only_cluster());
+    let place =
+        |wanted: &dyn Fn(&Step) -> bool| ran.steps.iter().rposition(|(_, step)| wanted(step)).unwrap();
+    let kept = place(&|step| step.args.get("content") == Some(&json!("zabbix")));
+    assert!(place(&|step| step.args.get("state") == Some(&json!("running"))) < kept, "only what has run");
 }
 
 #[test]

@@ -104,6 +104,10 @@ fn machines_read_of_which_cluster_each_event_is() {
     };
     let expected = ["run-started", "task-done", "task-done", "task-finished", "run-finished"];
     assert_eq!(of("east.example.com"), expected);
+    assert!(
+        events.iter().all(|event| (event["event"] == "run-started") == (event["version"] == 1)),
+        "{lines}"
+    );
     assert_eq!(of("west.example.com"), expected);
     let place = |cluster: &str, event: &str| {
         events.iter().position(|one| one["cluster"] == cluster && one["event"] == event).unwrap()

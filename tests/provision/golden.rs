@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use provision::assets::Assets;
 use provision::plan::Selection;
+use provision::report::Event;
 use provision::template::{Engine, Scope};
+use serde_json::Value;
 
 use crate::project::Project;
+use crate::scripted::{Pair, apply, changed, failed};
 
 /// The file of the article, and what it does without: the hosts prove to each other who they are.
 const ARTICLE: &str = "\
@@ -106,6 +109,7 @@ fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
     assert_eq!(
         plays,
         [
+            ("Stack that this pair has", 2),
             ("Network", 2),
             ("Storage", 2),
             ("Members", 3),
@@ -117,6 +121,7 @@ fn with_a_manager_the_playbook_deploys_it_and_promotes_nothing_by_hand() {
             ("Managers", 2),
             ("Hand-over", 2),
             ("Service", 1),
+            ("Stack that has run", 2),
             ("Alerts of units", 2),
             ("Verify", 2)
         ]
@@ -154,6 +159,43 @@ fn the_documented_modules_are_the_ones_that_there_are() {
         std::fs::write(&path, new).unwrap();
     } else {
         assert_eq!(documented, table, "BLESS=1 cargo test --test provision writes it anew");
+    }
+}
+
+#[test]
+fn the_documented_events_are_the_ones_that_there_are() {
+    let tasks =
+        "  - {command: one, loop: [a], notify: Again}\n  handlers:\n  - {name: Again, command: two}\n";
+    let playbook = format!("- hosts: pair\n  tasks:\n{tasks}");
+    let project = Project::new([("playbooks/site.yml", playbook.as_str())]);
+    let pair = Pair::new(|host, _| Ok(if host == "ha-b" { failed("no") } else { changed() }));
+    let mut events = pair.run(&project, apply(), &Selection::default()).events;
+    assert!(matches!(events[0], Event::RunStarted { version: 1, .. }), "{:?}", events[0]);
+    events.push(Event::Stopping);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/provisioning.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut documented = BTreeSet::new();
+    for event in &events {
+        let Value::Object(mut keys) = serde_json::to_value(event).unwrap() else { unreachable!() };
+        let name = keys.remove("event").unwrap();
+        let start = format!("| `{}` |", name.as_str().unwrap());
+        let row = text.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no {start}"));
+        for key in all_keys(&Value::Object(keys)) {
+            assert!(row.contains(&format!("`{key}`")), "{key} is missing: {row}");
+        }
+        documented.insert(start);
+    }
+    assert_eq!(documented.len(), 9, "{documented:?}");
+}
+
+/// Of a value and of all that is in it.
+fn all_keys(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(map) => {
+            map.iter().flat_map(|(key, value)| [vec![key.clone()], all_keys(value)].concat()).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(all_keys).collect(),
+        _ => Vec::new(),
     }
 }
 

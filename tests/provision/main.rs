@@ -16,3 +16,4 @@ mod golden;
 mod project;
 mod runner;
 mod scripted;
+mod secrets;

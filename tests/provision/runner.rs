@@ -308,7 +308,7 @@ fn secrets_and_no_log_are_never_shown() {
             "playbooks/site.yml",
             "- hosts: pair
   tasks:
-  - template: {src: x.j2, dest: /etc/x}
+  - template: {src: x.j2, dest: /etc/x, mode: '0600'}
   - {command: quiet, no_log: true}
 ",
         ),

@@ -86,11 +86,9 @@ impl Pair {
             inventory.identities = Some(Identities::provide(&inventory, SystemTime::now()).unwrap());
         }
         let (events, text) = (Collected::default(), Shared::default());
-        let secrets = inventory.secrets.values().values().filter_map(|v| v.as_str().map(str::to_owned));
-        let secrets = secrets.chain(inventory.identities.iter().flat_map(Identities::secrets));
         let sinks: Vec<Box<dyn Sink>> =
             vec![Box::new(events.clone()), Box::new(Human::to(Box::new(text.clone())))];
-        let report = Arc::new(Report::new(sinks, Mask::new(secrets)));
+        let report = Arc::new(Report::new(sinks, Mask::new(inventory.hidden())));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connect = Arc::new(self.clone());
         let run =

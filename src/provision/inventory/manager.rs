@@ -9,7 +9,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::etcd::{self, Etcd};
+use super::fencing;
 use super::resource::{self, Resource};
+use super::secrets::Secrets;
 use super::{Member, VirtualIp, stack};
 use base::fields::Fields;
 use base::problem::Problem;
@@ -33,7 +35,6 @@ pub(super) const MANAGER: &[&str] = &[
     "alerts",
 ];
 pub(super) const POLICY: &[&str] = &["foreign_start", "reboot_on_failed_stop", "watch_public_link"];
-pub(super) const FENCING: &[&str] = &["target", "agent", "params", "timeout"];
 pub(super) const ALERT: &[&str] = &["exec", "webhook"];
 pub(super) const PROFILES: &[&str] = &["fast", "default", "calm"];
 pub(super) const FILE_SYSTEMS: &[&str] = &["ext4", "xfs"];
@@ -83,6 +84,13 @@ impl Manager {
             "verify": verify, "etcd": etcd, "settings": plain,
         })
     }
+
+    /// Texts that must never be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = String> + '_ {
+        let devices = self.plain.get("fencing").and_then(Value::as_array).into_iter().flatten();
+        let told = devices.chain(&self.group).chain(&self.everywhere).flat_map(fencing::hidden);
+        self.etcd.iter().flat_map(Etcd::secrets).chain(told)
+    }
 }
 
 /// What the section is checked against.
@@ -94,6 +102,8 @@ pub(super) struct Around<'a> {
     pub(super) file: &'a Path,
     /// What comes with the program and runs on the pair.
     pub(super) stack: Option<&'a str>,
+    /// What it may take values from.
+    pub(super) secrets: &'a Secrets,
 }
 
 pub(super) fn manager(
@@ -122,7 +132,7 @@ pub(super) fn manager(
     let etcd = etcd.and_then(|node| etcd::read(node, around.witness, around.file, fields.problems()));
     keep("etcd", etcd.as_ref().map(|etcd| etcd.settings.clone().into()));
     keep("policy", policy(&mut fields));
-    keep("fencing", fencing(&mut fields, around.hosts));
+    keep("fencing", fencing::read(&mut fields, around.hosts, around.secrets));
     keep("alerts", alerts(&mut fields));
     let metrics = metrics(&mut fields);
     let verify = word(&mut fields, "verify", VERIFY).and_then(|v| v.as_str().map(str::to_owned));
@@ -254,41 +264,6 @@ fn policy(fields: &mut Fields<'_, '_>) -> Option<Value> {
     inner.bool("reboot_on_failed_stop");
     inner.bool("watch_public_link");
     Some(node.to_json())
-}
-
-/// Devices that switch a host off; a host may be named by its short name.
-fn fencing(fields: &mut Fields<'_, '_>, hosts: &[Member]) -> Option<Value> {
-    let mut devices = Vec::new();
-    for node in fields.list("fencing") {
-        let Some(mut inner) = Fields::of(node, "a fencing device", FENCING, fields.problems()) else {
-            continue;
-        };
-        let at = inner.required("agent", "the fence agent, such as fence_ipmilan");
-        let agent = inner.text("agent").filter(|agent| !agent.starts_with('/') && agent.contains('/'));
-        if let (Some(at), Some(agent)) = (at, agent) {
-            inner.report(
-                at,
-                format!(
-                    "\"agent\" must be a name, such as fence_ipmilan, or an absolute path, not {agent:?}"
-                ),
-            );
-        }
-        inner.map("params");
-        resource::duration(&mut inner, "timeout");
-        let target =
-            inner.required("target", "the host that it switches off").and_then(|_| inner.text("target"));
-        let (Some(target), Some(at)) = (target, inner.get("target")) else { continue };
-        let found = hosts.iter().find(|h| h.name == target || h.fqdn == target);
-        if found.is_none() && !hosts.is_empty() {
-            let names: Vec<&str> = hosts.iter().map(|h| h.name.as_str()).collect();
-            let sentence = "\"target\" names a host that is not there:";
-            inner.problems().push(Problem::unknown_word(&at.place, sentence, &target, &names));
-        }
-        let mut device = node.to_json();
-        device["target"] = found.map_or(target, |h| h.fqdn.clone()).into();
-        devices.push(device);
-    }
-    (!devices.is_empty()).then(|| devices.into())
 }
 
 fn alerts(fields: &mut Fields<'_, '_>) -> Option<Value> {

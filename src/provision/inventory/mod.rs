@@ -5,6 +5,7 @@
 mod backup;
 mod etcd;
 mod example;
+mod fencing;
 mod find;
 mod https;
 mod manager;
@@ -129,6 +130,15 @@ impl Inventory {
     /// All hosts, the pair first.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.hosts.iter().chain(&self.witness)
+    }
+
+    /// Texts that must never be shown.
+    #[must_use]
+    pub fn hidden(&self) -> Vec<String> {
+        let secrets = self.secrets.values().values().filter_map(|value| value.as_str().map(str::to_owned));
+        let secrets = secrets.chain(self.identities.iter().flat_map(Identities::secrets));
+        let secrets = secrets.chain(self.manager.iter().flat_map(Manager::secrets));
+        secrets.chain(self.https.secrets()).collect()
     }
 
     /// The folder that the inventory stands for: its own, or the one above when it is called `inventory`.

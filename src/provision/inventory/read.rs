@@ -62,12 +62,16 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
     let mut hosts = hosts(&mut top, &domain);
     let witness = top.get("witness").and_then(|node| witness(node, &domain, top.problems()));
     let stack = choice(&mut top, "stack", stack::STACKS);
+    let passwords = stack.as_deref().map_or(&[][..], stack::passwords);
+    let named = top.text("secrets").map(|name| file.parent().unwrap_or(Path::new("")).join(name));
+    let secrets = Secrets::read(named, &project(file), file, passwords, top.problems());
     let around = manager::Around {
         virtual_ip: virtual_ip.as_ref(),
         hosts: &hosts,
         witness: top.get("witness").is_some(),
         file,
         stack: stack.as_deref(),
+        secrets: &secrets,
     };
     // A stack is run by the manager: where nothing is said about it, with its defaults.
     let of_stack =
@@ -84,9 +88,6 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
     refuse_passwords(vars, top.problems());
     let vars = variables(vars, top.problems());
     wipe(&mut top, &mut hosts);
-    let passwords = stack.as_deref().map_or(&[][..], stack::passwords);
-    let named = top.text("secrets").map(|name| file.parent().unwrap_or(Path::new("")).join(name));
-    let secrets = Secrets::read(named, &project(file), file, passwords, top.problems());
     etcd::check_password(top.get("manager"), &secrets, top.problems());
     let (cluster, virtual_ip, ssh) = (cluster?, virtual_ip?, ssh?);
     let inventory = Inventory {

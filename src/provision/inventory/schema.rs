@@ -8,7 +8,7 @@ pub fn json_schema() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{backup, etcd, https, manager, read, resource, ssh, stack};
+    use super::super::{backup, etcd, fencing, https, manager, read, resource, ssh, stack};
     use serde_json::Value;
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -47,7 +47,7 @@ mod tests {
         let of = |key: &str| &manager["properties"][key];
         assert_eq!(keys(of("etcd")), sorted(etcd::ETCD));
         assert_eq!(keys(of("policy")), sorted(manager::POLICY));
-        assert_eq!(keys(&of("fencing")["items"]), sorted(manager::FENCING));
+        assert_eq!(keys(&of("fencing")["items"]), sorted(fencing::FENCING));
         assert_eq!(keys(&of("alerts")["items"]), sorted(manager::ALERT));
         assert_eq!(of("failover_target")["anyOf"][0]["enum"], serde_json::json!(manager::PROFILES));
         assert_eq!(of("fstype")["enum"], serde_json::json!(manager::FILE_SYSTEMS));

@@ -17,7 +17,7 @@ use base::yaml::{Content, Node};
 use super::read::variables;
 
 /// A secret shorter than this would mask ordinary words.
-const MIN_CHARS: usize = 6;
+pub(super) const MIN_CHARS: usize = 6;
 /// Of one that is made: some 139 bits.
 const MADE_CHARS: usize = 24;
 /// Folder of the project for what only this program writes.

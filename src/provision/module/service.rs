@@ -53,6 +53,15 @@ struct Unit {
     stale: bool,
 }
 
+/// What is asked of systemd to find a unit.
+struct Systemd {
+    show: fn(&str) -> Result<Unit, Error>,
+    has_file: fn(&str) -> bool,
+    reload: fn() -> Result<(), Error>,
+}
+
+const SYSTEMD: Systemd = Systemd { show, has_file: unit_file_exists, reload: daemon_reload };
+
 /// What has to be done, as verbs of systemctl with words for people.
 type Verb = (&'static str, &'static str);
 
@@ -108,7 +117,9 @@ impl Module for Args {
             }
             return Ok(context.changed("systemd reads its unit files again", &["~ daemon-reload".into()]));
         };
-        let unit = look(name)?;
+        let Some(unit) = look(name, context.check, &SYSTEMD)? else {
+            return Ok(Context::unknown(format!("systemd has not read the file of {name} yet")));
+        };
         if unit.load == "not-found" {
             return self.missing(name, context);
         }
@@ -189,17 +200,18 @@ impl Unit {
     }
 }
 
-fn look(name: &str) -> Result<Unit, Error> {
-    let unit = show(name)?;
-    if unit.load != "not-found" {
-        return Ok(unit);
-    }
+/// What systemd says of a unit; `None` in a plan of one whose file it has not read yet.
+fn look(name: &str, check: bool, systemd: &Systemd) -> Result<Option<Unit>, Error> {
+    let unit = (systemd.show)(name)?;
     // Its file may be younger than systemd's view of its folders.
-    if unit_file_exists(&unit.name) {
-        daemon_reload()?;
-        return show(name);
+    if unit.load != "not-found" || !(systemd.has_file)(&unit.name) {
+        return Ok(Some(unit));
     }
-    Ok(unit)
+    if check {
+        return Ok(None);
+    }
+    (systemd.reload)()?;
+    (systemd.show)(name).map(Some)
 }
 
 fn unit_file_exists(name: &str) -> bool {
@@ -360,6 +372,21 @@ mod tests {
         let mut ignore = |_| {};
         let run = Context::new(false, false, &mut ignore);
         assert!(args(json!({"state": "started"})).missing("x", &run).is_err());
+    }
+
+    #[test]
+    fn a_plan_does_not_make_systemd_read_a_file_that_is_new_to_it() {
+        fn unread(name: &str) -> Result<Unit, Error> {
+            Ok(parse("LoadState=not-found\n", name))
+        }
+        fn refused() -> Result<(), Error> {
+            Err(Error::refused("daemon-reload", ""))
+        }
+        let new = Systemd { show: unread, has_file: |_| true, reload: refused };
+        assert_eq!(look("x.service", true, &new).unwrap(), None);
+        assert!(look("x.service", false, &new).is_err(), "what is really done begins with it");
+        let missing = Systemd { has_file: |_| false, ..new };
+        assert_eq!(look("x.service", true, &missing).unwrap().unwrap().load, "not-found");
     }
 
     #[test]

@@ -5,12 +5,17 @@ use serde_json::Value;
 
 use crate::protocol::{Failure, Progress};
 
+/// Version of the events' form. It grows when one that reads them would misunderstand: not when something is added.
+pub const VERSION: u32 = 1;
+
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// Everything was checked; the hosts are contacted now.
     RunStarted {
+        /// [`VERSION`] of these events.
+        version: u32,
         /// The inventory's file.
         inventory: String,
         /// The playbook's name.

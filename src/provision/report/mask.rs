@@ -1,11 +1,14 @@
 //! Hides the values of secrets in everything that is shown or kept.
 
+use base::problem::{Problem, Problems};
 use serde_json::Value;
 
-use super::Event;
+use super::{Event, forms};
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "********";
+/// A line of a secret that is shorter may be anywhere.
+const MIN_CHARS: usize = 6;
 
 /// Texts that must not be shown.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +17,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Hides these texts, and each line of those that have several.
+    /// Hides these texts, each line of those that have several, and all of it in the forms of JSON, URLs and base64.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         let mut all: Vec<String> = Vec::new();
@@ -22,15 +25,47 @@ impl Mask {
             all.extend(secret.lines().filter(|line| line.len() > 3).map(str::to_owned));
             all.push(secret);
         }
+        all.retain(|secret| !secret.is_empty());
+        let derived: Vec<String> = all.iter().flat_map(|secret| forms::of(secret)).collect();
+        all.extend(derived);
         // A secret inside another one must not leave the rest of the longer one readable.
-        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        all.dedup();
         Self { secrets: all }
     }
 
     /// The text without secrets.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), HIDDEN))
+        let mut text = text.to_owned();
+        for secret in self.secrets.iter().map(String::as_str) {
+            if text.contains(secret) {
+                text = text.replace(secret, HIDDEN);
+            }
+        }
+        text
+    }
+
+    /// Whether one of the secrets is in a text.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        self.is_new_in(text, "")
+    }
+
+    /// The same, leaving out those that are in the text which it was made from: they are words like any other.
+    pub(crate) fn is_new_in(&self, text: &str, source: &str) -> bool {
+        let mut long = self.secrets.iter().filter(|secret| secret.chars().count() >= MIN_CHARS);
+        long.any(|secret| text.contains(secret) && !source.contains(secret))
+    }
+
+    /// Mistakes without secrets: a message shows the value that is wrong.
+    pub(crate) fn problems(&self, problems: Problems) -> Problems {
+        let mut masked = Problems::default();
+        masked.extend(problems.into_iter().map(|Problem { place, message, hint }| Problem {
+            place,
+            message: self.text(&message),
+            hint: hint.map(|hint| self.text(&hint)),
+        }));
+        masked
     }
 
     /// The event without secrets.

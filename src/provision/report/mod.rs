@@ -1,9 +1,11 @@
 //! What a run says: one stream of events, given to every place that shows or keeps them.
 //!
-//! The only way out: whatever leaves goes through [`Report::say`], where secrets are masked.
+//! The only way out once a run has begun: whatever leaves goes through [`Report::say`], where secrets are masked.
+//! What is wrong before is masked by [`Mask::problems`].
 
 mod bars;
 mod event;
+mod forms;
 mod human;
 mod json;
 mod kept;
@@ -14,7 +16,7 @@ mod terminal;
 
 use std::sync::{Mutex, PoisonError};
 
-pub use event::{Event, HostRecap, Status, TaskDone, TaskTime};
+pub use event::{Event, HostRecap, Status, TaskDone, TaskTime, VERSION};
 pub use human::Human;
 pub use json::Json;
 pub(crate) use kept::Kept;

@@ -23,7 +23,7 @@ use crate::inventory::{Inventory, Member};
 use crate::plan::{Plan, PlannedPlay};
 use crate::playbook::{Play, Task};
 use crate::protocol::Failure;
-use crate::report::{Event, HostRecap, Report, Status, TaskDone, TaskTime};
+use crate::report::{self, Event, HostRecap, Report, Status, TaskDone, TaskTime};
 use crate::step::Resolver;
 use crate::template::Scope;
 use base::yaml::Entry;
@@ -131,7 +131,7 @@ pub async fn run<C: Connect>(
     options: Options,
     stop: Stop,
 ) -> u8 {
-    let resolver = Resolver::new(assets);
+    let resolver = Resolver::new(assets, inventory);
     let shared = Arc::new(Shared { resolver, report, options, stop });
     let mut run = Run {
         shared,
@@ -162,6 +162,7 @@ impl<H: Host> Run<H> {
     fn announce(&self, inventory: &Inventory, plan: &Plan) {
         let options = &self.shared.options;
         self.shared.report.say(Event::RunStarted {
+            version: report::VERSION,
             inventory: inventory.file.display().to_string(),
             playbook: options.playbook.clone(),
             check: options.check,

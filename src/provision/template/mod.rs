@@ -389,7 +389,7 @@ impl Engine {
 const INLINE: &str = "<value>";
 
 /// The expression, when the text is one `{{ … }}` and nothing else.
-fn alone(source: &str) -> Option<&str> {
+pub(crate) fn alone(source: &str) -> Option<&str> {
     let inner = source.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     (!inner.contains("{{") && !inner.contains("}}")).then_some(inner.trim_matches('-').trim())
 }

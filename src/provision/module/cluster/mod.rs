@@ -30,6 +30,10 @@ const UNIT: &str = "futago-clusterd";
 const DEFAULT_FOLDER: &str = "/var/lib/futago/cluster";
 /// In the folder from the bootstrap until the stack has run for the first time.
 const FIRST_START: &str = "first-start";
+/// In the folder since the stack has run: which one it is.
+const STACK: &str = "stack";
+/// What it is called that there is none.
+const NO_STACK: &str = "none";
 const DEFAULT_TIMEOUT_SECONDS: u64 = 120;
 const POLL: Duration = Duration::from_millis(200);
 /// For a manager that has just started to look at everything again: then HELD stays so until somebody acts.
@@ -42,6 +46,7 @@ pub(super) struct Args {
     primary: Option<String>,
     #[serde(default)]
     files: Vec<PathBuf>,
+    stack: Option<String>,
     timeout: Option<u64>,
     program: Option<PathBuf>,
     folder: Option<PathBuf>,
@@ -50,6 +55,7 @@ pub(super) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
+    Unchanged,
     Bootstrapped,
     Joined,
     Current,
@@ -68,9 +74,10 @@ impl Module for Args {
         keys: &[
             Schema::must(
                 "state",
-                Kind::Choice(&["bootstrapped", "joined", "current", "running"]),
+                Kind::Choice(&["bootstrapped", "joined", "current", "running", "unchanged"]),
                 "bootstrapped (in maintenance), joined (knows the record), current (has read its files), running \
-                 (PROTECTED; without witness and fence device as near to it as there is)",
+                 (PROTECTED; without witness and fence device as near to it as there is), unchanged (no other stack has \
+                 run here)",
             ),
             Schema::may("primary", Kind::Text, "for bootstrapped: full name of the first primary"),
             Schema::may(
@@ -79,6 +86,7 @@ impl Module for Args {
                 "for current: what the manager reads when it starts; it is restarted when one is newer, and nothing \
                  moves",
             ),
+            Schema::may("stack", Kind::Text, "for unchanged: the stack that is asked for, or none"),
             Schema::may(
                 "timeout",
                 Kind::Int,
@@ -94,6 +102,7 @@ impl Module for Args {
         for (key, state, word, given) in [
             ("primary", State::Bootstrapped, "bootstrapped", self.primary.is_some()),
             ("files", State::Current, "current", !self.files.is_empty()),
+            ("stack", State::Unchanged, "unchanged", self.stack.is_some()),
         ] {
             if (self.state == state) != given {
                 let message =
@@ -105,16 +114,41 @@ impl Module for Args {
     }
 
     fn run(self, context: &mut Context) -> Result<Outcome, Error> {
-        match (self.state, &self.primary) {
-            (State::Bootstrapped, Some(primary)) => self.bootstrapped(primary, context),
-            (State::Current, _) => self.current(context),
-            (State::Running, _) => self.running(context),
+        match (self.state, &self.primary, &self.stack) {
+            (State::Bootstrapped, Some(primary), _) => self.bootstrapped(primary, context),
+            (State::Unchanged, _, Some(stack)) => self.unchanged(stack),
+            (State::Current, ..) => self.current(context),
+            (State::Running, ..) => self.running(context),
             _ => self.joined(context),
         }
     }
 }
 
 impl Args {
+    /// Refuses another stack than the one that has run here: the data of that one would be left behind, and those of the
+    /// new one are made at a first start only.
+    fn unchanged(&self, asked: &str) -> Result<Outcome, Error> {
+        let path = self.own(STACK);
+        let found = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Context::same("no stack has run here yet"));
+            }
+            Err(error) => return Err(Error::io("read", &path)(error)),
+        };
+        if found == asked {
+            return Ok(Context::same(format!("stack: {found}")));
+        }
+        let what = format!("the stack of this pair is {found}, and the inventory asks for {asked}");
+        let back =
+            if found == NO_STACK { "drop `stack`".to_owned() } else { format!("write `stack: {found}`") };
+        let hint = format!(
+            "nothing was changed. A pair that has run keeps its stack, for nothing carries its data over: {back}, and make \
+             another pair for another stack"
+        );
+        Err(Error::refused(what, hint))
+    }
+
     fn bootstrapped(&self, primary: &str, context: &mut Context) -> Result<Outcome, Error> {
         let found = if context.check { self.status(true)? } else { Some(self.answering(context)?) };
         let Some(status) = found else { return Ok(Context::unknown("the cluster manager does not run yet")) };
@@ -205,7 +239,12 @@ impl Args {
     }
 
     fn first_start(&self) -> PathBuf {
-        self.folder.as_deref().unwrap_or(Path::new(DEFAULT_FOLDER)).join(FIRST_START)
+        self.own(FIRST_START)
+    }
+
+    /// A file of the manager's own state.
+    fn own(&self, name: &str) -> PathBuf {
+        self.folder.as_deref().unwrap_or(Path::new(DEFAULT_FOLDER)).join(name)
     }
 
     fn told(&self, outcome: Outcome, status: &Status) -> Outcome {

@@ -186,3 +186,27 @@ fn arguments_belong_to_their_states() {
     assert_eq!(mistakes("cluster", json!({"state": "joined", "files": "/x", "primary": "y"})).len(), 2);
     assert!(mistakes("cluster", json!({"state": "current", "files": ["/x"]})).is_empty());
 }
+
+#[test]
+fn another_stack_than_the_one_that_has_run_is_refused_by_a_plan_too() {
+    let stand = Stand::new(&[]);
+    let asks = |stack: &str| stand.args(json!({"state": "unchanged", "stack": stack}));
+    let new = checked("cluster", asks("zabbix"));
+    assert_eq!((new.changed, new.failure), (false, None), "nothing has run here");
+    for (has, asked, words) in [
+        ("lamp", "zabbix", "write `stack: lamp`, and make another pair"),
+        ("zabbix", "none", "write `stack: zabbix`, and make another pair"),
+        ("none", "lamp", "drop `stack`, and make another pair"),
+    ] {
+        fs::write(stand.folder.path().join(STACK), format!("{has}\n")).unwrap();
+        assert_eq!(applied("cluster", asks(has)).failure, None);
+        for outcome in [checked("cluster", asks(asked)), applied("cluster", asks(asked))] {
+            let failure = outcome.failure.unwrap();
+            let message = format!("the stack of this pair is {has}, and the inventory asks for {asked}");
+            assert!(failure.message.contains(&message), "{}", failure.message);
+            assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains(words)), "{:?}", failure.hint);
+        }
+    }
+    assert_eq!(stand.verbs(), "", "nobody was asked for anything");
+    assert_eq!(mistakes("cluster", json!({"state": "unchanged"})).len(), 1);
+}

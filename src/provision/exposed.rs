@@ -1,0 +1,63 @@
+//! Secrets where everybody on a host would see them: in a file without a mode of its own, among the words of a
+//! command. Both are refused before anything is done.
+
+use serde_json::{Map, Value};
+
+use crate::playbook::Task;
+use crate::report::Mask;
+use base::problem::{Place, Problem};
+use base::yaml::{Content, Node};
+
+/// Arguments of `copy` that are written into the file.
+const WRITTEN: &[&str] = &["content", "content_base64"];
+/// Arguments of `command` that stand in the list of processes.
+const WORDS: &[&str] = &["argv", "line", "unless"];
+
+/// What a step would show; the arguments are those that the host is sent.
+pub(crate) fn problems(task: &Task, module: &str, args: &Map<String, Value>, secrets: &Mask) -> Vec<Problem> {
+    match module {
+        "copy" => written(task, args, secrets).into_iter().collect(),
+        "command" => task
+            .args
+            .iter()
+            .filter(|entry| WORDS.contains(&entry.key.as_str()))
+            .flat_map(|entry| words(&entry.value, args.get(&entry.key), secrets))
+            .map(|place| {
+                Problem::new(place, "a secret is among the words of this command: everybody on the host can read them")
+                    .hint("give it as `stdin` or as a variable of `environment`, or have the program read it from a file")
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn written(task: &Task, args: &Map<String, Value>, secrets: &Mask) -> Option<Problem> {
+    let has_mode = args.get("mode").is_some_and(|mode| !mode.is_null());
+    let mut texts = WRITTEN.iter().filter_map(|key| args.get(*key)?.as_str());
+    if has_mode || !texts.any(|text| secrets.is_in(text)) {
+        return None;
+    }
+    let from = task.args.iter().find(|entry| entry.key == "src" || WRITTEN.contains(&entry.key.as_str()));
+    let place = from.map_or(&task.module_place, |entry| &entry.value.place);
+    let message = "a secret is in this content, and \"mode\" does not say who may read the file";
+    let hint = "write mode: \"0600\"; or \"0640\", with the group of the service that reads it";
+    Some(Problem::new(place, message).hint(hint))
+}
+
+/// The places of words that hold a secret which is not written there itself.
+fn words<'a>(node: &'a Node, value: Option<&Value>, secrets: &Mask) -> Vec<&'a Place> {
+    match (&node.content, value) {
+        (Content::List(nodes), Some(Value::Array(values))) if nodes.len() == values.len() => {
+            nodes.iter().zip(values).flat_map(|(node, value)| words(node, Some(value), secrets)).collect()
+        }
+        (Content::Text(source), Some(value)) if texts(value).any(|text| secrets.is_new_in(text, source)) => {
+            vec![&node.place]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    let all = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    all.iter().filter_map(Value::as_str)
+}
