@@ -21,8 +21,6 @@ const CONVERGE_MS: u64 = 240_000;
 
 /// After a witness's disk was put back to an older copy, or a store was lost, nothing else may fail until it was noticed.
 const NOTICE_MS: u64 = 3_000;
-/// And in which it is admitted again at the latest, where all is well.
-const ADMITTED_MS: u64 = 30_000;
 
 /// Plays one history; the error tells what was violated.
 pub(crate) fn play(
@@ -101,9 +99,8 @@ fn restore_witness(cluster: &mut Cluster) -> Result<(), String> {
 
 /// What a manager has stored is lost while everybody else remembers.
 fn lose_store(cluster: &mut Cluster) -> Result<(), String> {
-    // A witness that has lost its own store may not have been admitted yet.
-    let forgetful = cluster.witness_lost_at.is_some_and(|at| cluster.world.now < at + ADMITTED_MS);
-    if cluster.record().synced != Nodes::BOTH || forgetful || !cluster.all_is_well() {
+    // A witness that has lost its own store may not have been admitted again yet.
+    if cluster.record().synced != Nodes::BOTH || cluster.witness_was_wiped || !cluster.all_is_well() {
         return Ok(());
     }
     let node = Node::ALL[cluster.world.rng.below(2) as usize];

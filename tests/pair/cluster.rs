@@ -110,8 +110,7 @@ pub(crate) struct Cluster {
     pauses: BTreeMap<u64, Node>,
     /// No more troubles.
     pub(crate) is_mended: bool,
-    /// When the witness's store was lost last.
-    pub(crate) witness_lost_at: Option<u64>,
+    pub(crate) witness_was_wiped: bool,
     /// Every version that was ever committed, with its content.
     committed: BTreeMap<u64, Record>,
     violation: Option<String>,
@@ -167,7 +166,7 @@ impl Cluster {
             replica_ops: BTreeMap::new(),
             pauses: BTreeMap::new(),
             is_mended: false,
-            witness_lost_at: None,
+            witness_was_wiped: false,
             committed: BTreeMap::new(),
             violation: None,
             rivals_since: None,

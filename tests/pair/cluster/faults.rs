@@ -179,7 +179,7 @@ impl Cluster {
         self.witness.vault.tear(&mut self.world.rng);
         if wipe {
             self.witness.vault.saved = None;
-            self.witness_lost_at = Some(self.world.now);
+            self.witness_was_wiped = true;
         }
     }
 
