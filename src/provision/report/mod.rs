@@ -1,7 +1,7 @@
 //! What a run says: one stream of events, given to every place that shows or keeps them.
 //!
 //! The only way out once a run has begun: whatever leaves goes through [`Report::say`], where secrets are masked.
-//! What is wrong before is masked by [`Mask::problems`].
+//! What is wrong before is masked by `Mask::problems`.
 
 mod bars;
 mod event;
