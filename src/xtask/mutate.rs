@@ -82,7 +82,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         breaks: "the target is marked Inconsistent, durably",
-        file: "engine/resync.rs",
+        file: "engine/resync/target.rs",
         from: "s.undo = undo;\n            s.consistent = false;",
         to: "s.undo = undo;",
     },

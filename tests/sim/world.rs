@@ -16,6 +16,8 @@ use crate::disk::{Disk, Version};
 use crate::rng::Rng;
 use crate::undo::Store;
 
+#[path = "network.rs"]
+mod network;
 #[path = "operations.rs"]
 mod operations;
 #[path = "processes.rs"]
@@ -26,6 +28,7 @@ mod sabotage;
 pub(crate) use operations::DiskOp;
 pub(crate) use sabotage::Sabotage;
 
+use network::{Connection, Packet};
 use operations::broken;
 use processes::Legacy;
 
@@ -65,19 +68,6 @@ impl Happening {
             | Self::Lost { node, .. } => *node,
         }
     }
-}
-
-enum Packet {
-    Message { term: u64, message: Message, data: Option<Vec<Version>> },
-    End,
-}
-
-#[derive(Default)]
-struct Connection {
-    open: [bool; 2],
-    /// Packets on their way to each side.
-    queue: [VecDeque<Packet>; 2],
-    last_arrival: [Millis; 2],
 }
 
 /// What an observer sees.
@@ -324,19 +314,6 @@ impl World {
         data.take((u64::from(range.len) / BLOCK) as usize).copied().collect()
     }
 
-    /// Sets whether packets from a node are held back.
-    pub(crate) fn set_cut(&mut self, from: usize, cut: bool) {
-        self.cut[from] = cut;
-        if !cut {
-            let links: Vec<u64> = self.links.keys().copied().collect();
-            for link in links {
-                for _ in 0..self.links[&link].queue[1 - from].len() {
-                    self.schedule_arrival(link, 1 - from);
-                }
-            }
-        }
-    }
-
     fn event(&mut self, node: usize, event: Event) {
         let mut out = Vec::new();
         if let Some(engine) = &mut self.nodes[node].engine {
@@ -448,26 +425,6 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, link: LinkId, term: u64, mut message: Message, payload: Option<Slot>) {
-        if self.knows_only_data
-            && let Message::State(state) = &mut message
-        {
-            state.abilities = Abilities::default();
-        }
-        let data = payload.map(|slot| match &message {
-            // What is zero here becomes zero there.
-            Message::Zero { range, resync: true, .. } => {
-                let disk = &self.nodes[node].disk;
-                (range.offset / BLOCK..range.end() / BLOCK).map(|block| disk.view(block)).collect()
-            }
-            Message::Write { range, .. } | Message::Zero { range, .. } => self.slot_part(node, slot, *range),
-            _ => self.slot_data(node, slot),
-        });
-        if self.links.get(&link.0).is_some_and(|c| c.open[node]) {
-            self.post(link.0, 1 - node, Packet::Message { term, message, data });
-        }
-    }
-
     /// Whether anybody has seen a larger device.
     pub(crate) fn has_grown(&self) -> bool {
         self.seen_bytes > FIRST_BYTES && self.seen_bytes < DISK_BYTES
@@ -483,20 +440,6 @@ impl World {
             self.broken_promise = Some(format!("the device of {node} grows, but block {block} differs"));
         }
         self.seen_bytes = self.seen_bytes.max(bytes);
-    }
-
-    fn post(&mut self, link: u64, to: usize, packet: Packet) {
-        self.links.get_mut(&link).unwrap().queue[to].push_back(packet);
-        self.schedule_arrival(link, to);
-    }
-
-    fn schedule_arrival(&mut self, link: u64, to: usize) {
-        let delay = self.delay(self.lag);
-        let now = self.now;
-        let connection = self.links.get_mut(&link).unwrap();
-        let at = connection.last_arrival[to].max(now + delay);
-        connection.last_arrival[to] = at;
-        self.at(at - now, Happening::Arrive { to, link });
     }
 
     /// When the next thing happens.
@@ -576,52 +519,6 @@ impl World {
                 self.event(node, Event::LinkLost { link: LinkId(link), reason: "hung up".into() });
             }
             _ => {}
-        }
-    }
-
-    fn dial(&mut self, node: usize) {
-        let peer = 1 - node;
-        if self.nodes[peer].engine.is_none() || self.cut[0] || self.cut[1] || self.frozen[peer] {
-            self.event(node, Event::DialFailed);
-            return;
-        }
-        self.last_link += 1;
-        self.met_at = self.now;
-        let link = self.last_link;
-        self.links.insert(link, Connection { open: [true; 2], ..Connection::default() });
-        self.event(node, Event::LinkUp { link: LinkId(link) });
-        self.event(peer, Event::LinkUp { link: LinkId(link) });
-    }
-
-    fn arrive(&mut self, to: usize, link: u64) {
-        if self.cut[1 - to] {
-            return;
-        }
-        let Some(connection) = self.links.get_mut(&link) else { return };
-        let Some(packet) = connection.queue[to].pop_front() else { return };
-        if !connection.open[to] {
-            return;
-        }
-        match packet {
-            Packet::Message { term, message, data } => {
-                let n = &mut self.nodes[to];
-                // Every block was copied: from here on the data is the source's.
-                n.mixed &= !matches!(message, Message::SyncFinish(_));
-                let payload = data.map(|data| {
-                    n.next_peer_slot += 1;
-                    let slot = Slot(n.next_peer_slot);
-                    n.slots.insert(slot, data);
-                    if matches!(message, Message::Resync { .. } | Message::Zero { resync: true, .. }) {
-                        n.resynced.insert(slot);
-                    }
-                    slot
-                });
-                self.event(to, Event::Received { link: LinkId(link), term, message, payload });
-            }
-            Packet::End => {
-                connection.open[to] = false;
-                self.event(to, Event::LinkLost { link: LinkId(link), reason: "closed by the peer".into() });
-            }
         }
     }
 }
