@@ -8,15 +8,15 @@ use crate::report::Mask;
 use base::problem::{Place, Problem};
 use base::yaml::{Content, Node};
 
-/// Arguments of `copy` that are written into the file.
-const WRITTEN: &[&str] = &["content", "content_base64"];
+/// Arguments of `copy` and `lines` that are written into the file.
+const WRITTEN: &[&str] = &["content", "content_base64", "line", "block"];
 /// Arguments of `command` that stand in the list of processes.
 const WORDS: &[&str] = &["argv", "line", "unless"];
 
 /// What a step would show; the arguments are those that the host is sent.
 pub(crate) fn problems(task: &Task, module: &str, args: &Map<String, Value>, secrets: &Mask) -> Vec<Problem> {
     match module {
-        "copy" => written(task, args, secrets).into_iter().collect(),
+        "copy" | "lines" => written(task, args, secrets).into_iter().collect(),
         "command" => task
             .args
             .iter()

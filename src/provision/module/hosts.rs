@@ -1,18 +1,17 @@
 //! A marked block of /etc/hosts; every other line stays as it is.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Module;
 use super::attributes::Wanted;
 use super::context::Context;
-use super::copy;
 use super::error::Error;
 use super::schema::{ArgError, Kind, Schema};
+use super::text::{self, Text};
+use super::{Module, copy};
 use crate::protocol::Outcome;
 
 const DEFAULT_PATH: &str = "/etc/hosts";
@@ -74,15 +73,10 @@ impl Module for Args {
 
     fn run(self, context: &mut Context) -> Result<Outcome, Error> {
         let path = self.path.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            read => read.map_err(Error::io("read", path))?,
-        };
+        let text = text::read(path)?.unwrap_or_default();
         let marker = self.marker.as_deref().unwrap_or(DEFAULT_MARKER);
-        let wanted = with_block(&text, marker, &self.entries).map_err(|line| {
-            let what = format!("{} has a damaged block {marker} at line {line}", path.display());
-            Error::refused(what, "there must be one BEGIN and one END line; correct the file")
-        })?;
+        let wanted =
+            with_block(&text, marker, &self.entries).map_err(|line| text::damaged(path, marker, line))?;
         let conflicts = conflicts(&text, marker, &self.entries);
         let outcome = copy::place(path, wanted.as_bytes(), Wanted::default(), context)?;
         if conflicts.is_empty() {
@@ -99,24 +93,10 @@ fn with_block(text: &str, marker: &str, entries: &[Entry]) -> Result<String, usi
     let mut block = vec![begin.clone()];
     block.extend(entries.iter().map(|entry| format!("{}\t{}", entry.address, entry.names.join(" "))));
     block.push(end.clone());
-    let lines: Vec<&str> = text.lines().collect();
-    let find = |wanted: &str| -> Vec<usize> {
-        lines.iter().enumerate().filter(|(_, line)| line.trim() == wanted).map(|(index, _)| index).collect()
-    };
-    let mut out: Vec<&str> = Vec::new();
-    match (find(&begin).as_slice(), find(&end).as_slice()) {
-        ([], []) => {
-            out.extend(&lines);
-            out.extend(block.iter().map(String::as_str));
-        }
-        ([first], [last]) if first < last => {
-            out.extend(lines.iter().take(*first));
-            out.extend(block.iter().map(String::as_str));
-            out.extend(lines.iter().skip(last + 1));
-        }
-        (begins, ends) => return Err(begins.iter().chain(ends).max().map_or(1, |index| index + 1)),
-    }
-    Ok(out.join("\n") + "\n")
+    let mut text = Text::new(text);
+    let place = text.block(&begin, &end)?.unwrap_or(text.len()..text.len());
+    text.splice(place, &block.iter().map(String::as_str).collect::<Vec<_>>());
+    Ok(text.to_string())
 }
 
 /// Our names with another address on other lines: `ha-a is 127.0.1.1 on line 2`.

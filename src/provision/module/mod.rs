@@ -15,6 +15,7 @@ mod file;
 mod filesystem;
 mod firewall;
 mod hosts;
+mod lines;
 mod mount;
 mod package;
 mod partition;
@@ -24,6 +25,7 @@ mod schema;
 mod service;
 #[cfg(test)]
 mod testing;
+mod text;
 mod wait_for;
 
 pub use schema::{ArgError, Key, Kind, Schema};
@@ -65,8 +67,8 @@ macro_rules! modules {
 }
 
 modules![
-    cluster, command, copy, file, filesystem, firewall, hosts, mount, package, partition, program, replica,
-    service, wait_for,
+    cluster, command, copy, file, filesystem, firewall, hosts, lines, mount, package, partition, program,
+    replica, service, wait_for,
 ];
 
 /// All modules, by name.

@@ -6,8 +6,8 @@ use base::yaml::Node;
 const SHELL: &str = "use `command`; what really needs a shell is `command: {argv: [sh, -c, \"…\"]}`";
 const PACKAGE: &str = "use `package: {name: [NAME], state: present}`";
 const SERVICE: &str = "use `service: {name: NAME, state: started, enabled: true}`";
-const LINES: &str =
-    "write the whole file with `template`, or a file of its own where the program reads a folder of them";
+const LINES: &str = "use `lines: {path: FILE, line: TEXT}`, with `match`, or with `block` instead of `line`";
+const WHOLE_FILE: &str = "write the whole file with `template`, or a file of its own where the program reads a folder of them; `lines` keeps one line";
 const FETCH: &str = "put the file below files/ and use `copy`, or run a program with `command` and `creates`";
 const UNLESS: &str = "use `command` with `unless` or `creates`, so that it runs only when it is needed";
 const FACT: &str = "write it as `vars` of the play, of the task or of the inventory";
@@ -78,8 +78,8 @@ const MODULES: &[(&str, &str)] = &[
     ("script", "put it on the host with `copy` and run it with `command`"),
     ("lineinfile", LINES),
     ("blockinfile", LINES),
-    ("replace", LINES),
-    ("ini_file", LINES),
+    ("replace", WHOLE_FILE),
+    ("ini_file", WHOLE_FILE),
     ("get_url", FETCH),
     ("unarchive", FETCH),
     ("git", FETCH),
@@ -116,6 +116,12 @@ const MODULES: &[(&str, &str)] = &[
     ("import_role", ROLE),
 ];
 
+/// Modules that are here under the name that they have in a collection there.
+const COLLECTIONS: &[(&str, &str)] = &[
+    ("ansible.posix.mount", "write `mount`: there are no collections"),
+    ("community.general.filesystem", "write `filesystem`: there are no collections"),
+];
+
 /// The last part of a name with a collection, such as `community.mysql.mysql_db`; else the name itself.
 fn last(key: &str) -> &str {
     if key.matches('.').count() == 2 { key.rsplit('.').next().unwrap_or(key) } else { key }
@@ -126,7 +132,7 @@ pub(crate) fn advice(key: &str) -> Option<&'static str> {
     let known = |table: &[(&str, &'static str)], word: &str| {
         table.iter().find(|(name, _)| *name == word).map(|(_, advice)| *advice)
     };
-    known(KEYS, key).or_else(|| known(MODULES, last(key)))
+    known(KEYS, key).or_else(|| known(COLLECTIONS, key)).or_else(|| known(MODULES, last(key)))
 }
 
 /// Ansible's words get advice of their own instead of "unknown key".
@@ -152,11 +158,16 @@ mod tests {
         }
         assert_eq!(advice("ansible.builtin.apt"), Some(PACKAGE));
         assert_eq!(advice("apt.d"), None, "a collection has two names");
+        for (full, advice) in COLLECTIONS {
+            assert!(modules.iter().any(|module| module.name == last(full)), "{full}");
+            assert!(advice.starts_with(&format!("write `{}`", last(full))), "{full}: {advice}");
+        }
     }
 
     #[test]
     fn advice_is_there_once_for_each_word() {
-        let mut words: Vec<&str> = KEYS.iter().chain(MODULES).map(|(word, _)| *word).collect();
+        let mut words: Vec<&str> =
+            KEYS.iter().chain(MODULES).chain(COLLECTIONS).map(|(word, _)| *word).collect();
         words.sort_unstable();
         let all = words.len();
         words.dedup();
