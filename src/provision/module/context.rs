@@ -45,3 +45,35 @@ pub(crate) fn with_data<const N: usize>(outcome: Outcome, data: [(&str, Value); 
     let data: Map<String, Value> = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     Outcome { data, ..outcome }
 }
+
+/// The parts of a step as one outcome: it tells what changed, or, when nothing did, what is as asked.
+pub(crate) fn joined(parts: Vec<Outcome>) -> Outcome {
+    let changed = parts.iter().any(|part| part.changed);
+    let unknown = parts.iter().any(|part| part.unknown);
+    let told = parts.iter().filter(|part| part.changed == changed || part.unknown);
+    let message = told.map(|part| part.message.as_str()).collect::<Vec<_>>().join("; ");
+    let diffs: Vec<&str> = parts.iter().filter_map(|part| part.diff.as_deref()).collect();
+    let diff = (!diffs.is_empty()).then(|| diffs.join("\n"));
+    Outcome { changed, unknown, message, diff, ..Outcome::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_step_tell_what_changed_or_else_what_is_as_asked() {
+        let part = |changed, message: &str, diff: Option<&str>| Outcome {
+            changed,
+            message: message.into(),
+            diff: diff.map(str::to_owned),
+            ..Outcome::default()
+        };
+        let mixed = joined(vec![part(false, "a is", None), part(true, "b set", Some("+ b"))]);
+        assert_eq!((mixed.changed, &*mixed.message, mixed.diff.as_deref()), (true, "b set", Some("+ b")));
+        let same = joined(vec![part(false, "a is", None), part(false, "b is", None)]);
+        assert_eq!((same.changed, &*same.message, same.diff), (false, "a is; b is", None));
+        let unknown = joined(vec![part(false, "a is", None), Context::unknown("b is not there yet")]);
+        assert!(unknown.unknown && unknown.message.contains("b is not there yet"));
+    }
+}

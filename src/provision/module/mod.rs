@@ -23,6 +23,7 @@ mod program;
 mod replica;
 mod schema;
 mod service;
+mod sysctl;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -68,7 +69,7 @@ macro_rules! modules {
 
 modules![
     cluster, command, copy, file, filesystem, firewall, hosts, lines, mount, package, partition, program,
-    replica, service, wait_for,
+    replica, service, sysctl, wait_for,
 ];
 
 /// All modules, by name.

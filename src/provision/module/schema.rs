@@ -23,6 +23,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("mount", "opts", "options"),
     ("package", "pkg", "name"),
     ("package", "install_recommends", "recommends"),
+    ("sysctl", "sysctl_file", "file"),
 ];
 
 /// One module as its users see it.

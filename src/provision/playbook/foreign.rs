@@ -94,7 +94,6 @@ const MODULES: &[(&str, &str)] = &[
     ("mysql_query", UNLESS),
     ("apache2_module", "use `command: a2enmod NAME` with `creates: /etc/apache2/mods-enabled/NAME.load`"),
     ("cron", "write a file below /etc/cron.d with `copy`"),
-    ("sysctl", "write a file below /etc/sysctl.d with `copy`, and notify `command: sysctl --system`"),
     ("hostname", "names are checked, not set: `hostnamectl set-hostname` on the host"),
     ("firewalld", "use `firewall`"),
     ("ufw", "use `firewall`, which knows firewalld"),
@@ -119,6 +118,7 @@ const MODULES: &[(&str, &str)] = &[
 /// Modules that are here under the name that they have in a collection there.
 const COLLECTIONS: &[(&str, &str)] = &[
     ("ansible.posix.mount", "write `mount`: there are no collections"),
+    ("ansible.posix.sysctl", "write `sysctl`: there are no collections"),
     ("community.general.filesystem", "write `filesystem`: there are no collections"),
 ];
 
