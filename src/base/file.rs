@@ -36,8 +36,13 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
+    // What a killed process has left, or somebody has put into a folder of their own, is not written into.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     // Nobody else reads it before it has its owner.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     if let Some((user, group)) = owner {
         fchown(&file, Some(user), Some(group))?;
     }
@@ -60,6 +65,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_temporary_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("other"));
+        fs::write(&other, b"theirs").unwrap();
+        std::os::unix::fs::symlink(&other, temporary_beside(&path).unwrap()).unwrap();
+        replace(&path, b"ours", 0o644).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), fs::read(&other).unwrap()),
+            (b"ours".to_vec(), b"theirs".to_vec())
+        );
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Secrets where everybody on a host would see them: in a file without a mode of its own, among the words of a
-//! command. Both are refused before anything is done.
+//! command. And passwords that are no secrets. All are refused before anything is done.
 
 use serde_json::{Map, Value};
 
 use crate::playbook::Task;
 use crate::report::Mask;
+use crate::step::UNKNOWN;
 use base::problem::{Place, Problem};
 use base::yaml::{Content, Node};
 
@@ -12,11 +13,14 @@ use base::yaml::{Content, Node};
 const WRITTEN: &[&str] = &["content", "content_base64", "line", "block"];
 /// Arguments of `command` that stand in the list of processes.
 const WORDS: &[&str] = &["argv", "line", "unless"];
+/// Instead of the hash of a user's password: there is none.
+const NO_PASSWORD: &[&str] = &["*", "!"];
 
 /// What a step would show; the arguments are those that the host is sent.
 pub(crate) fn problems(task: &Task, module: &str, args: &Map<String, Value>, secrets: &Mask) -> Vec<Problem> {
     match module {
         "copy" | "lines" => written(task, args, secrets).into_iter().collect(),
+        "user" => password(task, args, secrets).into_iter().collect(),
         "command" => task
             .args
             .iter()
@@ -42,6 +46,20 @@ fn written(task: &Task, args: &Map<String, Value>, secrets: &Mask) -> Option<Pro
     let message = "a secret is in this content, and \"mode\" does not say who may read the file";
     let hint = "write mode: \"0600\"; or \"0640\", with the group of the service that reads it";
     Some(Problem::new(place, message).hint(hint))
+}
+
+/// A password belongs into the secrets, so that it is not shown anywhere.
+fn password(task: &Task, args: &Map<String, Value>, secrets: &Mask) -> Option<Problem> {
+    let text = args.get("password")?.as_str()?;
+    let entry = task.args.iter().find(|entry| entry.key == "password")?;
+    let is_none = task.module == "user" && NO_PASSWORD.contains(&text);
+    // One that is not known yet is looked at when it is.
+    if secrets.is_in(text) || is_none || text == UNKNOWN {
+        return None;
+    }
+    let message = "this password is not one of the secrets: it would be shown, and kept in logs";
+    let hint = "write it into the file that `secrets` of the inventory names, 6 characters or more, and here `{{ its_name }}`";
+    Some(Problem::new(&entry.value.place, message).hint(hint))
 }
 
 /// The places of words that hold a secret which is not written there itself.

@@ -18,6 +18,24 @@ use base::yaml::{Content, Entry, Node};
 /// Arguments of `template`; all but `src` are those of `copy`.
 pub(crate) const TEMPLATE: &[&str] = &["src", "dest", "mode", "owner", "group"];
 
+/// In the place of a text that is not known yet.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// An argument that names a file below files/: the host is sent what is in it.
+struct FromFile {
+    module: &'static str,
+    /// Its name.
+    src: &'static str,
+    /// The argument that takes its place when the file is text.
+    text: &'static str,
+    /// The one that does when it is not.
+    base64: &'static str,
+}
+
+/// All of these.
+const FROM_FILES: &[FromFile] =
+    &[FromFile { module: "copy", src: "src", text: "content", base64: "content_base64" }];
+
 /// A module with its arguments for one host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Resolution {
@@ -157,7 +175,7 @@ impl Resolver {
         depth: Depth,
     ) -> Result<Resolution, Vec<Problem>> {
         let mut is_unknown = !unknown.is_empty();
-        let mut source = None;
+        let source;
         let module = match task.module.as_str() {
             "template" => {
                 let asset = self.template(task, &mut args, unknown).map_err(|p| vec![p])?;
@@ -167,17 +185,10 @@ impl Resolver {
                 args.insert("content".into(), Value::String(content.unwrap_or_default()));
                 "copy"
             }
-            "copy" if unknown.contains(&"src") => {
-                args.insert("content".into(), Value::String(String::new()));
-                "copy"
+            other => {
+                source = self.with_content(task, &mut args, unknown).map_err(|p| vec![p])?;
+                schemas().iter().map(|s| s.name).find(|name| *name == other).unwrap_or_default()
             }
-            "copy" if args.contains_key("src") => {
-                let (name, content) = self.source(task, &mut args).map_err(|p| vec![p])?;
-                args.extend([content]);
-                source = Some(Source::File(name));
-                "copy"
-            }
-            other => schemas().iter().map(|s| s.name).find(|name| *name == other).unwrap_or_default(),
         };
         let keys = schemas().iter().find(|s| s.name == module).map_or(&[][..], |s| s.keys);
         for key in keys.iter().filter(|k| unknown.contains(&k.name)) {
@@ -235,28 +246,36 @@ impl Resolver {
         })
     }
 
-    /// `copy: src` as `content` or `content_base64`.
-    fn source(
+    /// What is in a file below files/, in the place of its name: `copy: src` as `content` or `content_base64`.
+    fn with_content(
         &self,
         task: &Task,
         args: &mut Map<String, Value>,
-    ) -> Result<(String, (String, Value)), Problem> {
-        let place = argument_place(task, "src");
-        if let Some(other) =
-            task.args.iter().find(|e| ["content", "content_base64"].contains(&e.key.as_str()))
-        {
-            let message = format!("module copy takes one of \"src\" and {:?}, not both", other.key);
+        unknown: &[&str],
+    ) -> Result<Option<Source>, Problem> {
+        let Some(from) = FROM_FILES.iter().find(|from| from.module == task.module) else { return Ok(None) };
+        if unknown.contains(&from.src) {
+            args.insert(from.text.into(), placeholder(Kind::Text));
+            return Ok(None);
+        }
+        let Some(given) = args.shift_remove(from.src) else { return Ok(None) };
+        if let Some(other) = task.args.iter().find(|e| [from.text, from.base64].contains(&e.key.as_str())) {
+            let FromFile { module, src, .. } = from;
+            let message = format!("module {module} takes one of {src:?} and {:?}, not both", other.key);
             return Err(Problem::new(&other.place, message));
         }
-        let Some(Value::String(src)) = args.shift_remove("src") else {
-            return Err(Problem::new(place, "\"src\" must be the name of a file below files/"));
+        let place = argument_place(task, from.src);
+        let Value::String(name) = given else {
+            let message = format!("{:?} must be the name of a file below files/", from.src);
+            return Err(Problem::new(place, message));
         };
-        let bytes = self.assets.file(&src).map_err(|e| Problem::new(place, e.to_string()))?;
-        let content = match String::from_utf8(bytes) {
-            Ok(text) => ("content".into(), text.into()),
-            Err(error) => ("content_base64".into(), Base64::encode_string(error.as_bytes()).into()),
+        let bytes = self.assets.file(&name).map_err(|e| Problem::new(place, e.to_string()))?;
+        let (key, value) = match String::from_utf8(bytes) {
+            Ok(text) => (from.text, text),
+            Err(error) => (from.base64, Base64::encode_string(error.as_bytes())),
         };
-        Ok((src, content))
+        args.insert(key.into(), value.into());
+        Ok(Some(Source::File(name)))
     }
 }
 
@@ -282,12 +301,12 @@ fn located(task: &Task, module: &str, error: ArgError) -> Problem {
 
 fn placeholder(kind: Kind) -> Value {
     match kind {
-        Kind::Text | Kind::Any => "unknown".into(),
+        Kind::Text | Kind::Any => UNKNOWN.into(),
         Kind::Bool => false.into(),
         Kind::Int => 1.into(),
         Kind::Path => "/unknown".into(),
         Kind::Mode => "0644".into(),
-        Kind::TextList => Value::Array(vec!["unknown".into()]),
+        Kind::TextList => Value::Array(vec![UNKNOWN.into()]),
         Kind::Choice(words) => words.first().copied().unwrap_or_default().into(),
         Kind::Map => Value::Object(Map::new()),
     }

@@ -27,6 +27,7 @@ mod sysctl;
 #[cfg(test)]
 mod testing;
 mod text;
+mod user;
 mod wait_for;
 
 pub use schema::{ArgError, Key, Kind, Schema};
@@ -69,7 +70,7 @@ macro_rules! modules {
 
 modules![
     cluster, command, copy, file, filesystem, firewall, hosts, lines, mount, package, partition, program,
-    replica, service, sysctl, wait_for,
+    replica, service, sysctl, user, wait_for,
 ];
 
 /// All modules, by name.

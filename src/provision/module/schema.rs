@@ -24,6 +24,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("package", "pkg", "name"),
     ("package", "install_recommends", "recommends"),
     ("sysctl", "sysctl_file", "file"),
+    ("user", "key", "authorized_keys"),
+    ("user", "createhome", "create_home"),
 ];
 
 /// One module as its users see it.

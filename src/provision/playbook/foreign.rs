@@ -86,7 +86,7 @@ const MODULES: &[(&str, &str)] = &[
     ("synchronize", FETCH),
     ("fetch", "nothing is brought to this machine; use scp"),
     ("uri", "use `command` with curl, and `until` to wait for an answer"),
-    ("user", UNLESS),
+    ("authorized_key", "use `user: {name: NAME, authorized_keys: [KEY]}`"),
     ("group", UNLESS),
     ("pip", UNLESS),
     ("mysql_db", UNLESS),
