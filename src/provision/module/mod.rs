@@ -14,6 +14,7 @@ mod exec;
 mod file;
 mod filesystem;
 mod firewall;
+mod hostname;
 mod hosts;
 mod lines;
 mod mount;
@@ -69,8 +70,8 @@ macro_rules! modules {
 }
 
 modules![
-    cluster, command, copy, file, filesystem, firewall, hosts, lines, mount, package, partition, program,
-    replica, service, sysctl, user, wait_for,
+    cluster, command, copy, file, filesystem, firewall, hostname, hosts, lines, mount, package, partition,
+    program, replica, service, sysctl, user, wait_for,
 ];
 
 /// All modules, by name.

@@ -94,7 +94,6 @@ const MODULES: &[(&str, &str)] = &[
     ("mysql_query", UNLESS),
     ("apache2_module", "use `command: a2enmod NAME` with `creates: /etc/apache2/mods-enabled/NAME.load`"),
     ("cron", "write a file below /etc/cron.d with `copy`"),
-    ("hostname", "names are checked, not set: `hostnamectl set-hostname` on the host"),
     ("firewalld", "use `firewall`"),
     ("ufw", "use `firewall`, which knows firewalld"),
     ("parted", "use `partition`"),
