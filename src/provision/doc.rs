@@ -53,6 +53,8 @@ pub struct Module {
 
 const SRC_OF_COPY: Key =
     Key { name: "src", kind: Kind::Text, required: false, help: "a file below files/, instead of content" };
+const SRC_OF_KEY: Key =
+    Key { name: "key_src", kind: Kind::Text, required: false, help: "a file below files/, instead of key" };
 const SRC_OF_TEMPLATE: Key =
     Key { name: "src", kind: Kind::Text, required: true, help: "a file below templates/" };
 
@@ -80,8 +82,10 @@ pub fn modules() -> Vec<Module> {
 fn of_schema(schema: &Schema) -> Module {
     let Schema { name, summary, keys, returns, example } = *schema;
     let mut keys = keys.to_vec();
-    if name == "copy" {
-        keys.insert(1, SRC_OF_COPY);
+    match name {
+        "copy" => keys.insert(1, SRC_OF_COPY),
+        "repository" => keys.push(SRC_OF_KEY),
+        _ => {}
     }
     Module { name, summary, keys, returns, example }
 }

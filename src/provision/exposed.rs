@@ -1,5 +1,5 @@
 //! Secrets where everybody on a host would see them: in a file without a mode of its own, among the words of a
-//! command. And passwords that are no secrets. All are refused before anything is done.
+//! command, in the sources of packages. And passwords that are no secrets. All are refused before anything is done.
 
 use serde_json::{Map, Value};
 
@@ -20,6 +20,7 @@ const NO_PASSWORD: &[&str] = &["*", "!"];
 pub(crate) fn problems(task: &Task, module: &str, args: &Map<String, Value>, secrets: &Mask) -> Vec<Problem> {
     match module {
         "copy" | "lines" => written(task, args, secrets).into_iter().collect(),
+        "repository" => sources(task, args, secrets).into_iter().collect(),
         "user" => password(task, args, secrets).into_iter().collect(),
         "command" => task
             .args
@@ -46,6 +47,17 @@ fn written(task: &Task, args: &Map<String, Value>, secrets: &Mask) -> Option<Pro
     let message = "a secret is in this content, and \"mode\" does not say who may read the file";
     let hint = "write mode: \"0600\"; or \"0640\", with the group of the service that reads it";
     Some(Problem::new(place, message).hint(hint))
+}
+
+/// Whoever is on the host can read the sources of its packages.
+fn sources(task: &Task, args: &Map<String, Value>, secrets: &Mask) -> Option<Problem> {
+    let is_there = args.get("uris").is_some_and(|uris| texts(uris).any(|text| secrets.is_in(text)));
+    is_there.then(|| {
+        let place =
+            task.args.iter().find(|entry| entry.key == "uris").map_or(&task.module_place, |e| &e.value.place);
+        Problem::new(place, "a secret is in the place of a repository: everybody on the host can read it")
+            .hint("write it into a file below /etc/apt/auth.conf.d with `copy` and mode: \"0600\"")
+    })
 }
 
 /// A password belongs into the secrets, so that it is not shown anywhere.

@@ -33,8 +33,10 @@ struct FromFile {
 }
 
 /// All of these.
-const FROM_FILES: &[FromFile] =
-    &[FromFile { module: "copy", src: "src", text: "content", base64: "content_base64" }];
+const FROM_FILES: &[FromFile] = &[
+    FromFile { module: "copy", src: "src", text: "content", base64: "content_base64" },
+    FromFile { module: "repository", src: "key_src", text: "key", base64: "key_base64" },
+];
 
 /// A module with its arguments for one host.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -90,7 +90,8 @@ impl Module for Args {
     }
 }
 
-fn absent(path: &Path, found: Option<&fs::Metadata>, context: &Context) -> Result<Outcome, Error> {
+/// Removes what is at a path.
+pub(super) fn absent(path: &Path, found: Option<&fs::Metadata>, context: &Context) -> Result<Outcome, Error> {
     let name = path.display();
     let Some(found) = found else { return Ok(Context::same(format!("{name} is absent"))) };
     if !context.check {

@@ -22,6 +22,7 @@ mod package;
 mod partition;
 mod program;
 mod replica;
+mod repository;
 mod schema;
 mod service;
 mod sysctl;
@@ -71,7 +72,7 @@ macro_rules! modules {
 
 modules![
     cluster, command, copy, file, filesystem, firewall, hostname, hosts, lines, mount, package, partition,
-    program, replica, service, sysctl, user, wait_for,
+    program, replica, repository, service, sysctl, user, wait_for,
 ];
 
 /// All modules, by name.

@@ -29,6 +29,8 @@ const POLICY_TEXT: &str =
 const POLICY_MODE: u32 = 0o755;
 /// What apt says when its lists are older than the repository, or were never read.
 const STALE_LISTS: [&str; 3] = ["Unable to locate package", "has no installation candidate", "was not found"];
+/// There while the lists are older than the sources: made by the module repository, gone when they have been read.
+const LISTS_ARE_OLD: &str = "var/lib/futago/package-lists-are-old";
 const TAIL_LINES: usize = 15;
 
 #[derive(Debug, Deserialize)]
@@ -52,7 +54,7 @@ enum State {
 
 /// Which tools a host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tool {
+pub(super) enum Tool {
     Apt,
     Dnf,
 }
@@ -72,7 +74,7 @@ impl Module for Args {
             Schema::may(
                 "update_cache",
                 Kind::Bool,
-                "read the package lists again before installing; done anyway when a package is unknown",
+                "read the package lists again before installing; done anyway after repository and for an unknown package",
             ),
             Schema::may(
                 "recommends",
@@ -127,13 +129,14 @@ impl Module for Args {
 impl Args {
     fn apt(&self, names: &[&str], context: &mut Context) -> Result<(), Error> {
         let _policy = Policy::forbid(Path::new(POLICY))?;
-        if self.update_cache {
+        let is_read = self.update_cache || are_lists_old(Path::new("/"));
+        if is_read {
             update(context)?;
         }
         let mut command = self.apt_command(names);
         let mut finished = transaction(&mut command, context)?;
         let said = String::from_utf8_lossy(&finished.stderr).into_owned();
-        if !succeeded(&finished) && !self.update_cache && STALE_LISTS.iter().any(|text| said.contains(text)) {
+        if !succeeded(&finished) && !is_read && STALE_LISTS.iter().any(|text| said.contains(text)) {
             update(context)?;
             command = self.apt_command(names);
             finished = transaction(&mut command, context)?;
@@ -161,7 +164,8 @@ impl Args {
     }
 }
 
-fn tool() -> Result<Tool, Error> {
+/// The tools of this host.
+pub(super) fn tool() -> Result<Tool, Error> {
     let facts = facts::gather();
     match facts.family.as_str() {
         "debian" => Ok(Tool::Apt),
@@ -227,7 +231,31 @@ fn update(context: &mut Context) -> Result<(), Error> {
     context.progress(Progress { message: "reading package lists".into(), ..Progress::default() });
     let mut command = apt(&["update"]);
     let finished = exec::run(&mut command, None, TRANSACTION, &mut |_| {})?;
-    require(&finished, &command)
+    require(&finished, &command)?;
+    lists_are_new(Path::new("/"))
+}
+
+/// The lists are to be read again before anything is installed from them.
+pub(super) fn lists_are_old(root: &Path) -> Result<(), Error> {
+    let path = root.join(LISTS_ARE_OLD);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    base::file::replace(&path, b"", 0o600).map_err(Error::io("write", &path))
+}
+
+/// Whether they are.
+pub(super) fn are_lists_old(root: &Path) -> bool {
+    root.join(LISTS_ARE_OLD).exists()
+}
+
+/// They have been read.
+pub(super) fn lists_are_new(root: &Path) -> Result<(), Error> {
+    let path = root.join(LISTS_ARE_OLD);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+        _ => Ok(()),
+    }
 }
 
 fn transaction(command: &mut std::process::Command, context: &mut Context) -> Result<Finished, Error> {

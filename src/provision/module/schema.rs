@@ -23,6 +23,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("mount", "opts", "options"),
     ("package", "pkg", "name"),
     ("package", "install_recommends", "recommends"),
+    ("repository", "baseurl", "uris"),
+    ("repository", "gpgkey", "key"),
     ("sysctl", "sysctl_file", "file"),
     ("user", "key", "authorized_keys"),
     ("user", "createhome", "create_home"),

@@ -8,6 +8,8 @@ const PACKAGE: &str = "use `package: {name: [NAME], state: present}`";
 const SERVICE: &str = "use `service: {name: NAME, state: started, enabled: true}`";
 const LINES: &str = "use `lines: {path: FILE, line: TEXT}`, with `match`, or with `block` instead of `line`";
 const WHOLE_FILE: &str = "write the whole file with `template`, or a file of its own where the program reads a folder of them; `lines` keeps one line";
+const REPOSITORY: &str = "use `repository`, which brings the key too";
+const KEY: &str = "the key is an argument of `repository`";
 const FETCH: &str = "put the file below files/ and use `copy`, or run a program with `command` and `creates`";
 const UNLESS: &str = "use `command` with `unless` or `creates`, so that it runs only when it is needed";
 const FACT: &str = "write it as `vars` of the play, of the task or of the inventory";
@@ -64,12 +66,11 @@ const MODULES: &[(&str, &str)] = &[
     ("apt", PACKAGE),
     ("yum", PACKAGE),
     ("dnf", PACKAGE),
-    (
-        "apt_repository",
-        "write the file below /etc/apt/sources.list.d with `copy`; then `package: {update_cache: true}`",
-    ),
-    ("apt_key", "write the key below /etc/apt/keyrings with `copy`"),
-    ("yum_repository", "write the file below /etc/yum.repos.d with `copy`"),
+    ("apt_repository", REPOSITORY),
+    ("deb822_repository", REPOSITORY),
+    ("yum_repository", REPOSITORY),
+    ("apt_key", KEY),
+    ("rpm_key", KEY),
     ("systemd", SERVICE),
     ("systemd_service", SERVICE),
     ("sysvinit", SERVICE),
