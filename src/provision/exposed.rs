@@ -21,7 +21,7 @@ pub(crate) fn problems(task: &Task, module: &str, args: &Map<String, Value>, sec
     match module {
         "copy" | "lines" => written(task, args, secrets).into_iter().collect(),
         "repository" => sources(task, args, secrets).into_iter().collect(),
-        "user" => password(task, args, secrets).into_iter().collect(),
+        "user" | "mysql_user" => password(task, args, secrets).into_iter().collect(),
         "command" => task
             .args
             .iter()

@@ -3,7 +3,7 @@
 use provision::doc;
 use provision::plan::Selection;
 
-use crate::project::Project;
+use crate::project::{INVENTORY, Project};
 
 #[test]
 fn every_module_has_an_example_that_passes_the_check_of_a_playbook() {
@@ -11,7 +11,10 @@ fn every_module_has_an_example_that_passes_the_check_of_a_playbook() {
         let example: String = module.example.lines().map(|line| format!("    {line}\n")).collect();
         let playbook = format!("- hosts: pair\n  tasks:\n{example}");
         let template = ("templates/shop.conf.j2", "{{ cluster.name }}\n");
-        let project = Project::new([("playbooks/site.yml", playbook.as_str()), template]);
+        let inventory = format!("{INVENTORY}secrets: secrets.yml\n");
+        let secrets = [("ha.yml", inventory.as_str()), ("secrets.yml", "shop_password: tiger-and-dragon\n")];
+        let files = [("playbooks/site.yml", playbook.as_str()), template];
+        let project = Project::new(secrets.into_iter().chain(files));
         let (_, plan) =
             project.plan(&Selection::default()).unwrap_or_else(|said| panic!("{}: {said}", module.name));
         let tasks: Vec<&str> = plan.plays[0].play.tasks.iter().map(|task| task.module.as_str()).collect();
@@ -57,7 +60,7 @@ fn the_list_has_one_line_for_each_module_and_an_unknown_one_is_answered_with_the
     assert_eq!(lines.len(), doc::modules().len() + 2);
     assert_eq!(
         lines[4],
-        "filesystem  Makes a file system on a blank device; refuses one that holds anything else."
+        "filesystem   Makes a file system on a blank device; refuses one that holds anything else."
     );
     assert!(
         doc::as_text("template").unwrap().contains("a file below templates/"),

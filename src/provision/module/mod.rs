@@ -18,6 +18,10 @@ mod hostname;
 mod hosts;
 mod lines;
 mod mount;
+mod mysql;
+mod mysql_db;
+mod mysql_query;
+mod mysql_user;
 mod package;
 mod partition;
 mod program;
@@ -71,8 +75,28 @@ macro_rules! modules {
 }
 
 modules![
-    cluster, command, copy, file, filesystem, firewall, hostname, hosts, lines, mount, package, partition,
-    program, replica, repository, service, sysctl, user, wait_for,
+    cluster,
+    command,
+    copy,
+    file,
+    filesystem,
+    firewall,
+    hostname,
+    hosts,
+    lines,
+    mount,
+    mysql_db,
+    mysql_query,
+    mysql_user,
+    package,
+    partition,
+    program,
+    replica,
+    repository,
+    service,
+    sysctl,
+    user,
+    wait_for,
 ];
 
 /// All modules, by name.

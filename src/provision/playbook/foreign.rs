@@ -90,9 +90,6 @@ const MODULES: &[(&str, &str)] = &[
     ("authorized_key", "use `user: {name: NAME, authorized_keys: [KEY]}`"),
     ("group", UNLESS),
     ("pip", UNLESS),
-    ("mysql_db", UNLESS),
-    ("mysql_user", UNLESS),
-    ("mysql_query", UNLESS),
     ("apache2_module", "use `command: a2enmod NAME` with `creates: /etc/apache2/mods-enabled/NAME.load`"),
     ("cron", "write a file below /etc/cron.d with `copy`"),
     ("firewalld", "use `firewall`"),
@@ -120,6 +117,9 @@ const COLLECTIONS: &[(&str, &str)] = &[
     ("ansible.posix.mount", "write `mount`: there are no collections"),
     ("ansible.posix.sysctl", "write `sysctl`: there are no collections"),
     ("community.general.filesystem", "write `filesystem`: there are no collections"),
+    ("community.mysql.mysql_db", "write `mysql_db`: there are no collections"),
+    ("community.mysql.mysql_query", "write `mysql_query`: there are no collections"),
+    ("community.mysql.mysql_user", "write `mysql_user`: there are no collections"),
 ];
 
 /// The last part of a name with a collection, such as `community.mysql.mysql_db`; else the name itself.
