@@ -182,7 +182,8 @@ fn outcome(context: &Context, line: &str, finished: &Finished, bound: Duration) 
     Outcome { failure, ..with_data(context.changed(message, &[]), data) }
 }
 
-fn tail(text: &str) -> String {
+/// The last lines of what a program said.
+pub(super) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n")
 }
@@ -248,8 +249,14 @@ mod tests {
         for guard in [json!({"creates": here}), json!({"removes": gone}), json!({"unless": "true"})] {
             let mut args = json!({"line": "false"});
             args.as_object_mut().unwrap().extend(guard.as_object().unwrap().clone());
-            let outcome = applied("command", args);
-            assert_eq!((outcome.changed, outcome.failure), (false, None), "{guard}");
+            for run in [checked, applied] {
+                let outcome = run("command", args.clone());
+                assert_eq!(
+                    (outcome.changed, outcome.unknown, outcome.failure),
+                    (false, false, None),
+                    "{guard}"
+                );
+            }
         }
         assert!(applied("command", json!({"line": "false", "creates": gone})).failure.is_some());
     }

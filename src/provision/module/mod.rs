@@ -16,6 +16,7 @@ mod filesystem;
 mod firewall;
 mod hostname;
 mod hosts;
+mod http;
 mod lines;
 mod mount;
 mod mysql;
@@ -83,6 +84,7 @@ modules![
     firewall,
     hostname,
     hosts,
+    http,
     lines,
     mount,
     mysql_db,

@@ -13,6 +13,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("file", "dest", "path"),
     ("filesystem", "dev", "device"),
     ("filesystem", "fstype", "type"),
+    ("http", "status_code", "status"),
+    ("http", "ca_path", "ca"),
     ("lines", "regexp", "match"),
     ("lines", "insertafter", "after"),
     ("lines", "insertbefore", "before"),

@@ -86,7 +86,7 @@ const MODULES: &[(&str, &str)] = &[
     ("git", FETCH),
     ("synchronize", FETCH),
     ("fetch", "nothing is brought to this machine; use scp"),
-    ("uri", "use `command` with curl, and `until` to wait for an answer"),
+    ("uri", "use `http`, which gets a page and looks at it; to send something use `command` with curl"),
     ("authorized_key", "use `user: {name: NAME, authorized_keys: [KEY]}`"),
     ("group", UNLESS),
     ("pip", UNLESS),
