@@ -29,6 +29,7 @@ mod program;
 mod replica;
 mod repository;
 mod schema;
+mod selinux;
 mod service;
 mod sysctl;
 #[cfg(test)]
@@ -95,6 +96,7 @@ modules![
     program,
     replica,
     repository,
+    selinux,
     service,
     sysctl,
     user,

@@ -33,6 +33,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("package", "install_recommends", "recommends"),
     ("repository", "baseurl", "uris"),
     ("repository", "gpgkey", "key"),
+    ("selinux", "state", "mode"),
     ("sysctl", "sysctl_file", "file"),
     ("user", "key", "authorized_keys"),
     ("user", "createhome", "create_home"),

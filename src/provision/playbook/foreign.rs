@@ -90,6 +90,7 @@ const MODULES: &[(&str, &str)] = &[
     ("authorized_key", "use `user: {name: NAME, authorized_keys: [KEY]}`"),
     ("group", UNLESS),
     ("pip", UNLESS),
+    ("seboolean", "use `selinux: {booleans: {NAME: true}}`"),
     ("apache2_module", "use `command: a2enmod NAME` with `creates: /etc/apache2/mods-enabled/NAME.load`"),
     ("cron", "write a file below /etc/cron.d with `copy`"),
     ("firewalld", "use `firewall`"),
@@ -115,6 +116,7 @@ const MODULES: &[(&str, &str)] = &[
 /// Modules that are here under the name that they have in a collection there.
 const COLLECTIONS: &[(&str, &str)] = &[
     ("ansible.posix.mount", "write `mount`: there are no collections"),
+    ("ansible.posix.selinux", "write `selinux`: there are no collections"),
     ("ansible.posix.sysctl", "write `sysctl`: there are no collections"),
     ("community.general.filesystem", "write `filesystem`: there are no collections"),
     ("community.mysql.mysql_db", "write `mysql_db`: there are no collections"),
