@@ -18,6 +18,7 @@ mod jump;
 mod keys;
 mod lifecycle;
 mod managed;
+mod modules;
 mod ocf_group;
 mod rebuild;
 mod replication;

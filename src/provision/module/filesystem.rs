@@ -129,5 +129,9 @@ mod tests {
     fn only_known_kinds_are_made() {
         let wrong = mistakes("filesystem", json!({"device": "/dev/vdb1", "type": "ext3"}));
         assert_eq!(wrong, ["argument \"type\" of module filesystem must be one of ext4, xfs, not \"ext3\""]);
+        let named = mistakes("filesystem", json!({"dev": "/dev/vdb1", "fstype": "xfs"}));
+        assert!(
+            named[0].ends_with("did you mean \"device\"?") && named[1].ends_with("did you mean \"type\"?")
+        );
     }
 }

@@ -120,8 +120,10 @@ mod tests {
     #[test]
     fn what_is_not_mounted_needs_no_unmounting() {
         let folder = tempfile::tempdir().unwrap();
-        let outcome = applied("mount", json!({"path": folder.path(), "state": "unmounted"}));
-        assert_eq!((outcome.changed, outcome.failure), (false, None));
+        for run in [checked, applied] {
+            let outcome = run("mount", json!({"path": folder.path(), "state": "unmounted"}));
+            assert_eq!((outcome.changed, outcome.unknown, outcome.failure), (false, false, None));
+        }
     }
 
     #[test]
@@ -144,5 +146,12 @@ mod tests {
     fn mounting_needs_a_device() {
         let wanted = ["module mount needs the argument \"device\" with state mounted"];
         assert_eq!(mistakes("mount", json!({"path": "/mnt"})), wanted);
+        let named = mistakes("mount", json!({"path": "/mnt", "device": "/dev/vdb1", "opts": "noatime"}));
+        assert_eq!(named, ["module mount has no argument \"opts\"; did you mean \"options\"?"]);
+        let state = mistakes("mount", json!({"path": "/mnt", "device": "/dev/vdb1", "state": "present"}));
+        assert_eq!(
+            state,
+            ["argument \"state\" of module mount must be one of mounted, unmounted, not \"present\""]
+        );
     }
 }

@@ -255,6 +255,8 @@ mod tests {
         }
         let wrong = mistakes("partition", json!({"device": "/dev/vdb", "end": "all"}));
         assert!(wrong[0].contains("is not a place: all"), "{wrong:?}");
+        let label = mistakes("partition", json!({"device": "/dev/vdb", "label": "bsd"}));
+        assert_eq!(label, ["argument \"label\" of module partition must be one of msdos, gpt, not \"bsd\""]);
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn fill(file: &mut fs::File, buffer: &mut [u8]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{applied, converges};
+    use super::super::testing::{applied, checked, converges, mistakes};
     use super::*;
     use serde_json::json;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -130,6 +130,20 @@ mod tests {
         fs::write(&dest, "older").unwrap();
         converges("program", json!({"dest": dest}));
         assert_eq!(fs::metadata(&dest).unwrap().len(), before.len());
+    }
+
+    #[test]
+    fn a_folder_in_its_place_is_refused_by_the_plan_already_and_wrong_arguments_before_contact() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = checked("program", json!({"dest": folder.path()})).failure.unwrap();
+        assert!(taken.message.ends_with("exists and is not a file"), "{}", taken.message);
+        let relative = mistakes("program", json!({"dest": "sbin/futago"}));
+        assert_eq!(
+            relative,
+            ["argument \"dest\" of module program must be an absolute path, not \"sbin/futago\""]
+        );
+        let misspelt = mistakes("program", json!({"dst": "/usr/local/sbin/futago"}));
+        assert_eq!(misspelt, ["module program has no argument \"dst\"; did you mean \"dest\"?"]);
     }
 
     #[test]

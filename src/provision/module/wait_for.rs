@@ -128,8 +128,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         for args in [json!({"port": port}), json!({"path": "/"})] {
-            let outcome = applied("wait_for", args);
-            assert_eq!((outcome.changed, outcome.failure), (false, None));
+            for run in [checked, applied] {
+                let outcome = run("wait_for", args.clone());
+                assert_eq!((outcome.changed, outcome.unknown, outcome.failure), (false, false, None));
+            }
         }
         drop(listener);
         assert_eq!(applied("wait_for", json!({"port": port, "state": "absent"})).failure, None);
@@ -148,5 +150,7 @@ mod tests {
         assert_eq!(mistakes("wait_for", json!({})), ["module wait_for needs either port or path"]);
         assert_eq!(mistakes("wait_for", json!({"port": 1, "path": "/a"})).len(), 1);
         assert_eq!(mistakes("wait_for", json!({"port": 70000})).len(), 1);
+        let host = mistakes("wait_for", json!({"path": "/a", "host": "ha-a"}));
+        assert_eq!(host, ["argument \"host\" of module wait_for needs a port"]);
     }
 }
