@@ -427,3 +427,37 @@ fn an_argument_that_is_nothing_is_left_out() {
     .run(&project, apply(), &Selection::default());
     assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
 }
+
+#[test]
+fn the_key_of_a_repository_is_read_from_the_project_and_may_be_unknown_to_a_plan() {
+    const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ\n";
+    let text = "- hosts: pair\n  tasks:\n  - {command: one, register: made}\n  - repository: {name: shop, uris: http://x/, \
+                suites: ./, key_src: '{{ made.stdout }}.asc'}\n";
+    let project = Project::new([("playbooks/site.yml", text), ("files/shop.asc", KEY)]);
+    let made = |_: &str, step: &provision::protocol::Step| {
+        let data = if step.check { json!({}) } else { json!({"rc": 0, "stdout": "shop"}) };
+        Ok(Outcome { unknown: step.check, data: data.as_object().unwrap().clone(), ..Outcome::default() })
+    };
+    let planned = Pair::new(made).run(&project, check(), &Selection::default());
+    assert!(planned.text.contains("unknown until applied"), "{}", planned.text);
+    assert!(planned.steps.iter().all(|(_, step)| step.module == "command"), "it is not sent without its key");
+    let ran = Pair::new(made).run(&project, apply(), &Selection::default());
+    let (_, sent) = ran.steps.iter().find(|(_, step)| step.module == "repository").unwrap();
+    assert_eq!((&sent.args["key"], sent.args.get("key_src")), (&json!(KEY), None));
+}
+
+/// It is not known before the run whether such a password is a secret: then it is looked at.
+#[test]
+fn a_password_that_comes_from_a_result_is_not_sent() {
+    let project = tasks(
+        "  - {command: one, register: made}\n  - mysql_user: {name: shop, password: '{{ made.stdout }}'}\n",
+    );
+    let ran = Pair::new(|_, _| {
+        let data = json!({"rc": 0, "stdout": "in-the-open"}).as_object().unwrap().clone();
+        Ok(Outcome { data, ..Outcome::default() })
+    })
+    .run(&project, apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::FAILED);
+    assert!(ran.text.contains("this password is not one of the secrets"), "{}", ran.text);
+    assert!(ran.steps.iter().all(|(_, step)| step.module == "command"), "{:?}", ran.order());
+}
