@@ -132,6 +132,18 @@ pub struct ReplicaView {
     /// Data received from it, KiB.
     #[serde(default)]
     pub received_kib: u64,
+    /// Writes of applications that were answered.
+    #[serde(default)]
+    pub writes: u64,
+    /// What they waited, summed up, in microseconds.
+    #[serde(default)]
+    pub write_us: u64,
+    /// Flushes of applications that were answered.
+    #[serde(default)]
+    pub flushes: u64,
+    /// What they waited, summed up, in microseconds.
+    #[serde(default)]
+    pub flush_us: u64,
     /// Highest term promised.
     pub fence: Term,
     /// Term under which it is Primary.

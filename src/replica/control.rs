@@ -233,9 +233,25 @@ pub struct DeviceStatus {
     pub upper_pending: u64,
     /// Disk operations not yet answered.
     pub lower_pending: u64,
+    /// What applications have waited. The shell measures it: its clock is finer than the core's.
+    #[serde(default)]
+    pub waits: Waits,
     /// What a rollback would bring back.
     #[serde(default)]
     pub undo: Option<UndoStatus>,
+}
+
+/// Requests of applications that were answered since the daemon took the device up, and how long they took together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// Writes.
+    pub writes: u64,
+    /// Microseconds from the kernel's request to the answer, summed up.
+    pub write_us: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Microseconds, summed up.
+    pub flush_us: u64,
 }
 
 /// The undo log of a resync that is not finished.

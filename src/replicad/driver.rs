@@ -23,7 +23,7 @@ use crate::contact::Contact;
 use crate::disk::{Backing, DiskProblem};
 use crate::enlarged;
 use crate::exchange::{HandOver, Inherited};
-use crate::export::{self, Export, FuseEnd, Place};
+use crate::export::{self, Export, Fuse, FuseEnd, Place};
 use crate::legacy::{Legacy, Record};
 use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Security, Source};
@@ -273,8 +273,8 @@ impl Driver {
                 self.events.push(Event::Tick);
             }
             self.settle();
-            let engine = &self.engine;
-            self.watchers.look(now, engine.essence(), || engine.status(now));
+            let (engine, fuse) = (&self.engine, self.export.fuse());
+            self.watchers.look(now, engine.essence(), || status(engine, fuse, now));
         }
     }
 
@@ -338,9 +338,11 @@ impl Driver {
                 }
                 Report::Status(answer) => {
                     // Whoever asked may have given up.
-                    let _ = answer.try_send(self.engine.status(self.now()));
+                    let _ = answer.try_send(status(&self.engine, self.export.fuse(), self.now()));
                 }
-                Report::Watch(watcher) => self.watchers.add(watcher, self.engine.status(self.now())),
+                Report::Watch(watcher) => {
+                    self.watchers.add(watcher, status(&self.engine, self.export.fuse(), self.now()))
+                }
                 Report::HandOver(answer) => {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(self.hand_over());
@@ -558,6 +560,13 @@ impl Driver {
         };
         self.events.extend(failed);
     }
+}
+
+/// What the core knows, and what only the front end can measure.
+fn status(engine: &Engine, fuse: Option<&Fuse>, now: Millis) -> Status {
+    let mut status = engine.status(now);
+    status.device.waits = fuse.map(Fuse::waits).unwrap_or_default();
+    status
 }
 
 /// Lists that are filled and emptied at every wake-up, kept for their memory.

@@ -258,6 +258,10 @@ fn device_json(device: &DeviceStatus, backing_dev: Option<&str>) -> Value {
         "bm-writes": device.bm_writes,
         "upper-pending": device.upper_pending,
         "lower-pending": device.lower_pending,
+        "writes": device.waits.writes,
+        "write-us": device.waits.write_us,
+        "flushes": device.waits.flushes,
+        "flush-us": device.waits.flush_us,
     });
     if let (Some(undo), Some(out)) = (device.undo, out.as_object_mut()) {
         out.insert("undo".to_owned(), json!(undo));

@@ -10,6 +10,7 @@ use crate::drill;
 use crate::faults::kill;
 use crate::harness::{Client, every_drill, possible};
 use crate::managed::{Managed, PAIR, WITNESS, assert_survived, assert_unbroken, one_line, other, stays};
+use crate::terminal;
 
 /// Orders to move the stack in one drill, half of them given on the controller; and in a normal run.
 const SWITCHOVERS: usize = 20;
@@ -26,6 +27,7 @@ fn orders_move_what_runs_and_nothing_else_does() {
     }
     let pair = Managed::up("default");
     switchovers(&pair);
+    watched_on_a_terminal(&pair);
     restarts_of_the_managers(&pair);
     provisioned_again(&pair);
     resource_added_and_taken_out(&pair);
@@ -75,6 +77,21 @@ fn switchovers(pair: &Managed) {
         client.until_rows(5);
         assert_survived(&format!("switchover from {from} ordered on {asked}"), &client.stop());
         pair.until_protected();
+    }
+}
+
+/// The live view: it draws what is, ends at a key, and gives the terminal back.
+fn watched_on_a_terminal(pair: &Managed) {
+    let watch = pair.lab.command("exec", &[pair.active(), "--", "futago", "cluster", "status", "--watch"]);
+    let program = std::iter::once(watch.get_program()).chain(watch.get_args());
+    let mut words: Vec<String> = ["stty", "rows", "40", "cols", "120", "&&"].map(str::to_owned).into();
+    words.extend(program.map(|word| word.to_string_lossy().into_owned()));
+    let (code, shown) = terminal::run(&words, &[], &[("PROTECTED", "q")]);
+    assert_eq!(code, Some(0), "{shown}");
+    let (enter, leave) = ("\u{1b}[?1049h", "\u{1b}[?1049l");
+    assert!(shown.rfind(leave) > shown.find(enter) && shown.contains(enter), "{shown}");
+    for word in ["mariadb", "ha-a", "ha-b", WITNESS] {
+        assert!(shown.contains(word), "{word} is not shown: {shown}");
     }
 }
 

@@ -5,7 +5,9 @@ mod members;
 
 use serde_json::Value;
 
+use crate::faults;
 use crate::harness::{Client, Lab, every_drill, possible, until};
+use crate::managed::Managed;
 use members::{Authority, PASSWORD};
 
 const PAIR: [&str; 2] = ["ha-a", "ha-b"];
@@ -107,7 +109,7 @@ fn a_pair_with_its_record_in_etcd_moves_on_request_and_survives_power_cuts_while
         return;
     }
     let lab = Lab::up(&["--witness"]);
-    let _shown = Shown(&lab);
+    let shown = Shown(&lab);
     let authority = Authority::new("etcd");
     members::start(&lab, &authority);
     lab.run("stack", &["--managed", "default"]);
@@ -144,4 +146,6 @@ fn a_pair_with_its_record_in_etcd_moves_on_request_and_survives_power_cuts_while
     client.until_rows(20);
     ended(client, "an outage of etcd");
     assert!(acts(&lab, "ha-b"), "nothing was moved by it");
+    drop(shown);
+    faults::whoever_keeps_the_record(&Managed { lab });
 }

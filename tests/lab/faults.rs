@@ -40,14 +40,21 @@ fn cut_links_and_failing_programs_lose_nothing() {
     runs_everywhere(&pair);
     parted_links(&pair);
     one_way_cuts(&pair);
-    isolated_machines(&pair);
+    whoever_keeps_the_record(&pair);
     runs_everywhere(&pair);
-    killed_programs(&pair);
-    hung_programs(&pair);
+    failing_witness(&pair);
     hung_web_server(&pair);
-    failing_database(&pair);
     full_file_system(&pair);
     service_on_the_standby(&pair);
+}
+
+/// What a pair survives in the same way with a witness and with etcd.
+pub(crate) fn whoever_keeps_the_record(pair: &Managed) {
+    parted_hosts(pair);
+    isolated_machines(pair);
+    killed_programs(pair);
+    hung_programs(pair);
+    failing_database(pair);
 }
 
 /// A service that runs on both hosts, whatever moves.
@@ -124,7 +131,7 @@ fn isolate(pair: &Managed, host: &str) {
     cut(pair, &["local"]);
 }
 
-fn parted_links(pair: &Managed) {
+fn parted_hosts(pair: &Managed) {
     case(pair, "local cut", |pair, active| {
         cut(pair, &["local"]);
         until_alone(pair, active);
@@ -135,6 +142,9 @@ fn parted_links(pair: &Managed) {
         cut(pair, &["public", "--from", other(active), "--to", active]);
         until_alone(pair, active);
     });
+}
+
+fn parted_links(pair: &Managed) {
     case(pair, "public cut", |pair, active| {
         cut(pair, &["public"]);
         pair.until_verdict(active, "DEGRADED");
@@ -241,7 +251,6 @@ fn killed_programs(pair: &Managed) {
         pair.until_protected();
         assert_eq!(pair.active_now(), Some(active), "a replication daemon that is killed moves nothing");
     });
-    case(pair, "witness killed", |pair, _| kill(pair, WITNESS, "futago-witnessd"));
 }
 
 fn hung_programs(pair: &Managed) {
@@ -259,6 +268,14 @@ fn hung_programs(pair: &Managed) {
     case(pair, "replication daemon hangs on the standby", |pair, active| {
         hang(pair, other(active), "futago-replicad");
     });
+    case(pair, "manager hangs on the standby", |pair, active| {
+        signal(pair, other(active), "STOP", "futago-clusterd");
+        pair.until_verdict(active, "DEGRADED");
+    });
+}
+
+fn failing_witness(pair: &Managed) {
+    case(pair, "witness killed", |pair, _| kill(pair, WITNESS, "futago-witnessd"));
     case(pair, "witness hangs", |pair, active| {
         signal(pair, WITNESS, "STOP", "futago-witnessd");
         pair.until_verdict(active, "DEGRADED");
@@ -266,10 +283,6 @@ fn hung_programs(pair: &Managed) {
         // Systemd may have ended it meanwhile: then there is nothing to continue.
         signal(pair, WITNESS, "CONT", "futago-witnessd");
         pair.until_protected();
-    });
-    case(pair, "manager hangs on the standby", |pair, active| {
-        signal(pair, other(active), "STOP", "futago-clusterd");
-        pair.until_verdict(active, "DEGRADED");
     });
 }
 

@@ -4,8 +4,10 @@
 
 mod agents;
 mod backup;
+mod browser;
 mod client;
 mod cluster;
+mod converge;
 mod demo;
 mod drill;
 mod etcd;
@@ -24,6 +26,7 @@ mod rebuild;
 mod replication;
 mod resize;
 mod rollback;
+mod site;
 mod sudo;
 mod terminal;
 mod unwatched;

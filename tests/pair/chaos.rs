@@ -1,6 +1,6 @@
 //! Dice: random faults and operators against a managed pair, then repair, then it must serve again.
 
-use cluster::config::Quorum;
+use cluster::config::{ForeignStart, Quorum};
 use cluster::control::Command;
 use cluster::event::Shutdown;
 use cluster::member::{Node, Nodes, Voter};
@@ -9,6 +9,7 @@ use cluster::timing::Timing;
 use crate::host::Fault;
 use crate::managed::{Cluster, Sabotage};
 use crate::net::{LOCAL, PUBLIC};
+use crate::setup;
 use crate::world::World;
 use replica::state::DiskState;
 
@@ -40,7 +41,10 @@ pub(crate) fn play(
     cluster.sabotage = sabotage;
     cluster.client.pace = ROW_MS;
     if seed.is_multiple_of(3) {
-        cluster.add_everywhere("haproxy");
+        cluster.configure(|config| config.everywhere.push(setup::everywhere("haproxy")));
+    }
+    if seed.is_multiple_of(5) {
+        cluster.configure(|config| config.policy.foreign_start = ForeignStart::Alarm);
     }
     let result = history(&mut cluster, quorum, disturbances);
     (cluster, result)

@@ -11,7 +11,7 @@ mod votes;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cluster::config::{Class, Quorum, ResourceId};
+use cluster::config::{Class, Config, Quorum, ResourceId};
 use cluster::control::{CommandError, Status};
 use cluster::engine::Engine;
 use cluster::event::{Action, Event, OpId, Running, Verb};
@@ -178,11 +178,11 @@ impl Cluster {
         cluster
     }
 
-    /// One more service, which runs on both hosts all the time. Nothing may be started yet.
-    pub(crate) fn add_everywhere(&mut self, unit: &str) {
+    /// Changes what both managers will be told. Nothing may be started yet.
+    pub(crate) fn configure(&mut self, change: impl Fn(&mut Config)) {
         for host in &mut self.hosts {
             let mut config = host.services.config().clone();
-            config.everywhere.push(setup::everywhere(unit));
+            change(&mut config);
             host.services = Services::new(config);
         }
     }

@@ -1,7 +1,7 @@
 //! A data host around its manager: clock, services, addresses. It does what the manager says and knows nothing
 //! of why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::config::{Class, Config, ResourceId};
 use cluster::event::{AgentOutcome, AgentResult, Running, Verb};
@@ -59,6 +59,8 @@ pub(crate) enum Fault {
     Start,
     /// Stops fail; killing works.
     Stop,
+    /// Stops fail, and so does killing: a process that the kernel does not let go.
+    Stuck,
     /// Nothing it is asked comes to an end in time.
     Hang,
     /// Looks say that the file system is full.
@@ -73,6 +75,8 @@ pub(crate) enum Fault {
 pub(crate) struct Services {
     config: Config,
     running: BTreeMap<ResourceId, Running>,
+    /// Services of the group that were started while the file system was not mounted: they work on what lies below.
+    astray: BTreeSet<ResourceId>,
     pub(crate) faults: BTreeMap<ResourceId, Fault>,
     /// The kernel drops the address at this moment of the world.
     pub(crate) address_until: Option<Millis>,
@@ -80,7 +84,13 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, running: BTreeMap::new(), faults: BTreeMap::new(), address_until: None }
+        Self {
+            config,
+            running: BTreeMap::new(),
+            astray: BTreeSet::new(),
+            faults: BTreeMap::new(),
+            address_until: None,
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -112,12 +122,29 @@ impl Services {
     }
 
     pub(crate) fn set(&mut self, id: ResourceId, state: Running) {
+        let service = self.is_group(id) && matches!(self.class(id), Some(Class::Systemd { .. }));
+        if state == Running::Started && service && !self.is_mounted() {
+            self.astray.insert(id);
+        } else {
+            self.astray.remove(&id);
+        }
         self.running.insert(id, state);
+    }
+
+    pub(crate) fn is_mounted(&self) -> bool {
+        let mount = |id: &ResourceId| matches!(self.class(*id), Some(Class::Mount { .. }));
+        self.ids().filter(mount).any(|id| self.state(id) == Running::Started)
+    }
+
+    /// A service that does not work on the data of the stack.
+    pub(crate) fn astray(&self) -> Option<&str> {
+        self.astray.first().map(|id| self.name(*id))
     }
 
     /// The host's power went: nothing runs.
     pub(crate) fn power_off(&mut self) {
         self.running.clear();
+        self.astray.clear();
         self.address_until = None;
     }
 
@@ -126,6 +153,9 @@ impl Services {
         let fault = self.faults.get(&id).copied();
         let state = self.state(id);
         let (result, reason) = match (verb, fault) {
+            (Verb::Stop | Verb::Kill, Some(Fault::Stuck)) if state != Running::Stopped => {
+                (AgentResult::TimedOut, "process 4711 does not end")
+            }
             (Verb::Kill, _) => {
                 self.stopped(id);
                 (AgentResult::Ok, "")

@@ -5,11 +5,12 @@
 //! profile fast|default|calm       before `up`
 //! quorum witness|fencing|manual   before `up`
 //! everywhere SERVICE              before `up`: runs on both hosts
+//! policy foreign-start-alarm|reboot-on-failed-stop    before `up`
 //! up                              from bare hosts to a running, synced stack on ha-a, with a client
 //! boot ha-a | power-off ha-a
 //! witness on|off|wipe|snapshot|restore
 //! kill|pause|continue|stop|restart manager HOST      kill replicad HOST
-//! kill SERVICE HOST | start SERVICE HOST | fault SERVICE HOST start|stop|hang|full|read-only|taken|none
+//! kill SERVICE HOST | start SERVICE HOST | fault SERVICE HOST start|stop|stuck|hang|full|read-only|taken|none
 //! freeze HOST 5s                  the whole machine stands still, its clock with it
 //! suspend HOST 5s                 the whole machine stands still, its clock runs on
 //! leap MEMBER 5s | drift MEMBER PPM     its clock leaps ahead; runs too fast (or too slow: negative)
@@ -28,7 +29,7 @@
 
 use std::fmt::Write as _;
 
-use cluster::config::Quorum;
+use cluster::config::{Config, ForeignStart, Quorum};
 use cluster::control::Command;
 use cluster::event::{Running, Shutdown};
 use cluster::member::{Node, Voter};
@@ -37,6 +38,7 @@ use cluster::timing::Timing;
 use crate::host::Fault;
 use crate::managed::{Cluster, name};
 use crate::net::{LOCAL, PUBLIC};
+use crate::setup;
 use crate::world::World;
 
 pub(crate) struct Outcome {
@@ -50,7 +52,7 @@ pub(crate) fn run(text: &str) -> Outcome {
         cluster: None,
         quorum: Quorum::Witness,
         profile: Timing::DEFAULT_MS,
-        everywhere: None,
+        settings: Vec::new(),
         snapshot: None,
     };
     let mut result = Ok(());
@@ -72,11 +74,14 @@ pub(crate) fn run(text: &str) -> Outcome {
     Outcome { log, result }
 }
 
+type Setting = Box<dyn Fn(&mut Config)>;
+
 struct Player {
     cluster: Option<Cluster>,
     quorum: Quorum,
     profile: u64,
-    everywhere: Option<String>,
+    /// Changes of the configuration, before there is a cluster.
+    settings: Vec<Setting>,
     snapshot: Option<cluster::register::SavedVote>,
 }
 
@@ -100,7 +105,16 @@ impl Player {
                 return Ok(());
             }
             ["everywhere", service] => {
-                self.everywhere = Some((*service).into());
+                let unit = setup::everywhere(service);
+                self.settings.push(Box::new(move |config| config.everywhere.push(unit.clone())));
+                return Ok(());
+            }
+            ["policy", "foreign-start-alarm"] => {
+                self.settings.push(Box::new(|config| config.policy.foreign_start = ForeignStart::Alarm));
+                return Ok(());
+            }
+            ["policy", "reboot-on-failed-stop"] => {
+                self.settings.push(Box::new(|config| config.policy.reboot_on_failed_stop = true));
                 return Ok(());
             }
             _ => {}
@@ -109,7 +123,7 @@ impl Player {
         let cluster = self.cluster.get_or_insert_with(|| Cluster::new(World::new(1), quorum, profile));
         match words {
             ["up"] => {
-                self.everywhere.iter().for_each(|unit| cluster.add_everywhere(unit));
+                self.settings.iter().for_each(|setting| cluster.configure(setting));
                 cluster.bring_up(quorum)?;
                 cluster.story.clear();
                 cluster.client.longest_gap = 0;
@@ -159,6 +173,7 @@ fn fault(cluster: &mut Cluster, words: &[&str]) -> Result<(), String> {
             let fault = match *what {
                 "start" => Some(Fault::Start),
                 "stop" => Some(Fault::Stop),
+                "stuck" => Some(Fault::Stuck),
                 "hang" => Some(Fault::Hang),
                 "full" => Some(Fault::Full),
                 "read-only" => Some(Fault::ReadOnly),

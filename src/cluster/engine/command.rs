@@ -167,7 +167,7 @@ impl Engine {
         let me = self.me();
         let to_leave = self.incumbent() && self.desk.edits.iter().any(|o| o.edit == Edit::Standby(me));
         let starting = match self.phase {
-            Phase::Starting { .. } => self.replica.problem.is_none(),
+            Phase::Starting(_) => self.replica.problem.is_none(),
             Phase::Active { .. } => {
                 let troubled = self.units.iter().any(|u| u.reason.is_some());
                 self.story.is_open() && !self.group_has_settled() && !troubled

@@ -84,7 +84,7 @@ impl Engine {
         }
         self.ending = Some(ending);
         self.turn();
-        if nothing || !matches!(self.phase, Phase::Active { .. } | Phase::Starting { .. }) {
+        if nothing || !matches!(self.phase, Phase::Active { .. } | Phase::Starting(_)) {
             return;
         }
         let because = format!("the manager on {} is stopped", self.name(self.me()));

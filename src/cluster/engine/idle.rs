@@ -5,7 +5,7 @@
 //! delayed writes of that life could land on newer data.
 
 use super::history::Kind;
-use super::phase::{Errand, Phase};
+use super::phase::{Errand, Phase, Starting};
 use super::takeover::Stage;
 use super::{Engine, log};
 use crate::event::{Action, LogLevel};
@@ -54,7 +54,8 @@ impl Engine {
                     self.begin_move(kind, term, None, self.me(), because, now);
                 }
                 self.lease.acting = super::lease::Acting::Never;
-                self.set_phase(Phase::Starting { term, tries: 0, retry_at: now }, now);
+                let adopts = self.replica.view.as_ref().is_some_and(|v| v.primary);
+                self.set_phase(Phase::Starting(Starting { term, tries: 0, retry_at: now, adopts }), now);
             }
             Choice::Again => self.begin_reign(now, out),
             Choice::Peer => {

@@ -6,7 +6,7 @@
 //! acknowledge a write anyway, and nothing has to be moved when the lease comes back.
 
 use super::ledger::Pending;
-use super::phase::Phase;
+use super::phase::{Phase, Starting};
 use super::proposal::Purpose;
 use super::{Engine, log};
 use crate::event::{Action, LogLevel, Running};
@@ -58,14 +58,14 @@ impl Engine {
         let known = self.replica.used == Some(term)
             || self.replica.is_proved_in(term)
             || self.replica.view.as_ref().is_some_and(|v| v.alone && v.term == Some(term))
-            || matches!(self.phase, Phase::Starting { .. });
+            || matches!(self.phase, Phase::Starting(_));
         says && known && !rejoining && self.ledger.doubt.is_none()
     }
 
     /// The right to act, now.
     pub(super) fn may_act(&self, now: Millis) -> bool {
         let holds = match self.phase {
-            Phase::Starting { term, .. } | Phase::Active { term } => self.reigns(term),
+            Phase::Starting(Starting { term, .. }) | Phase::Active { term } => self.reigns(term),
             // What comes after an address stops before it: whoever asks for a page is answered meanwhile.
             Phase::Leaving { term, .. } => self.reigns(term) && self.has_address(),
             _ => false,

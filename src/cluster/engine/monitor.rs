@@ -170,9 +170,14 @@ impl Engine {
     ) {
         let standby = self.phase == Phase::Idle && self.record().is_some() && !self.incumbent();
         let foreign = standby && self.is_group(id) && !self.maintenance();
+        let early = matches!(self.phase, Phase::Active { .. }) && self.is_group(id) && !self.befores_run(id);
         let Some(unit) = self.units.get_mut(id.0) else { return };
         let was = unit.state;
         unit.set(state, now);
+        if early && was == Running::Stopped && state == Running::Started {
+            // Somebody was faster than the mount: what it does is done to the folder below.
+            unit.recycle = true;
+        }
         if !reason.is_empty() && state == Running::Failed {
             unit.reason = Some(reason.to_owned());
         }

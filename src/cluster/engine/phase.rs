@@ -38,7 +38,7 @@ pub(super) enum Phase {
     /// Not acting: a standby, or a primary that does not act (yet).
     Idle,
     /// The record says that this node is primary: wait for the lease, promote.
-    Starting { term: Term, tries: u32, retry_at: Millis },
+    Starting(Starting),
     /// The replica is Primary; the stack runs, or is being started.
     Active { term: Term },
     /// Stopping in good order.
@@ -47,12 +47,22 @@ pub(super) enum Phase {
     Dropping { term: Term, revoked: bool },
 }
 
+/// A reign that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Starting {
+    pub(super) term: Term,
+    pub(super) tries: u32,
+    pub(super) retry_at: Millis,
+    /// The device was Primary already: what runs on it belongs to the stack.
+    pub(super) adopts: bool,
+}
+
 impl Phase {
     /// The term of the reign, while there is one.
     pub(super) fn term(&self) -> Option<Term> {
         match self {
             Self::Boot | Self::Idle => None,
-            Self::Starting { term, .. }
+            Self::Starting(Starting { term, .. })
             | Self::Active { term }
             | Self::Leaving { term, .. }
             | Self::Dropping { term, .. } => Some(*term),
@@ -103,7 +113,7 @@ impl Engine {
         match self.phase.clone() {
             Phase::Boot => self.step_boot(now, out),
             Phase::Idle => self.step_idle(now, out),
-            Phase::Starting { term, tries, retry_at } => self.step_starting(term, tries, retry_at, now, out),
+            Phase::Starting(starting) => self.step_starting(starting, now, out),
             Phase::Active { term } => self.step_active(term, now, out),
             Phase::Leaving { term, tries, retry_at } => self.step_leaving(term, tries, retry_at, now, out),
             Phase::Dropping { term, revoked } => self.step_dropping(term, revoked, now, out),
@@ -113,13 +123,13 @@ impl Engine {
 
     /// A newer term is known: this reign is over.
     fn step_deposed(&mut self, now: Millis, out: &mut Vec<Action>) {
-        let (Phase::Starting { term, .. } | Phase::Active { term } | Phase::Leaving { term, .. }) =
+        let (Phase::Starting(Starting { term, .. }) | Phase::Active { term } | Phase::Leaving { term, .. }) =
             self.phase
         else {
             return;
         };
         // What is said of a former reign lasts until the next promotion.
-        let starting = matches!(self.phase, Phase::Starting { .. });
+        let starting = matches!(self.phase, Phase::Starting(_));
         let taken = !starting && self.replica.view.as_ref().is_some_and(|v| v.deposed);
         if self.reigns(term) && !taken {
             return;
@@ -188,21 +198,18 @@ impl Engine {
         }
     }
 
-    fn step_starting(
-        &mut self,
-        term: Term,
-        tries: u32,
-        retry_at: Millis,
-        now: Millis,
-        out: &mut Vec<Action>,
-    ) {
-        if !matches!(self.phase, Phase::Starting { .. }) {
+    fn step_starting(&mut self, starting: Starting, now: Millis, out: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Starting(_)) {
             return;
         }
+        let Starting { term, tries, retry_at, adopts } = starting;
         // It shows as Primary before its device is there: only the answer says that it can be mounted.
         if self.replica.op.is_none() && self.replica.primary_in(term).is_some() {
             self.tally.quiet_since = now;
             self.forgive_group(now);
+            if !adopts {
+                self.recycle_strangers(out);
+            }
             self.step_of_move("promote", now);
             self.set_phase(Phase::Active { term }, now);
             return;
@@ -229,7 +236,8 @@ impl Engine {
         let force = self.may_force();
         self.replica.used = Some(term);
         let pause = (RETRY_MS << tries.min(5)).min(RETRY_MAX_MS);
-        self.set_phase(Phase::Starting { term, tries: tries + 1, retry_at: now + pause }, now);
+        let again = Starting { tries: tries + 1, retry_at: now + pause, ..starting };
+        self.set_phase(Phase::Starting(again), now);
         self.begin_replica(ReplicaVerb::Promote { term, alone, force }, now, out);
     }
 
@@ -369,7 +377,7 @@ impl Engine {
     pub(super) fn phase_wake(&self, _now: Millis) -> Option<Millis> {
         let own = match self.phase {
             Phase::Boot => Some(self.started_at + BOOT_REPLICA_MS),
-            Phase::Starting { retry_at, .. } | Phase::Leaving { retry_at, .. } => Some(retry_at),
+            Phase::Starting(Starting { retry_at, .. }) | Phase::Leaving { retry_at, .. } => Some(retry_at),
             Phase::Active { .. } => self.active_wake(),
             Phase::Idle | Phase::Dropping { .. } => None,
         };

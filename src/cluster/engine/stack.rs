@@ -155,7 +155,7 @@ impl Engine {
             Phase::Idle => self.want_idle(unit),
             Phase::Leaving { .. } => Want::Down,
             // What runs already is that of a pair taken over by `bootstrap`.
-            Phase::Starting { .. } => Want::Leave,
+            Phase::Starting(_) => Want::Leave,
             Phase::Active { .. } => self.want_active(unit),
         }
     }
@@ -236,7 +236,7 @@ impl Engine {
             Want::Leave => {}
             Want::Up if state == Running::Started => {}
             Want::Up if state == Running::Stopped => {
-                if self.befores_run(id) {
+                if self.befores_run(id) && self.afters_are_down(id) {
                     self.begin_unit(id, Verb::Start, now, out);
                 }
             }
@@ -268,7 +268,7 @@ impl Engine {
         }
     }
 
-    fn befores_run(&self, id: ResourceId) -> bool {
+    pub(super) fn befores_run(&self, id: ResourceId) -> bool {
         let Some(resource) = self.config.resource(id) else { return false };
         let device = !self.is_group(id)
             || self.units.iter().filter(|u| u.replica).all(|u| u.state == Running::Started);
@@ -415,6 +415,21 @@ impl Engine {
         for op in lost {
             let outcome = AgentOutcome { result: AgentResult::TimedOut, reason: "no answer".to_owned() };
             self.resource_done(op, outcome, now, out);
+        }
+    }
+
+    /// A new reign begins, and its device has only just come: what runs already was started by somebody else, a database in the
+    /// empty folder below its mount point perhaps. It is stopped before the stack is started.
+    pub(super) fn recycle_strangers(&mut self, out: &mut Vec<Action>) {
+        let group = self.units.iter_mut().take(self.config.group.len());
+        for unit in group.filter(|u| !u.replica && u.state == Running::Started) {
+            unit.recycle = true;
+            unit.foreign = false;
+            let text = format!(
+                "{} runs here already, on its own: it is stopped before the stack is started",
+                unit.name
+            );
+            log(out, LogLevel::Warn, text);
         }
     }
 

@@ -50,7 +50,7 @@ impl Engine {
             Phase::Boot => "waiting",
             Phase::Idle if self.incumbent() || self.record().is_none() => "waiting",
             Phase::Idle => "standby",
-            Phase::Starting { .. } => "starting",
+            Phase::Starting(_) => "starting",
             Phase::Active { .. } if !self.may_act(now) => "waiting",
             Phase::Active { .. } if self.group_has_settled() || self.maintenance() => "active",
             Phase::Active { .. } => "starting",

@@ -34,7 +34,7 @@ impl Engine {
     fn no_failover_sentence(&self, now: Millis) -> Option<String> {
         let failed = self.units.iter().any(|u| u.given_up.is_some());
         let lost = self.public_is_lost(now);
-        let active = matches!(self.phase, Phase::Active { .. } | Phase::Starting { .. });
+        let active = matches!(self.phase, Phase::Active { .. } | Phase::Starting(_));
         if !active || !(failed || lost) {
             return None;
         }
@@ -81,10 +81,10 @@ impl Engine {
                     Err(why) => Some(format!("{me} does not take over: {why}")),
                 }
             }
-            Phase::Starting { .. } if !self.may_act(now) => {
+            Phase::Starting(_) if !self.may_act(now) => {
                 Some(format!("{me} waits for its first lease of term {}", self.term().0))
             }
-            Phase::Starting { .. } => {
+            Phase::Starting(_) => {
                 self.replica.problem.as_ref().map(|why| format!("{me} cannot become Primary: {why}"))
             }
             Phase::Active { .. } if self.lease.acting == Acting::Over => Some(self.no_lease_sentence()),

@@ -15,7 +15,7 @@ const VERDICTS: [Verdict; 4] = [Verdict::Protected, Verdict::Degraded, Verdict::
 const STATES: [Running; 4] = [Running::Started, Running::Stopped, Running::Failed, Running::Unknown];
 
 /// A counter of the replica.
-type Kib = fn(&ReplicaView) -> u64;
+type Counter = fn(&ReplicaView) -> u64;
 
 /// All metrics of a status.
 pub(super) fn write(status: &Status) -> String {
@@ -143,7 +143,7 @@ fn replication(out: &mut Text, status: &Status, names: [&str; 2]) {
     each("futago_replication_sync_permille", "Of a running resync that is done; 1000 without one.", &|v| {
         u64::from(v.sync_permille.unwrap_or(1000))
     });
-    let counted: [(&str, &str, Kib); 2] = [
+    let counted: [(&str, &str, Counter); 2] = [
         ("futago_replication_sent_bytes_total", "Data sent to the peer since the daemon was started.", |v| {
             v.sent_kib
         }),
@@ -153,6 +153,28 @@ fn replication(out: &mut Text, status: &Status, names: [&str; 2]) {
         out.counter(name, help);
         for (node, view) in &views {
             out.sample(&[("node", node)], kib(view).saturating_mul(1024));
+        }
+    }
+    waits(out, &views);
+}
+
+/// What applications wait for an answer: the mean is the rate of the seconds over the rate of the number.
+fn waits(out: &mut Text, views: &[(&str, &ReplicaView)]) {
+    let kinds: [(&str, &str, Counter, Counter); 2] = [
+        ("write", "writes", |v| v.writes, |v| v.write_us),
+        ("flush", "flushes", |v| v.flushes, |v| v.flush_us),
+    ];
+    for (one, many, number, us) in kinds {
+        let help = format!("Answered {many} of applications since the daemon was started.");
+        out.counter(&format!("futago_replication_{many}_total"), &help);
+        for (node, view) in views {
+            out.sample(&[("node", node)], number(view));
+        }
+        let help = format!("What applications waited for the answers to their {many}, summed up.");
+        out.counter(&format!("futago_replication_{one}_seconds_total"), &help);
+        for (node, view) in views {
+            let us = us(view);
+            out.value(&[("node", node)], &format!("{}.{:06}", us / 1_000_000, us % 1_000_000));
         }
     }
 }

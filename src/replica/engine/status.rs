@@ -1,7 +1,7 @@
 //! What the engine tells about itself.
 
 use super::Engine;
-use crate::control::{ConnectionStatus, DeviceStatus, Managed, Status};
+use crate::control::{ConnectionStatus, DeviceStatus, Managed, Status, Waits};
 use crate::event::{BLOCK, Millis};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -63,6 +63,7 @@ impl Engine {
             bm_writes: self.counters.bm_writes,
             upper_pending: self.requests.pending(),
             lower_pending: u64::try_from(self.ios.len()).unwrap_or(u64::MAX),
+            waits: Waits::default(),
             undo: self.undo_status(),
         }
     }

@@ -9,7 +9,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
+use replica::control::Waits;
 use replica::event::{FrontError, FrontOp, MAX_IO_BYTES, RESYNC_SLOTS, Slot};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -35,6 +37,7 @@ enum Kind {
 struct Pending {
     unique: u64,
     kind: Kind,
+    since: Instant,
 }
 
 /// Why the server ended.
@@ -63,6 +66,7 @@ pub struct Fuse {
     arena: Arc<Arena>,
     journal: Journal,
     pending: Vec<Option<Pending>>,
+    waits: Waits,
 }
 
 impl Fuse {
@@ -91,7 +95,7 @@ impl Fuse {
     pub fn take_over(fd: OwnedFd, name: &str, bytes: u64, arena: Arc<Arena>) -> Self {
         let journal = Journal::new(Arc::clone(&arena));
         let pending = (0..FRONT_SLOTS).map(|_| None).collect();
-        Self { fd, name: name.to_owned(), bytes, arena, journal, pending }
+        Self { fd, name: name.to_owned(), bytes, arena, journal, pending, waits: Waits::default() }
     }
 
     /// Begins once more what an earlier process has taken and, as far as is known, not answered.
@@ -196,7 +200,7 @@ impl Fuse {
             }
         };
         if let Some(entry) = self.entry(slot) {
-            *entry = Some(Pending { unique: request.unique, kind });
+            *entry = Some(Pending { unique: request.unique, kind, since: Instant::now() });
         }
         Ok(Some(operation))
     }
@@ -241,7 +245,10 @@ impl Fuse {
 
     /// Answers a data request. A slot that holds no request (its connection was aborted) is ignored.
     pub fn complete(&mut self, slot: Slot, result: Result<(), FrontError>) {
-        let Some(Pending { unique, kind }) = self.entry(slot).and_then(Option::take) else { return };
+        let Some(Pending { unique, kind, since }) = self.entry(slot).and_then(Option::take) else { return };
+        if result.is_ok() {
+            self.count(kind, since);
+        }
         match (result, kind) {
             (Err(FrontError::Invalid), _) => self.answer(unique, libc::EINVAL, &[]),
             (Err(FrontError::Io), _) => self.answer(unique, libc::EIO, &[]),
@@ -250,6 +257,22 @@ impl Fuse {
             (Ok(()), Kind::Flush | Kind::Zero) => self.answer(unique, 0, &[]),
         }
         self.journal.end(slot);
+    }
+
+    fn count(&mut self, kind: Kind, since: Instant) {
+        let (number, sum) = match kind {
+            Kind::Write(_) => (&mut self.waits.writes, &mut self.waits.write_us),
+            Kind::Flush => (&mut self.waits.flushes, &mut self.waits.flush_us),
+            Kind::Read(_) | Kind::Zero => return,
+        };
+        *number += 1;
+        *sum = sum.saturating_add(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// What was answered, and how long it took.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        self.waits
     }
 
     fn answer(&self, unique: u64, errno: i32, body: &[u8]) {

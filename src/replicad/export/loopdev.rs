@@ -87,20 +87,27 @@ pub fn attach(mount: BorrowedFd<'_>, name: &str, discard: bool) -> anyhow::Resul
     ensure_node("/dev/loop-control", FileType::CharacterDevice, rustix::fs::makedev(10, 237))
         .context("create /dev/loop-control")?;
     let control = control()?;
+    let mut renewed = false;
     for _ in 0..ATTEMPTS {
-        if discard {
-            // Perhaps one on which an earlier process has switched discards off, and was killed then.
-            let _ = sys::loop_get_free(&control).and_then(|number| sys::loop_remove(&control, number));
-        }
         let number = sys::loop_get_free(&control).context("find a free loop device")?;
         let device = open(number, OFlags::empty()).with_context(|| format!("open /dev/loop{number}"))?;
         match sys::loop_configure(&device, file.as_fd(), name) {
             Ok(()) => {
                 let tuned = tune(number, discard);
-                if tuned.is_err() {
+                // An earlier process has switched discards off, and was killed before it gave them back. A new device
+                // offers them, but takes ten times as long.
+                let spoilt = discard && !renewed && !offers_discards(number);
+                if tuned.is_err() || spoilt {
                     let _ = sys::loop_clear(&device);
                 }
-                return tuned.map(|()| number);
+                if tuned.is_err() || !spoilt {
+                    return tuned.map(|()| number);
+                }
+                drop(device);
+                renewed = true;
+                if gone(number) {
+                    let _ = sys::loop_remove(&control, number);
+                }
             }
             // Taken by someone else in between, or bound to a device that is just going away.
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
@@ -127,6 +134,13 @@ fn open(number: u32, more: OFlags) -> anyhow::Result<OwnedFd> {
 
 /// Bytes that are discarded at a time: meanwhile the FUSE file takes no write.
 const DISCARD_BYTES: &str = "33554432";
+/// As many as the device can: the most that fits into 32 bits of sectors.
+const DISCARD_ALL: &str = "2199023255040";
+const DISCARD: &str = "discard_max_bytes";
+
+fn offers_discards(number: u32) -> bool {
+    fs::read_to_string(sysfs(number).join("queue").join(DISCARD)).is_ok_and(|text| text.trim() != "0")
+}
 
 /// Sets the queue's limits. Direct I/O is a must (the kernel drops the wish silently when it cannot do it);
 /// the rest is speed.
@@ -142,7 +156,7 @@ fn tune(number: u32, discard: bool) -> anyhow::Result<()> {
         ("max_sectors_kb", "1024"),
         ("nr_requests", depth.as_str()),
         ("rotational", "0"),
-        ("discard_max_bytes", if discard { DISCARD_BYTES } else { "0" }),
+        (DISCARD, if discard { DISCARD_BYTES } else { "0" }),
         ("write_cache", "write back"),
     ];
     for (key, value) in settings {
@@ -203,14 +217,16 @@ pub fn detach(number: u32) -> anyhow::Result<Detached> {
             _ => return Err(error),
         },
     };
+    let muted = !offers_discards(number);
     match sys::loop_clear(&device) {
         Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error).context("unbind"),
         _ => drop(device),
     }
     if gone(number) {
-        // A device on which discards were switched off never offers them again, whoever has it next. Should somebody have
-        // taken it meanwhile, it stays.
-        let _ = sys::loop_remove(control()?, number);
+        // A device on which discards were switched off would not offer them to whoever has it next.
+        if muted {
+            let _ = write(number, DISCARD, DISCARD_ALL);
+        }
         return Ok(Detached::Gone);
     }
     // Opened by someone between the look and the unbinding: it would go away when they close it. Not without

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use replica::control::SyncStatus;
+use replica::control::{SyncStatus, Waits};
 use replica::state::DiskState;
 
 use super::*;
@@ -25,6 +25,7 @@ fn fresh() -> Status {
             written_kib: 0,
             al_writes: 0,
             bm_writes: 0,
+            waits: Waits::default(),
             upper_pending: 0,
             lower_pending: 0,
             undo: None,

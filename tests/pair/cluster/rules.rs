@@ -18,11 +18,15 @@ impl Cluster {
         let now = self.world.now;
         let [a, b] = &self.hosts;
         let two_addresses = a.has_address(now) && b.has_address(now) && self.excused_until <= now;
-        let mounted = |host: &Host| {
-            let mount = |id: &ResourceId| matches!(host.services.class(*id), Some(Class::Mount { .. }));
-            host.services.ids().filter(mount).any(|id| host.services.state(id) == Running::Started)
-        };
-        let two_mounts = self.world.nodes.iter().all(|n| n.exported) && mounted(a) && mounted(b);
+        let two_mounts =
+            self.world.nodes.iter().all(|n| n.exported) && a.services.is_mounted() && b.services.is_mounted();
+        let answers = |host: &&Host| host.services.serves() && host.has_address(now);
+        let lost = self.hosts.iter().filter(answers).find_map(|host| host.services.astray());
+        if let Some(text) = lost.map(|service| {
+            format!("rows_on_the_device: {service} answers clients from what lies below the mount point")
+        }) {
+            self.fail(text);
+        }
         if two_addresses {
             self.fail("at_most_one_address: both hosts answer for the address".into());
         }

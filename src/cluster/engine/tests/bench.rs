@@ -56,6 +56,9 @@ pub(super) fn group() -> Vec<Resource> {
     ]
 }
 
+const POLICY: Policy =
+    Policy { foreign_start: ForeignStart::Stop, reboot_on_failed_stop: false, watch_public_link: true };
+
 pub(super) fn config(node: Node, quorum: Quorum) -> Config {
     Config {
         cluster: "test".into(),
@@ -65,11 +68,7 @@ pub(super) fn config(node: Node, quorum: Quorum) -> Config {
         timing: Timing::derive(Timing::DEFAULT_MS, 600_000).unwrap(),
         group: group(),
         everywhere: vec![],
-        policy: Policy {
-            foreign_start: ForeignStart::Stop,
-            reboot_on_failed_stop: false,
-            watch_public_link: true,
-        },
+        policy: POLICY,
     }
 }
 
@@ -121,6 +120,8 @@ pub(super) struct World {
     pub(super) fence_result: Result<(), String>,
     /// What comes after the address.
     pub(super) last: Vec<Resource>,
+    /// What managers are told that start from now on.
+    pub(super) policy: Policy,
     /// Work that takes longer than usual.
     pub(super) slow: BTreeMap<(usize, Verb), Millis>,
     queue: BTreeMap<(Millis, u64), (usize, u64, Due)>,
@@ -145,6 +146,10 @@ impl World {
                     out_of_sync_kib: 0,
                     sent_kib: 0,
                     received_kib: 0,
+                    writes: 0,
+                    write_us: 0,
+                    flushes: 0,
+                    flush_us: 0,
                     fence: Term(0),
                     term: None,
                     alone: false,
@@ -175,6 +180,7 @@ impl World {
             fenced: false,
             fence_result: Ok(()),
             last: Vec::new(),
+            policy: POLICY,
             slow: BTreeMap::new(),
             queue: BTreeMap::new(),
             seq: 0,
@@ -217,6 +223,7 @@ impl World {
         let life = host.lives * 1_000_000 + if node == Node::B { 500_000 } else { 0 };
         let mut config = config(node, quorum);
         config.group.extend(self.last.iter().cloned());
+        config.policy = self.policy.clone();
         host.engine = Some(Engine::new(config, life, now, &mut out));
         self.perform(node, out);
         self.tell_replica(node);

@@ -1,7 +1,7 @@
 //! Failures of resources, of the device, of the network, of stops.
 
 use super::bench::{World, index};
-use crate::config::Quorum;
+use crate::config::{ForeignStart, Quorum};
 use crate::control::{Command, Verdict};
 use crate::event::{AgentResult, Verb};
 use crate::member::{Node, Nodes};
@@ -57,6 +57,27 @@ fn a_failed_stop_takes_the_device_away_and_the_peer_takes_the_stack() {
     assert!(log.iter().any(|l| l == "replica Revoke ok"), "{log:?}");
     assert!(log.iter().any(|l| l == "kill db"), "{log:?}");
     assert!(!log.iter().any(|l| l == "reboot"));
+}
+
+#[test]
+fn a_machine_is_reset_when_not_even_a_kill_helps_and_so_it_is_configured() {
+    for reset in [false, true] {
+        let mut world = World::settled(Quorum::Witness);
+        world.policy.reboot_on_failed_stop = reset;
+        world.exchange(Node::A);
+        world.run(5_000);
+        world.clear_logs();
+        world.hosts[0].broken.insert((DB, Verb::Stop), AgentResult::TimedOut);
+        world.hosts[0].broken.insert((DB, Verb::Kill), AgentResult::TimedOut);
+        world.command(Node::A, Command::Switchover { to: None }, 3);
+        world.run(3_000);
+        assert_eq!(world.record.primary, Some(Node::B), "it does not wait for the process");
+        let log = &world.hosts[0].log;
+        assert_eq!(log.iter().any(|l| l == "reboot"), reset, "{log:?}");
+        let device = log.iter().position(|l| l == "replica Revoke ok");
+        let last = log.iter().rposition(|l| l == "reboot").unwrap_or(log.len());
+        assert!(device.is_some_and(|device| device < last), "the device is taken away first: {log:?}");
+    }
 }
 
 #[test]
@@ -153,6 +174,26 @@ fn a_service_started_by_hand_on_the_standby_is_stopped() {
     assert!(world.hosts[1].running.is_empty(), "{:?}", world.hosts[1].log);
     assert!(world.hosts[index(Node::B)].log.iter().any(|l| l == "alert foreign-start"));
     world.assert_runs_on(Node::A);
+}
+
+#[test]
+fn it_is_left_alone_when_so_configured_until_the_stack_comes() {
+    let mut world = World::settled(Quorum::Witness);
+    world.policy.foreign_start = ForeignStart::Alarm;
+    world.exchange(Node::B);
+    world.run(5_000);
+    world.clear_logs();
+    world.hosts[1].running.insert(DB);
+    world.run(61_000);
+    assert_eq!(world.done(Node::B), Vec::<String>::new());
+    assert!(world.hosts[1].running.contains(&DB));
+    assert!(world.hosts[1].log.iter().any(|l| l == "alert foreign-start"));
+    world.command(Node::A, Command::Switchover { to: None }, 1);
+    world.run(5_000);
+    world.assert_runs_on(Node::B);
+    let done = world.done(Node::B);
+    let at = |what: &str| done.iter().position(|line| line == what);
+    assert!(at("stop db").is_some() && at("stop db") < at("start data"), "it worked on other data: {done:?}");
 }
 
 #[test]

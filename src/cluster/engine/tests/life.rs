@@ -3,7 +3,7 @@
 use super::bench::World;
 use crate::config::Quorum;
 use crate::control::{Command, Verdict};
-use crate::event::{Running, Shutdown};
+use crate::event::{Running, Shutdown, Verb};
 use crate::member::{Node, Nodes};
 
 #[test]
@@ -25,6 +25,26 @@ fn bootstrap_promotes_starts_in_order_and_rejoins_the_peer() {
     assert!(world.hosts[1].log.iter().all(|l| !l.starts_with("start")));
     assert_eq!(world.status(Node::A).verdict, Verdict::Protected, "{}", world.status(Node::A).because);
     assert_eq!(world.status(Node::B).verdict, Verdict::Protected, "{}", world.status(Node::B).because);
+}
+
+#[test]
+fn what_does_not_wait_for_each_other_is_started_and_stopped_at_once() {
+    const DB: usize = 2;
+    let mut world = World::settled(Quorum::Witness);
+    world.clear_logs();
+    world.slow.insert((DB, Verb::Stop), 1_000);
+    world.slow.insert((DB, Verb::Start), 1_000);
+    world.command(Node::B, Command::Switchover { to: None }, 7);
+    world.run(900);
+    assert_eq!(
+        world.done(Node::A).last().map(String::as_str),
+        Some("stop web"),
+        "data waits for the slow one"
+    );
+    world.run(900);
+    assert_eq!(world.done(Node::B).last().map(String::as_str), Some("start web"), "the address waits for it");
+    world.run(1_000);
+    world.assert_runs_on(Node::B);
 }
 
 #[test]
