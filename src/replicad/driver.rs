@@ -341,7 +341,7 @@ impl Driver {
                     let _ = answer.try_send(status(&self.engine, self.export.fuse(), self.now()));
                 }
                 Report::Watch(watcher) => {
-                    self.watchers.add(watcher, status(&self.engine, self.export.fuse(), self.now()))
+                    self.watchers.add(watcher, status(&self.engine, self.export.fuse(), self.now()));
                 }
                 Report::HandOver(answer) => {
                     // Whoever asked may have given up.
