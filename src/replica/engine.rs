@@ -26,6 +26,7 @@ mod request;
 mod resume;
 mod resync;
 mod role;
+mod script;
 mod status;
 mod store;
 mod timer;
@@ -42,6 +43,7 @@ use crate::activity::{ActivityLog, Transaction};
 use crate::bitmap::Bitmap;
 use crate::control::Reason;
 use crate::event::{Action, BLOCK, DiskError, Event, IoId, LogLevel, Millis, Range, Slot, Token};
+use crate::handler::Handlers;
 use crate::message::Message;
 use crate::meta::{Attached, Layout, Superblock};
 use crate::rng::Rng;
@@ -57,6 +59,7 @@ use pause::Pause;
 use request::Requests;
 use resync::Resync;
 use role::RoleState;
+use script::Scripts;
 use store::{Job, Store};
 use undo::Undo;
 use verify::Verify;
@@ -96,6 +99,8 @@ pub struct Settings {
     pub managed: bool,
     /// Whether a resync of this disk keeps what it writes over.
     pub undo: UndoPolicy,
+    /// The scripts that are called.
+    pub handlers: Handlers,
 }
 
 /// What a core cannot know by itself.
@@ -236,6 +241,7 @@ pub struct Engine {
     resync: Resync,
     verify: Verify,
     undo: Undo,
+    scripts: Scripts,
     pause: Option<Pause>,
     growing: Option<Growing>,
     /// The disk gives back the room of what is zeroed.
@@ -294,6 +300,7 @@ impl Engine {
             resync: Resync::default(),
             verify: Verify::default(),
             undo: Undo::new(log, undo),
+            scripts: Scripts::default(),
             pause: None,
             growing: None,
             unmaps: origin.unmaps,
@@ -369,6 +376,7 @@ impl Engine {
             Event::ExportStopped => self.export_stopped(),
             Event::ExportBusy { holders } => self.export_busy(&holders),
             Event::Command { token, command } => self.command(token, command),
+            Event::HandlerEnded { call, result } => self.handler_ended(call, result),
             Event::Abandoned { token } => self.waiters.forget(token),
             Event::Tick => self.woken_at = None,
         }
@@ -513,6 +521,8 @@ impl Engine {
         );
         self.disk = DiskState::Failed;
         self.disk_failure = Some(reason.to_owned());
+        let peer_disk = self.link.joined().map_or(DiskState::DUnknown, |s| s.peer_disk);
+        self.tell_of_failed_disk(peer_disk);
         self.stand_alone(format!("the local disk failed: {reason}"));
         self.fail_requests();
         self.fail_role_change();

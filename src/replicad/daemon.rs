@@ -25,6 +25,7 @@ use crate::exchange::{self, Inherited};
 use crate::export::{self, Place};
 use crate::keep;
 use crate::peer::Security;
+use crate::scripts::Scripts;
 use crate::shutdown;
 use crate::sys::StopSignals;
 use crate::undo;
@@ -234,6 +235,7 @@ impl Daemon {
             security: self.security(local),
             place,
             inherited,
+            scripts: Scripts::new(local, &self.site.config),
         }
     }
 

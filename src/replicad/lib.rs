@@ -32,6 +32,7 @@ pub mod peer;
 mod reexec;
 mod resize;
 mod rollback;
+pub mod scripts;
 mod shutdown;
 pub mod signature;
 pub mod slots;

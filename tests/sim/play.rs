@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use replica::control::{Command, Status};
 use replica::event::{BLOCK, FrontOp, Millis, Range, Slot, Token};
+use replica::handler::Handler;
 use replica::state::{DiskState, ReplicationState, Role};
 
 use crate::disk::Version;
@@ -87,6 +88,9 @@ impl Play {
     pub(crate) fn new(seed: u64) -> Self {
         let mut world = World::with_enlarged_disks(seed);
         world.knows_only_data = seed.is_multiple_of(4);
+        if seed.is_multiple_of(5) {
+            world.handlers = [Handler::BeforeResyncTarget, Handler::BeforeResyncSource].into_iter().collect();
+        }
         Self {
             world,
             main: Timeline::begin(0),

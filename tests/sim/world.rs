@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use replica::control::{Command, Refusal, Status};
 use replica::engine::{Engine, Origin, Resume, Settings, UndoPolicy};
 use replica::event::{
-    Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
+    Action, BLOCK, CallId, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
 };
+use replica::handler::Handlers;
 use replica::message::{Abilities, Message};
 use replica::meta::{Attached, Superblock, creation};
 use replica::state::{DiskState, ReplicationState, Role};
@@ -38,6 +39,8 @@ pub(crate) const DISK_BYTES: u64 = 18 << 20;
 const FIRST_BYTES: u64 = 12 << 20;
 /// Milliseconds after which a request is forgotten for which nothing happens.
 const FORGOTTEN_MS: Millis = 3000;
+/// Milliseconds that a script takes, mostly.
+const SCRIPT_MS: Millis = 150;
 /// Above those of applications.
 const FIRST_PEER_SLOT: u32 = 1 << 24;
 
@@ -52,6 +55,7 @@ pub(crate) enum Happening {
     Unexported { node: usize, life: u32 },
     Resized { node: usize, life: u32 },
     Lost { node: usize, life: u32, link: u64 },
+    Script { node: usize, life: u32, call: CallId },
 }
 
 impl Happening {
@@ -65,7 +69,8 @@ impl Happening {
             | Self::Exported { node, .. }
             | Self::Unexported { node, .. }
             | Self::Resized { node, .. }
-            | Self::Lost { node, .. } => *node,
+            | Self::Lost { node, .. }
+            | Self::Script { node, .. } => *node,
         }
     }
 }
@@ -131,6 +136,8 @@ pub(crate) struct World {
     pub(crate) managed: bool,
     pub(crate) resync_rate_kib: u64,
     pub(crate) undo_policy: UndoPolicy,
+    /// Scripts of administrators that are called.
+    pub(crate) handlers: Handlers,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
     pub(crate) sabotage: Option<Sabotage>,
@@ -212,6 +219,7 @@ impl World {
             managed: false,
             resync_rate_kib: 0,
             undo_policy: UndoPolicy::Try,
+            handlers: Handlers::default(),
             lag: 2,
             sabotage: None,
             knows_only_data: false,
@@ -262,6 +270,7 @@ impl World {
             resync_rate_kib: self.resync_rate_kib,
             managed: self.managed,
             undo: self.undo_policy,
+            handlers: self.handlers,
         };
         let mut out = Vec::new();
         let seed = self.rng.next();
@@ -403,6 +412,10 @@ impl World {
                     let delay = self.delay(5);
                     self.at(delay, Happening::Exported { node, life });
                 }
+                Action::CallHandler { call, .. } => {
+                    let delay = self.delay(SCRIPT_MS);
+                    self.at(delay, Happening::Script { node, life, call });
+                }
                 Action::StopExport => self.at(1, Happening::Unexported { node, life }),
                 Action::AbortExport => self.take_device(node),
                 Action::Reply { token, result } => self.notices.push_back(Notice::Reply { token, result }),
@@ -514,6 +527,11 @@ impl World {
                 } else {
                     self.event(node, Event::ExportStopped);
                 }
+            }
+            Happening::Script { node, life, call } if self.is_alive(node, life) => {
+                let fails = self.rng.one_in(6);
+                let result = if fails { Err("returned 1".to_owned()) } else { Ok(()) };
+                self.event(node, Event::HandlerEnded { call, result });
             }
             Happening::Lost { node, life, link } if self.is_alive(node, life) => {
                 self.event(node, Event::LinkLost { link: LinkId(link), reason: "hung up".into() });

@@ -9,6 +9,7 @@ use super::store::Job;
 use super::{Engine, Settings, Then};
 use crate::event::LogLevel;
 use crate::generation::{Decision, Verdict, compare, compare_managed};
+use crate::handler::Handler;
 use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{DiskState, ReplicationState, Role};
 
@@ -82,7 +83,13 @@ impl Engine {
         }
         self.log_verdict(&sent, &peer, verdict);
         match self.objection(&sent, &peer, verdict) {
-            Some(reason) => self.refuse(reason),
+            Some(reason) => {
+                if verdict.decision == Decision::SplitBrain {
+                    self.call_handler(Handler::InitialSplitBrain);
+                    self.call_handler(Handler::SplitBrain);
+                }
+                self.refuse(reason);
+            }
             None => self.join(&sent, &peer, verdict.decision),
         }
     }

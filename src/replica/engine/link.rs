@@ -12,6 +12,7 @@ use super::store::Job;
 use super::{Engine, Io, Settings, Then};
 use crate::control::Reason;
 use crate::event::{Action, Fill, LinkId, LogLevel, Millis, Range, Slot};
+use crate::handler::Handler;
 use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -253,6 +254,7 @@ impl Engine {
         if joined {
             self.link.lost_at = Some(self.now);
             self.log(LogLevel::Warn, format!("connection:Connected -> Connecting: {reason}"));
+            self.call_handler(Handler::Disconnected);
         } else if session.phase != Phase::Refused && session.phase != Phase::Leaving {
             self.log(LogLevel::Info, format!("connection attempt ended: {reason}"));
         }

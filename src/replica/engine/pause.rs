@@ -45,7 +45,7 @@ impl Engine {
             let text = format!("writes wait for {}: they cannot be brought to an end", self.settings.peer);
             return Err((Reason::InTransition, text));
         }
-        Ok(())
+        self.may_leave_scripts()
     }
 
     /// The pause ends here: requests come again.

@@ -4,6 +4,7 @@ mod found;
 mod hang;
 mod managed;
 mod rules;
+mod scripts;
 mod successor;
 mod zero;
 
@@ -50,6 +51,7 @@ fn settings(node_id: u32) -> Settings {
         resync_rate_kib: 0,
         managed: false,
         undo: UndoPolicy::Off,
+        handlers: Handlers::default(),
     }
 }
 

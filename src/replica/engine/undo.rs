@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use super::link::{PeerWrite, Wire};
 use super::request::overlap;
 use super::role::RoleState;
+use super::script::Gate;
 use super::store::Job;
 use super::{Engine, Io, Then};
 use crate::bitmap::Bitmap;
@@ -116,9 +117,16 @@ impl Log {
 impl Engine {
     // ---- the beginning of a resync ----
 
-    /// The source is ready: see to the undo log, then mark this disk.
+    /// The source is ready.
     pub(super) fn sync_starts(&mut self, base: u64, blocks: u64, as_of: u64) {
         self.resync_awaits(blocks);
+        if !self.waits_at(Gate::Target { base, blocks, as_of }) {
+            self.sync_begins(base, blocks, as_of);
+        }
+    }
+
+    /// Sees to the undo log, then marks this disk.
+    pub(super) fn sync_begins(&mut self, base: u64, blocks: u64, as_of: u64) {
         if self.superblock.undo.is_some() {
             return self.sync_goes_on(base);
         }
