@@ -16,10 +16,12 @@
 
 mod bond;
 mod command;
+mod declare;
 mod flush;
 mod grow;
 mod handshake;
 mod hang;
+mod io;
 mod link;
 mod pause;
 mod request;
@@ -29,12 +31,15 @@ mod role;
 mod script;
 mod status;
 mod store;
+mod suspend;
 mod timer;
+mod tuning;
 mod undo;
 mod verify;
 
 pub use resume::Resume;
 pub use status::Essence;
+pub use tuning::Tuning;
 pub use undo::UndoPolicy;
 
 use std::collections::BTreeMap;
@@ -42,7 +47,7 @@ use std::collections::BTreeMap;
 use crate::activity::{ActivityLog, Transaction};
 use crate::bitmap::Bitmap;
 use crate::control::Reason;
-use crate::event::{Action, BLOCK, DiskError, Event, IoId, LogLevel, Millis, Range, Slot, Token};
+use crate::event::{Action, BLOCK, DiskError, Event, IoId, LogLevel, Millis, Range, Token};
 use crate::handler::Handlers;
 use crate::message::Message;
 use crate::meta::{Attached, Layout, Superblock};
@@ -51,9 +56,11 @@ use crate::state::DiskState;
 
 use bond::Bond;
 use command::Waiters;
+use declare::Declared;
 use flush::{Flusher, Purpose};
 use grow::Growing;
 use hang::{Operation, Patience};
+use io::Io;
 use link::Link;
 use pause::Pause;
 use request::Requests;
@@ -61,6 +68,7 @@ use resync::Resync;
 use role::RoleState;
 use script::Scripts;
 use store::{Job, Store};
+use suspend::Suspension;
 use undo::Undo;
 use verify::Verify;
 
@@ -160,6 +168,14 @@ enum Then {
     Outdated,
     /// The disk is marked Inconsistent by the administrator.
     Invalidated { token: Token },
+    /// This disk is marked as older by the administrator.
+    DeclaredOutdated { token: Token },
+    /// Every block is marked, for the peer to be written over.
+    PeerInvalidated { token: Token },
+    /// Both new disks have the same generation.
+    DeclaredEqual { token: Token },
+    /// The same, asked for by the peer, which has to store it too.
+    EqualForPeer { link: crate::event::LinkId },
     /// A promise is stored.
     FenceRaised { term: u64, token: Option<Token> },
     /// A newer term of this same Primary is stored.
@@ -180,25 +196,6 @@ enum Then {
     Grown,
     /// The same, asked for by the peer.
     GrownForPeer { link: crate::event::LinkId, bytes: u64 },
-}
-
-/// What a disk operation was for.
-#[derive(Debug)]
-enum Io {
-    FrontRead { slot: Slot, range: Range },
-    FrontWrite { request: u64 },
-    PeerWrite(link::PeerWrite),
-    PeerFlush { link: crate::event::LinkId, id: u64, covers: u64 },
-    ResyncRead { id: u64 },
-    ResyncDigest { id: u64 },
-    VerifyDigest { id: u64 },
-    VerifyRead { id: u64 },
-    PeerDigest { link: crate::event::LinkId, id: u64 },
-    Flush { run: u64 },
-    PrepareUndo,
-    SaveUndo,
-    RestoreUndo,
-    RollbackFlush,
 }
 
 #[derive(Debug, Default)]
@@ -249,6 +246,8 @@ pub struct Engine {
     /// Size of the block device as the shell was last told.
     shown_bytes: u64,
     waiters: Waiters,
+    declared: Declared,
+    suspension: Suspension,
     counters: Counters,
     /// The generation at which this daemon was last in contact and in sync with the peer.
     seen_generation: Option<u64>,
@@ -306,6 +305,8 @@ impl Engine {
             unmaps: origin.unmaps,
             shown_bytes: 0,
             waiters: Waiters::default(),
+            declared: Declared::default(),
+            suspension: Suspension::default(),
             counters: Counters::default(),
             seen_generation: None,
             woken_at: None,
@@ -402,6 +403,7 @@ impl Engine {
             progress |= self.advance_device();
             progress |= self.advance_store();
             progress |= self.advance_waiters();
+            progress |= self.advance_suspension();
             if !progress {
                 break;
             }
@@ -429,6 +431,10 @@ impl Engine {
             Then::ReadyToLeave => self.leave(),
             Then::Outdated => self.disk = disk_state(&self.superblock),
             Then::Invalidated { token } => self.invalidated(token),
+            Then::DeclaredOutdated { token } => self.declared_outdated(token),
+            Then::PeerInvalidated { token } => self.peer_invalidated(token),
+            Then::DeclaredEqual { token } => self.declared_equal(token),
+            Then::EqualForPeer { link } => self.equal_for_peer(link),
             Then::FenceRaised { term, token } => {
                 self.fence_raised(term);
                 token.into_iter().for_each(|token| self.reply(token, Ok(())));
@@ -524,6 +530,7 @@ impl Engine {
         let peer_disk = self.link.joined().map_or(DiskState::DUnknown, |s| s.peer_disk);
         self.tell_of_failed_disk(peer_disk);
         self.stand_alone(format!("the local disk failed: {reason}"));
+        self.end_suspension("the local disk failed");
         self.fail_requests();
         self.fail_role_change();
         self.end_rollback(Reason::DiskFailed, reason);
@@ -531,7 +538,11 @@ impl Engine {
         self.fail_growth(reason);
         for then in self.store.give_up() {
             let token = match then {
-                Then::Invalidated { token } | Then::Renewed { token, .. } => Some(token),
+                Then::Invalidated { token }
+                | Then::Renewed { token, .. }
+                | Then::DeclaredOutdated { token }
+                | Then::PeerInvalidated { token }
+                | Then::DeclaredEqual { token } => Some(token),
                 Then::FenceRaised { token, .. } => token,
                 _ => None,
             };
@@ -561,22 +572,6 @@ impl Engine {
         match self.superblock.agreed_bytes {
             0 => self.layout.data_bytes,
             agreed => agreed.min(self.layout.data_bytes),
-        }
-    }
-}
-
-impl Io {
-    fn verb(&self) -> &'static str {
-        match self {
-            Self::FrontRead { .. }
-            | Self::ResyncRead { .. }
-            | Self::ResyncDigest { .. }
-            | Self::VerifyDigest { .. }
-            | Self::VerifyRead { .. }
-            | Self::PeerDigest { .. } => "read",
-            Self::FrontWrite { .. } | Self::PeerWrite(_) | Self::RestoreUndo => "write",
-            Self::PeerFlush { .. } | Self::Flush { .. } | Self::RollbackFlush => "flush",
-            Self::PrepareUndo | Self::SaveUndo => "undo log",
         }
     }
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use replica::control::{Command, Refusal, Status};
+use replica::config::Commands;
+use replica::control::{Command, GenerationStatus, Refusal, Status};
 use replica::engine::{Engine, Origin, Settings, UndoPolicy};
 use replica::event::{Action, CallId, Event, Fill, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
 use replica::message::Message;
@@ -92,6 +93,10 @@ pub enum Report {
     HandlerEnded(CallId, Result<(), String>),
     /// An administrator's question.
     Status(SyncSender<Status>),
+    /// The same, of the generation identifiers.
+    Generations(SyncSender<GenerationStatus>),
+    /// From now on these scripts are called.
+    Scripts(Commands),
     /// Somebody wants to hear of every change.
     Watch(Watcher),
     /// What another process needs to go on, of a resource that is paused.
@@ -348,6 +353,10 @@ impl Driver {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(self.engine.status(self.now()));
                 }
+                Report::Generations(answer) => {
+                    let _ = answer.try_send(self.engine.generations());
+                }
+                Report::Scripts(commands) => self.scripts.replace(commands),
                 Report::Watch(watcher) => self.watchers.add(watcher, self.engine.status(self.now())),
                 Report::HandOver(answer) => {
                     // Whoever asked may have given up.

@@ -7,6 +7,7 @@
 mod handlers;
 mod managed;
 mod pair;
+mod verbs;
 
 use std::fs::File;
 use std::io::{self, Read as _};

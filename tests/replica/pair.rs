@@ -188,6 +188,11 @@ impl Node {
         }
     }
 
+    /// What defines the resource on this node.
+    pub(crate) fn resource_file(&self) -> PathBuf {
+        self.folder.join("conf/r0.res")
+    }
+
     /// The daemon's control socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("run/replicad.sock")

@@ -151,7 +151,7 @@ pub(crate) struct World {
     idle_since: [Option<Millis>; 2],
     /// What must never be.
     pub(crate) broken_promise: Option<String>,
-    /// When a connection last stood.
+    /// When a connection last stood, or a node has said on it what it has.
     pub(crate) met_at: Millis,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) log: Vec<String>,
@@ -163,19 +163,24 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::begin(seed, 0)
+        Self::begin(seed, 0, false)
     }
 
     /// The device is smaller than its disks, which were enlarged.
     pub(crate) fn with_enlarged_disks(seed: u64) -> Self {
-        Self::begin(seed, FIRST_BYTES)
+        Self::begin(seed, FIRST_BYTES, false)
+    }
+
+    /// The same, and both disks hold the same when they are new.
+    pub(crate) fn with_equal_disks(seed: u64) -> Self {
+        Self::begin(seed, FIRST_BYTES, true)
     }
 
     /// Two new disks that have agreed upon the size of the device, or not yet (0).
-    fn begin(seed: u64, agreed_bytes: u64) -> Self {
+    fn begin(seed: u64, agreed_bytes: u64, equal: bool) -> Self {
         let mut rng = Rng::new(seed);
         let node = |n: u64| {
-            let mut disk = Disk::new(DISK_BYTES, n);
+            let mut disk = Disk::new(DISK_BYTES, if equal { 0 } else { n });
             for step in creation(&disk.layout) {
                 for (offset, bytes) in step {
                     disk.write_meta(offset, &agreeing(bytes, agreed_bytes));
@@ -342,7 +347,7 @@ impl World {
                     && s.connection.peer_disk == DiskState::UpToDate
                     && s.device.disk == DiskState::UpToDate;
                 let asked = s.connection.pending == 0 && s.device.lower_pending == 0;
-                whole && asked && s.device.upper_pending > 0 && s.role == Role::Primary
+                whole && asked && s.device.upper_pending > 0 && s.role == Role::Primary && !s.suspended
             });
         let since = *self.idle_since[node].get_or_insert(self.now);
         if !idle {

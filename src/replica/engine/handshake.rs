@@ -44,8 +44,13 @@ impl Engine {
             crashed_primary: self.superblock.crashed_primary,
             discard_my_data: self.link.discard_my_data,
             dirty_blocks: self.bitmap.count(),
-            abilities: Abilities(Abilities::ZERO | if self.unmaps { Abilities::UNMAP } else { 0 }),
+            abilities: self.abilities(),
         }
+    }
+
+    fn abilities(&self) -> Abilities {
+        let of_disk = if self.unmaps { Abilities::UNMAP } else { 0 };
+        Abilities(Abilities::ZERO | Abilities::SKIP_SYNC | of_disk)
     }
 
     pub(super) fn send_state(&mut self) {

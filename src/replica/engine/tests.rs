@@ -1,5 +1,6 @@
 //! The rules at the top of `engine.rs`, each tried by hand: one engine, its disk and its peer played here.
 
+mod declared;
 mod found;
 mod hang;
 mod managed;
@@ -10,7 +11,7 @@ mod zero;
 
 use super::*;
 use crate::control::{Command, Refusal};
-use crate::event::{FrontError, FrontOp, LinkId};
+use crate::event::{FrontError, FrontOp, LinkId, Slot};
 use crate::generation::Generations;
 use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{ReplicationState, Role};

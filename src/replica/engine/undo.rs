@@ -13,6 +13,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::link::{PeerWrite, Wire};
 use super::request::overlap;
 use super::role::RoleState;
@@ -27,7 +29,7 @@ use crate::state::DiskState;
 use crate::undo::{FIRST_RECORD_AT, Found, MAX_RANGES, MAX_RECORD_BYTES, record_bytes};
 
 /// Whether a resync keeps what it writes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UndoPolicy {
     /// No.
     Off,

@@ -46,6 +46,7 @@ fn fresh() -> Status {
             verify: None,
         },
         managed: None,
+        suspended: false,
     }
 }
 
