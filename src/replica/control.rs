@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Tuning;
+use crate::meta::Superblock;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// What an administrator asks of a running resource.
@@ -47,6 +49,18 @@ pub enum Command {
     Disconnect,
     /// Declare the local data worthless: resync everything from the peer.
     Invalidate,
+    /// Declare the peer's data worthless: resync everything from here.
+    InvalidateRemote,
+    /// Call this disk older than the peer's: it is promoted by force only, until it meets the peer.
+    Outdate,
+    /// Declare that two disks that were only just created hold the same: there is no first resync.
+    SkipInitialSync,
+    /// Let writes wait. Answered when those that were on their way are on both disks.
+    SuspendIo,
+    /// Let them go on.
+    ResumeIo,
+    /// Follow these options from now on.
+    Adjust(Tuning),
     /// Be what this disk was before the resync that was interrupted. Answered when it is done.
     Rollback,
     /// Bring everything that was asked for to its end, and begin nothing: for the exchange of the daemon's program.
@@ -117,6 +131,14 @@ pub enum Reason {
     NoUndo,
     /// The disks have no room for a larger device.
     TooSmall,
+    /// The peer is connected.
+    Connected,
+    /// The disk holds nothing that could be older.
+    LowerThanOutdated,
+    /// There is no device here.
+    NotPrimary,
+    /// A disk has held data.
+    NotBlank,
 }
 
 impl Reason {
@@ -126,9 +148,11 @@ impl Reason {
         match self {
             Self::TwoPrimaries => -1,
             Self::NoUpToDateDisk => -2,
+            Self::Connected => -6,
             Self::PeerRefused => -10,
             Self::InUse => -12,
             Self::NoConnection => -15,
+            Self::LowerThanOutdated => -16,
             Self::InTransition => -18,
             Self::Stopping => -19,
             Self::DiskFailed => -20,
@@ -138,6 +162,8 @@ impl Reason {
             Self::Stale => -32,
             Self::NoUndo => -33,
             Self::TooSmall => -34,
+            Self::NotPrimary => -35,
+            Self::NotBlank => -36,
         }
     }
 
@@ -159,6 +185,10 @@ impl Reason {
             Self::Stale => "The decision was made for an earlier state",
             Self::NoUndo => "There is nothing to roll back",
             Self::TooSmall => "The disks have no room for a larger device",
+            Self::Connected => "Refusing to be Outdated while Connected",
+            Self::LowerThanOutdated => "Disk state is lower than outdated",
+            Self::NotPrimary => "This node is not Primary",
+            Self::NotBlank => "The disks are not new",
         }
     }
 
@@ -167,6 +197,7 @@ impl Reason {
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::NoUpToDateDisk => 17,
+            Self::LowerThanOutdated => 5,
             _ => 11,
         }
     }
@@ -188,6 +219,54 @@ pub struct Status {
     /// What the cluster manager has decided; `None` without one (`managed no`).
     #[serde(default)]
     pub managed: Option<Managed>,
+    /// Writes wait until an administrator lets them go on.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// The generation identifiers of a disk and what it knows besides, as `show-gi` shows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    /// Names the data.
+    pub current: u64,
+    /// The generation since which the bitmap records changes; 0 without one.
+    pub bitmap: u64,
+    /// Older ones, newest first.
+    pub history: Vec<u64>,
+    /// The data is of one point in time.
+    pub consistent: bool,
+    /// It was the newest when last known.
+    pub was_up_to_date: bool,
+    /// The node is Primary, or was when it was last heard of.
+    pub primary: bool,
+    /// It crashed as Primary, and was not in step with the peer since.
+    pub crashed_primary: bool,
+    /// The peer is connected.
+    pub connected: bool,
+    /// The peer's disk is Outdated or worse.
+    pub peer_outdated: bool,
+    /// Both disks have met.
+    pub peer_known: bool,
+}
+
+impl GenerationStatus {
+    /// What a disk alone tells.
+    #[must_use]
+    pub fn of_disk(superblock: &Superblock) -> Self {
+        let generations = &superblock.generations;
+        Self {
+            current: generations.current,
+            bitmap: generations.bitmap,
+            history: generations.history.to_vec(),
+            consistent: superblock.consistent,
+            was_up_to_date: superblock.was_up_to_date,
+            primary: superblock.primary,
+            crashed_primary: superblock.crashed_primary,
+            connected: false,
+            peer_outdated: false,
+            peer_known: superblock.agreed_bytes > 0,
+        }
+    }
 }
 
 /// How a resource stands with its cluster manager.

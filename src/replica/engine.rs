@@ -16,24 +16,30 @@
 
 mod bond;
 mod command;
+mod declare;
 mod flush;
 mod grow;
 mod handshake;
 mod hang;
+mod io;
 mod link;
 mod pause;
 mod request;
 mod resume;
 mod resync;
 mod role;
+mod script;
 mod status;
 mod store;
+mod suspend;
 mod timer;
+mod tuning;
 mod undo;
 mod verify;
 
 pub use resume::Resume;
 pub use status::Essence;
+pub use tuning::Tuning;
 pub use undo::UndoPolicy;
 
 use std::collections::BTreeMap;
@@ -41,7 +47,8 @@ use std::collections::BTreeMap;
 use crate::activity::{ActivityLog, Transaction};
 use crate::bitmap::Bitmap;
 use crate::control::Reason;
-use crate::event::{Action, BLOCK, DiskError, Event, IoId, LogLevel, Millis, Range, Slot, Token};
+use crate::event::{Action, BLOCK, DiskError, Event, IoId, LogLevel, Millis, Range, Token};
+use crate::handler::Handlers;
 use crate::message::Message;
 use crate::meta::{Attached, Layout, Superblock};
 use crate::rng::Rng;
@@ -49,15 +56,19 @@ use crate::state::DiskState;
 
 use bond::Bond;
 use command::Waiters;
+use declare::Declared;
 use flush::{Flusher, Purpose};
 use grow::Growing;
 use hang::{Operation, Patience};
+use io::Io;
 use link::Link;
 use pause::Pause;
 use request::Requests;
 use resync::Resync;
 use role::RoleState;
+use script::Scripts;
 use store::{Job, Store};
+use suspend::Suspension;
 use undo::Undo;
 use verify::Verify;
 
@@ -96,6 +107,8 @@ pub struct Settings {
     pub managed: bool,
     /// Whether a resync of this disk keeps what it writes over.
     pub undo: UndoPolicy,
+    /// The scripts that are called.
+    pub handlers: Handlers,
 }
 
 /// What a core cannot know by itself.
@@ -155,6 +168,14 @@ enum Then {
     Outdated,
     /// The disk is marked Inconsistent by the administrator.
     Invalidated { token: Token },
+    /// This disk is marked as older by the administrator.
+    DeclaredOutdated { token: Token },
+    /// Every block is marked, for the peer to be written over.
+    PeerInvalidated { token: Token },
+    /// Both new disks have the same generation.
+    DeclaredEqual { token: Token },
+    /// The same, asked for by the peer, which has to store it too.
+    EqualForPeer { link: crate::event::LinkId },
     /// A promise is stored.
     FenceRaised { term: u64, token: Option<Token> },
     /// A newer term of this same Primary is stored.
@@ -175,25 +196,6 @@ enum Then {
     Grown,
     /// The same, asked for by the peer.
     GrownForPeer { link: crate::event::LinkId, bytes: u64 },
-}
-
-/// What a disk operation was for.
-#[derive(Debug)]
-enum Io {
-    FrontRead { slot: Slot, range: Range },
-    FrontWrite { request: u64 },
-    PeerWrite(link::PeerWrite),
-    PeerFlush { link: crate::event::LinkId, id: u64, covers: u64 },
-    ResyncRead { id: u64 },
-    ResyncDigest { id: u64 },
-    VerifyDigest { id: u64 },
-    VerifyRead { id: u64 },
-    PeerDigest { link: crate::event::LinkId, id: u64 },
-    Flush { run: u64 },
-    PrepareUndo,
-    SaveUndo,
-    RestoreUndo,
-    RollbackFlush,
 }
 
 #[derive(Debug, Default)]
@@ -236,6 +238,7 @@ pub struct Engine {
     resync: Resync,
     verify: Verify,
     undo: Undo,
+    scripts: Scripts,
     pause: Option<Pause>,
     growing: Option<Growing>,
     /// The disk gives back the room of what is zeroed.
@@ -243,6 +246,8 @@ pub struct Engine {
     /// Size of the block device as the shell was last told.
     shown_bytes: u64,
     waiters: Waiters,
+    declared: Declared,
+    suspension: Suspension,
     counters: Counters,
     /// The generation at which this daemon was last in contact and in sync with the peer.
     seen_generation: Option<u64>,
@@ -294,11 +299,14 @@ impl Engine {
             resync: Resync::default(),
             verify: Verify::default(),
             undo: Undo::new(log, undo),
+            scripts: Scripts::default(),
             pause: None,
             growing: None,
             unmaps: origin.unmaps,
             shown_bytes: 0,
             waiters: Waiters::default(),
+            declared: Declared::default(),
+            suspension: Suspension::default(),
             counters: Counters::default(),
             seen_generation: None,
             woken_at: None,
@@ -369,6 +377,7 @@ impl Engine {
             Event::ExportStopped => self.export_stopped(),
             Event::ExportBusy { holders } => self.export_busy(&holders),
             Event::Command { token, command } => self.command(token, command),
+            Event::HandlerEnded { call, result } => self.handler_ended(call, result),
             Event::Abandoned { token } => self.waiters.forget(token),
             Event::Tick => self.woken_at = None,
         }
@@ -394,6 +403,7 @@ impl Engine {
             progress |= self.advance_device();
             progress |= self.advance_store();
             progress |= self.advance_waiters();
+            progress |= self.advance_suspension();
             if !progress {
                 break;
             }
@@ -421,6 +431,10 @@ impl Engine {
             Then::ReadyToLeave => self.leave(),
             Then::Outdated => self.disk = disk_state(&self.superblock),
             Then::Invalidated { token } => self.invalidated(token),
+            Then::DeclaredOutdated { token } => self.declared_outdated(token),
+            Then::PeerInvalidated { token } => self.peer_invalidated(token),
+            Then::DeclaredEqual { token } => self.declared_equal(token),
+            Then::EqualForPeer { link } => self.equal_for_peer(link),
             Then::FenceRaised { term, token } => {
                 self.fence_raised(term);
                 token.into_iter().for_each(|token| self.reply(token, Ok(())));
@@ -513,7 +527,10 @@ impl Engine {
         );
         self.disk = DiskState::Failed;
         self.disk_failure = Some(reason.to_owned());
+        let peer_disk = self.link.joined().map_or(DiskState::DUnknown, |s| s.peer_disk);
+        self.tell_of_failed_disk(peer_disk);
         self.stand_alone(format!("the local disk failed: {reason}"));
+        self.end_suspension("the local disk failed");
         self.fail_requests();
         self.fail_role_change();
         self.end_rollback(Reason::DiskFailed, reason);
@@ -521,7 +538,11 @@ impl Engine {
         self.fail_growth(reason);
         for then in self.store.give_up() {
             let token = match then {
-                Then::Invalidated { token } | Then::Renewed { token, .. } => Some(token),
+                Then::Invalidated { token }
+                | Then::Renewed { token, .. }
+                | Then::DeclaredOutdated { token }
+                | Then::PeerInvalidated { token }
+                | Then::DeclaredEqual { token } => Some(token),
                 Then::FenceRaised { token, .. } => token,
                 _ => None,
             };
@@ -551,22 +572,6 @@ impl Engine {
         match self.superblock.agreed_bytes {
             0 => self.layout.data_bytes,
             agreed => agreed.min(self.layout.data_bytes),
-        }
-    }
-}
-
-impl Io {
-    fn verb(&self) -> &'static str {
-        match self {
-            Self::FrontRead { .. }
-            | Self::ResyncRead { .. }
-            | Self::ResyncDigest { .. }
-            | Self::VerifyDigest { .. }
-            | Self::VerifyRead { .. }
-            | Self::PeerDigest { .. } => "read",
-            Self::FrontWrite { .. } | Self::PeerWrite(_) | Self::RestoreUndo => "write",
-            Self::PeerFlush { .. } | Self::Flush { .. } | Self::RollbackFlush => "flush",
-            Self::PrepareUndo | Self::SaveUndo => "undo log",
         }
     }
 }

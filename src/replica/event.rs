@@ -4,6 +4,7 @@
 //! says which slot is read, written or sent, and when it may be reused ([`Action::Release`]).
 
 use crate::control::{Command, Refusal};
+use crate::handler::Handler;
 use crate::message::Message;
 
 /// Bytes per block: the unit of the bitmap, and the logical block size of the exported device.
@@ -87,6 +88,10 @@ pub struct IoId(pub u64);
 /// Names one metadata transaction; increasing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MetaTx(pub u64);
+
+/// Names one call of a handler; chosen by the core, unique for its lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
 
 /// Names one TCP connection; chosen by the shell, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,6 +188,13 @@ pub enum Event {
     ExportBusy {
         /// Who, one sentence each: `mounted on /mnt`, `opened by mysqld (pid 42)`.
         holders: Vec<String>,
+    },
+    /// An [`Action::CallHandler`] is over.
+    HandlerEnded {
+        /// The call.
+        call: CallId,
+        /// It has ended with 0; or what became of it, to be read after its name: `returned 1`.
+        result: Result<(), String>,
     },
     /// An administrator's command.
     Command {
@@ -328,6 +340,13 @@ pub enum Action {
     /// still has fails, now and later. The device goes when the last one has closed it. There is no answer; a
     /// [`Action::StartExport`] fails with [`Event::ExportBusy`] as long as somebody holds the old one.
     AbortExport,
+    /// Call a script of the administrator's, and go on meanwhile. Answered by [`Event::HandlerEnded`], in bounded time.
+    CallHandler {
+        /// To be named in the answer.
+        call: CallId,
+        /// Which.
+        handler: Handler,
+    },
     /// Answer an administrator.
     Reply {
         /// Which command.

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod engine;
 pub mod event;
 pub mod generation;
+pub mod handler;
 pub mod message;
 pub mod meta;
 mod rng;

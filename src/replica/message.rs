@@ -78,6 +78,8 @@ impl Abilities {
     pub const ZERO: u64 = 1;
     /// The disk gives back the room of what is zeroed.
     pub const UNMAP: u64 = 1 << 1;
+    /// The program knows [`Message::SkipSync`].
+    pub const SKIP_SYNC: u64 = 1 << 2;
 
     /// Whether it can.
     #[must_use]
@@ -184,6 +186,13 @@ pub enum Message {
         /// Yes or no.
         granted: bool,
     },
+    /// Neither disk ever held data: let both be this generation, and UpToDate.
+    SkipSync(Generations),
+    /// Answer to [`Message::SkipSync`]; the sender has stored it.
+    SkipSyncAnswer {
+        /// Yes or no.
+        granted: bool,
+    },
     /// May I become Primary?
     RoleAsk,
     /// Answer to [`Message::RoleAsk`].
@@ -254,6 +263,8 @@ impl Message {
             Self::VerifyReply { .. } => "VerifyReply",
             Self::InvalidateAsk => "InvalidateAsk",
             Self::InvalidateAnswer { .. } => "InvalidateAnswer",
+            Self::SkipSync(_) => "SkipSync",
+            Self::SkipSyncAnswer { .. } => "SkipSyncAnswer",
             Self::RoleAsk => "RoleAsk",
             Self::RoleAnswer { .. } => "RoleAnswer",
             Self::Changed { .. } => "Changed",
@@ -276,6 +287,7 @@ impl Message {
                 | Self::Zero { .. }
                 | Self::SyncStart { .. }
                 | Self::SyncFinish(_)
+                | Self::SkipSync(_)
                 | Self::Grow { .. }
         )
     }
@@ -353,7 +365,9 @@ mod kind {
     pub(super) const GROW: u16 = 26;
     pub(super) const GROWN: u16 = 27;
     pub(super) const ZERO: u16 = 28;
-    pub(super) const LAST: u16 = ZERO;
+    pub(super) const SKIP_SYNC: u16 = 29;
+    pub(super) const SKIP_SYNC_ANSWER: u16 = 30;
+    pub(super) const LAST: u16 = SKIP_SYNC_ANSWER;
 }
 
 impl Header {
@@ -417,6 +431,8 @@ pub fn decode(header: &Header, body: &[u8]) -> Result<Message, DecodeError> {
         kind::VERIFY_REPLY => r.digests().map(|digests| Message::VerifyReply { id, digests }),
         kind::INVALIDATE_ASK => Some(Message::InvalidateAsk),
         kind::INVALIDATE_ANSWER => r.bool().map(|granted| Message::InvalidateAnswer { granted }),
+        kind::SKIP_SYNC => r.generations().map(Message::SkipSync),
+        kind::SKIP_SYNC_ANSWER => r.bool().map(|granted| Message::SkipSyncAnswer { granted }),
         kind::ROLE_ASK => Some(Message::RoleAsk),
         kind::ROLE_ANSWER => r.bool().map(|granted| Message::RoleAnswer { granted }),
         kind::CHANGED => r.role().zip(r.disk()).map(|(role, disk)| Message::Changed { role, disk }),
@@ -516,15 +532,14 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
             (kind::VERIFY_REPLY, *id, 0)
         }
         Message::InvalidateAsk => (kind::INVALIDATE_ASK, 0, 0),
-        Message::InvalidateAnswer { granted } => {
-            b.0.push(u8::from(*granted));
-            (kind::INVALIDATE_ANSWER, 0, 0)
+        Message::InvalidateAnswer { granted } => granting(&mut b, kind::INVALIDATE_ANSWER, *granted),
+        Message::SkipSync(generations) => {
+            b.generations(generations);
+            (kind::SKIP_SYNC, 0, 0)
         }
+        Message::SkipSyncAnswer { granted } => granting(&mut b, kind::SKIP_SYNC_ANSWER, *granted),
         Message::RoleAsk => (kind::ROLE_ASK, 0, 0),
-        Message::RoleAnswer { granted } => {
-            b.0.push(u8::from(*granted));
-            (kind::ROLE_ANSWER, 0, 0)
-        }
+        Message::RoleAnswer { granted } => granting(&mut b, kind::ROLE_ANSWER, *granted),
         Message::Changed { role, disk } => {
             b.0.extend([role.code(), disk.code()]);
             (kind::CHANGED, 0, 0)
@@ -540,6 +555,11 @@ fn parts(message: &Message) -> (u16, u64, u64, Vec<u8>) {
         Message::Fenced { term } => (kind::FENCED, *term, 0),
     };
     (kind, id, offset, b.0)
+}
+
+fn granting(b: &mut Writer, kind: u16, granted: bool) -> (u16, u64, u64) {
+    b.0.push(u8::from(granted));
+    (kind, 0, 0)
 }
 
 #[cfg(test)]

@@ -146,6 +146,60 @@ pub enum Verb {
     /// Declare the local data worthless and fetch all of it from the peer.
     #[command(after_help = "Example:\n  futago replica invalidate r0")]
     Invalidate(Target),
+    /// Declare the peer's data worthless: all of it is compared with this host's, and what differs is written over.
+    #[command(
+        after_help = "Example, on the host with the good data:\n  futago replica invalidate-remote r0\n\nThe device here goes on. The peer must be connected and Secondary; until the resync has ended this host has the only good copy.\nA few blocks that differ: `verify --repair`. With `managed yes` refused (-30)."
+    )]
+    InvalidateRemote(Target),
+    /// Call this disk older than the peer's, so that nobody promotes it by mistake.
+    ///
+    /// It is promoted by `primary --force` only, until it meets the peer and both know what they have.
+    #[command(
+        after_help = "Example, on the host that stayed behind:\n  futago replica disconnect r0 && futago replica outdate r0\n\nExit code 5: the disk is Inconsistent already. 11: refused while connected, or as Primary. With `managed yes` refused (-30)."
+    )]
+    Outdate(Target),
+    /// Skip the first resync of a new pair: declare that two disks that were just created hold the same.
+    ///
+    /// They do when both are new and read as zeroes (thin volumes, disks that were discarded as a whole), or when nobody will read a block
+    /// before it was written. Nothing is compared: `verify` would find what differs all the same.
+    #[command(
+        after_help = "Example, on one host of a new pair, after `create-md` and `up` on both:\n  futago replica new-current-uuid --clear-bitmap r0\n  futago replica primary r0\n\nExit code 11: refused, one of the disks has held data (-36), or the peer does not agree (-10)."
+    )]
+    NewCurrentUuid {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Must be given: both disks count as the same from now on.
+        #[arg(long, required = true)]
+        clear_bitmap: bool,
+    },
+    /// Let writes wait, once those on their way are on both disks: for snapshots of both that are the same.
+    ///
+    /// Whoever writes waits until `resume-io`. Reads go on.
+    #[command(
+        after_help = "Example, on the Primary:\n  futago replica suspend-io r0\n  lvcreate -s -n snap -L 1G /dev/vg0/data         # on both hosts\n  futago replica resume-io r0\n\nIt ends with `resume-io`, `down`, or the daemon. With `managed yes` refused (-30): the manager would take the service for one that hangs."
+    )]
+    SuspendIo(Target),
+    /// Let writes go on that `suspend-io` holds up.
+    #[command(after_help = "Example:\n  futago replica resume-io r0")]
+    ResumeIo(Target),
+    /// Follow the resource file, as far as that is possible while the resource is up; bring it up if it is not.
+    ///
+    /// What holds from now on is printed, and what is needed for the rest. Nothing is disconnected or taken down.
+    #[command(
+        after_help = "Example, after a change of /etc/futago/replica.d/r0.res:\n  futago replica adjust r0\n\nAt once: ping-int, ping-timeout, timeout, ko-count, connect-int, disk-timeout, resync-rate, undo-log, handlers.\nExit code 10: mistakes in the file; nothing was changed. 11: something needs `reexec`, or `down` and `up`."
+    )]
+    Adjust(Target),
+    /// Print the generation identifiers of the disk, with what they mean.
+    #[command(
+        after_help = "Example:\n  futago replica show-gi r0\n\nFrom the daemon while the resource is up, else from the disk. Which side two hosts take for the newer one follows from these (docs/replication.md)."
+    )]
+    ShowGi(Target),
+    /// Print the generation identifiers of the disk in one line.
+    #[command(
+        after_help = "Example:\n  futago replica get-gi r0     prints CURRENT:BITMAP:HISTORY:HISTORY and twelve flags, as drbdadm does"
+    )]
+    GetGi(Target),
     /// What the cluster manager does: promise to take part in no term older than this one.
     #[command(
         after_help = "Example:\n  futago replica fence r0 --term 7\n\nFor experts: with `managed yes` the cluster manager does it."

@@ -13,11 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use base::frame;
-use replica::control::{Command, Refusal, Status};
+use replica::control::{Command, GenerationStatus, Refusal, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::STACK_BYTES;
+use crate::adjust::Change;
 
 /// Verbs served at the same time; `wait-sync` keeps its connection for long.
 const MAX_CLIENTS: usize = 64;
@@ -43,6 +44,16 @@ pub enum Request {
         command: Command,
         /// Longest to wait for the answer.
         timeout_ms: Option<u64>,
+    },
+    /// Follow the resource file as far as that is possible while a resource is up; bring it up if it is not.
+    Adjust {
+        /// Resource.
+        name: String,
+    },
+    /// Tell the generation identifiers of a resource that is up.
+    Generations {
+        /// Resource.
+        name: String,
     },
     /// Exchange the daemon's program for the one that is installed now. There is an answer only when that was not
     /// possible: the connection ends, and the new program answers whoever connects from then on.
@@ -88,6 +99,10 @@ pub enum Answer {
     },
     /// Status.
     Status(Vec<Report>),
+    /// What the file says otherwise, and what has become of it.
+    Adjusted(Vec<Change>),
+    /// Generation identifiers.
+    Generations(GenerationStatus),
 }
 
 /// One resource.

@@ -16,6 +16,7 @@ use replica::event::Token;
 use rustix::fs::FlockOperation;
 use rustix::mm::MlockAllFlags;
 
+use crate::adjust::{self, Takes};
 use crate::alive;
 use crate::config::{self, Site};
 use crate::ctl::{self, Answer, Client, Missed, Request, Service};
@@ -25,6 +26,7 @@ use crate::exchange::{self, Inherited};
 use crate::export::{self, Place};
 use crate::keep;
 use crate::peer::Security;
+use crate::scripts::Scripts;
 use crate::shutdown;
 use crate::sys::StopSignals;
 use crate::undo;
@@ -234,6 +236,7 @@ impl Daemon {
             security: self.security(local),
             place,
             inherited,
+            scripts: Scripts::new(local, &self.site.config),
         }
     }
 
@@ -295,6 +298,51 @@ impl Daemon {
                 Answer::TimedOut
             }
         }
+    }
+
+    /// Follows the file, as far as that takes nothing; what is not up comes up as the file says.
+    fn adjust(&self, name: &str, client: &Client<'_>) -> Answer {
+        let running = match self.find(name) {
+            Ok(Some(running)) => running,
+            Ok(None) => return self.up(name),
+            Err(text) => return Answer::Unknown { text },
+        };
+        let parsed = match config::load(&self.site.config) {
+            Ok(parsed) => parsed,
+            Err(error) => return Answer::Failed { text: error.to_string() },
+        };
+        let wanted = match config::find(&parsed, name, &self.site) {
+            Ok(wanted) => wanted,
+            Err(text) => return Answer::Unknown { text },
+        };
+        let Some(before) = self.resources().get(name).map(|resource| resource.local.clone()) else {
+            return self.not_up(name);
+        };
+        let changes = adjust::changes(&before, &wanted);
+        running.mailbox.put(Report::Scripts(wanted.handlers.clone()));
+        let command = Command::Adjust(wanted.settings.tuning());
+        match self.command(name, command, Some(STATUS_WITHIN), client) {
+            Answer::Done => {}
+            answer => return answer,
+        }
+        if let Some(resource) = self.resources().get_mut(name) {
+            adjust::apply(&mut resource.local, &wanted);
+        }
+        for change in changes.iter().filter(|change| change.takes == Takes::Nothing) {
+            tracing::info!("{name}: {}: {} -> {}", change.option, change.from, change.to);
+        }
+        Answer::Adjusted(changes)
+    }
+
+    fn generations(&self, name: &str) -> Answer {
+        let running = match self.find(name) {
+            Ok(Some(running)) => running,
+            Ok(None) => return self.not_up(name),
+            Err(text) => return Answer::Unknown { text },
+        };
+        let (sender, answer) = sync_channel(1);
+        running.mailbox.put(Report::Generations(sender));
+        answer.recv_timeout(STATUS_WITHIN).map_or_else(|_| self.not_up(name), Answer::Generations)
     }
 
     fn not_up(&self, name: &str) -> Answer {
@@ -391,6 +439,8 @@ impl Service for Daemon {
             }
             Request::Status { name } => self.status(name.as_deref()),
             Request::Watch { name } => self.watch(&name, client),
+            Request::Adjust { name } => self.adjust(&name, client),
+            Request::Generations { name } => self.generations(&name),
             Request::Exchange => {
                 let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
                 Answer::Failed { text: exchange::exchange(self) }

@@ -11,9 +11,10 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use replica::control::{Command, Refusal, Status};
+use replica::config::Commands;
+use replica::control::{Command, GenerationStatus, Refusal, Status};
 use replica::engine::{Engine, Origin, Settings, UndoPolicy};
-use replica::event::{Action, Event, Fill, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
+use replica::event::{Action, CallId, Event, Fill, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
 use replica::message::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -27,6 +28,7 @@ use crate::export::{self, Export, Fuse, FuseEnd, Place};
 use crate::legacy::{Legacy, Record};
 use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Security, Source};
+use crate::scripts::Scripts;
 use crate::slots::{FreeSlots, TOTAL};
 use crate::sys::Arena;
 use crate::undo::{self, Undo};
@@ -56,6 +58,8 @@ pub struct Plan {
     pub place: Place,
     /// The block device that an earlier process has left.
     pub inherited: Option<Inherited>,
+    /// The administrator's scripts.
+    pub scripts: Scripts,
 }
 
 /// Why a resource could not be brought up.
@@ -85,8 +89,14 @@ pub enum Report {
     Command(Token, Command, SyncSender<Result<(), Refusal>>),
     /// Its administrator does not wait any longer.
     Abandoned(Token),
+    /// A script of the administrator's has ended.
+    HandlerEnded(CallId, Result<(), String>),
     /// An administrator's question.
     Status(SyncSender<Status>),
+    /// The same, of the generation identifiers.
+    Generations(SyncSender<GenerationStatus>),
+    /// From now on these scripts are called.
+    Scripts(Commands),
     /// Somebody wants to hear of every change.
     Watch(Watcher),
     /// What another process needs to go on, of a resource that is paused.
@@ -181,6 +191,7 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
         wake_at: None,
         stopped: false,
         disk: plan.disk,
+        scripts: plan.scripts,
         pause: None,
         actions,
         events: Vec::new(),
@@ -231,6 +242,7 @@ struct Driver {
     stopped: bool,
     /// Path of the backing disk.
     disk: PathBuf,
+    scripts: Scripts,
     /// The order to pause: from then on no request is taken.
     pause: Option<Token>,
     /// To be performed.
@@ -322,6 +334,7 @@ impl Driver {
                 Report::Disk(Done::Digest(io, result)) => self.events.push(Event::Digested { io, result }),
                 Report::Disk(Done::Meta(tx, result)) => self.events.push(Event::MetaDone { tx, result }),
                 Report::Export(report) => self.events.extend(self.export.reported(report)),
+                Report::HandlerEnded(call, result) => self.events.push(Event::HandlerEnded { call, result }),
                 Report::Command(token, command, answer) => {
                     match command {
                         Command::Pause => self.pause = Some(token),
@@ -343,6 +356,10 @@ impl Driver {
                 Report::Watch(watcher) => {
                     self.watchers.add(watcher, status(&self.engine, self.export.fuse(), self.now()));
                 }
+                Report::Generations(answer) => {
+                    let _ = answer.try_send(self.engine.generations());
+                }
+                Report::Scripts(commands) => self.scripts.replace(commands),
                 Report::HandOver(answer) => {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(self.hand_over());
@@ -515,6 +532,11 @@ impl Driver {
                 self.perform_export(&action);
             }
             Action::AbortExport => self.export.revoke(),
+            Action::CallHandler { call, handler } => {
+                let mailbox = Arc::clone(&self.mailbox);
+                let ended = move |result| mailbox.put(Report::HandlerEnded(call, result));
+                self.scripts.call(handler, self.engine.status(now).connection.state, ended);
+            }
             Action::Reply { token, result } => {
                 if self.pause == Some(token) && result.is_err() {
                     self.pause = None;

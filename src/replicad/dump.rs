@@ -24,6 +24,7 @@ fn write_resource(out: &mut String, resource: &Resource) -> std::fmt::Result {
         writeln!(out, "        managed          yes;")?;
         writeln!(out, "    }}")?;
     }
+    write_handlers(out, resource)?;
     for host in &resource.hosts {
         write_host(out, resource, host)?;
     }
@@ -41,6 +42,18 @@ fn write_net(out: &mut String, options: &Options) -> std::fmt::Result {
     writeln!(out, "    }}")
 }
 
+fn write_handlers(out: &mut String, resource: &Resource) -> std::fmt::Result {
+    if resource.handlers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "    handlers {{")?;
+    for (handler, command) in &resource.handlers {
+        let command = command.replace('\\', "\\\\").replace('"', "\\\"");
+        writeln!(out, "        {:<24} \"{command}\";", handler.as_str())?;
+    }
+    writeln!(out, "    }}")
+}
+
 fn write_host(out: &mut String, resource: &Resource, host: &Host) -> std::fmt::Result {
     let family = if host.address.is_ipv4() { "ipv4" } else { "ipv6" };
     writeln!(out, "    on {} {{", host.name)?;
@@ -54,6 +67,9 @@ fn write_host(out: &mut String, resource: &Resource, host: &Host) -> std::fmt::R
     writeln!(out, "                disk-timeout {};", host.options.disk_timeout_ms / 100)?;
     writeln!(out, "                al-extents   {};", host.options.al_extents)?;
     writeln!(out, "                undo-log     {};", undo_word(host.options.undo))?;
+    if host.options.calls_local_io_error {
+        writeln!(out, "                on-io-error  call-local-io-error;")?;
+    }
     if let Some(file) = &host.undo_file {
         writeln!(out, "                undo-file    {file};")?;
     }
@@ -81,7 +97,8 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back_as_the_same_resource() {
         let source =
-            "resource r0 { protocol C; options { managed yes; } disk { resync-rate 33M; undo-log required; } net { timeout 50; }
+            "resource r0 { protocol C; options { managed yes; } disk { resync-rate 33M; undo-log required; on-io-error call-local-io-error; }
+            net { timeout 50; } handlers { split-brain \"echo \\\"a\\\\b\\\" | mail root\"; local-io-error /bin/true; }
             on ha-a { device /dev/drbd1; disk /dev/vdb1; address 192.168.1.101:7789; meta-disk internal;
                 disk { undo-file /srv/undo; } }
             on ha-b { device /dev/drbd1; disk /dev/vdc1; address 192.168.1.102:7789; meta-disk internal; } }";

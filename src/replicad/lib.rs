@@ -9,6 +9,7 @@
 //! ```
 //! Nothing is decided here: what a resource may do is the core's business.
 
+pub mod adjust;
 pub mod aligned;
 mod alive;
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod enlarged;
 mod events;
 pub mod exchange;
 pub mod export;
+mod generations;
 pub mod journal;
 pub mod keep;
 pub mod legacy;
@@ -32,6 +34,7 @@ pub mod peer;
 mod reexec;
 mod resize;
 mod rollback;
+pub mod scripts;
 mod shutdown;
 pub mod signature;
 pub mod slots;

@@ -74,7 +74,7 @@ fn half_synced(shown: &Shown<'_>) -> Option<String> {
 }
 
 fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
-    let Status { name, node_id, role, device, connection, managed } = shown.status;
+    let Status { name, node_id, role, device, connection, managed, .. } = shown.status;
     let mut out = Lines::default();
     out.word(0, name);
     out.word_if(detail.verbose, || format!("node-id:{node_id}"));
@@ -99,9 +99,14 @@ fn resource_text(shown: &Shown<'_>, detail: Detail) -> String {
     out.text
 }
 
-/// Why writes wait, in DRBD's word: until it is recorded that the peer may not go on (there, that it was fenced).
+/// Why writes wait, in DRBD's word: until an administrator lets them go on, or until it is recorded that the peer may not go on
+/// (there, that it was fenced).
 pub(crate) fn suspended_by(status: &Status) -> &'static str {
-    if status.managed.is_some_and(|managed| managed.blocked) { "fencing" } else { "no" }
+    match status.managed {
+        _ if status.suspended => "user",
+        Some(managed) if managed.blocked => "fencing",
+        _ => "no",
+    }
 }
 
 fn managed_text(out: &mut Lines, managed: &Managed) {
@@ -221,16 +226,16 @@ pub fn json(resources: &[Shown<'_>]) -> Value {
 }
 
 fn resource_json(shown: &Shown<'_>) -> Value {
-    let Status { name, node_id, role, device, connection, managed } = shown.status;
-    let suspended = suspended_by(shown.status) != "no";
+    let Status { name, node_id, role, device, connection, managed, .. } = shown.status;
+    let suspended = suspended_by(shown.status);
     let mut out = json!({
         "name": name,
         "node-id": node_id,
         "role": role,
-        "suspended": suspended,
-        "suspended-user": false,
+        "suspended": suspended != "no",
+        "suspended-user": suspended == "user",
         "suspended-no-data": false,
-        "suspended-fencing": suspended,
+        "suspended-fencing": suspended == "fencing",
         "suspended-quorum": false,
         "force-io-failures": false,
         "write-ordering": "flush",

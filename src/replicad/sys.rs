@@ -3,6 +3,8 @@
 use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -215,6 +217,23 @@ pub fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
     set_inherited(descriptor, false)?;
     // SAFETY: open, as was just seen, and nobody else in this process knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Lets a program that is started get all signals: this process has blocked some for its own threads.
+pub fn with_all_signals(command: &mut Command) -> &mut Command {
+    let unblock = || {
+        // SAFETY: sigemptyset initialises the set that pthread_sigmask reads; both may be called between fork and exec.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            match libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) {
+                0 => Ok(()),
+                code => Err(io::Error::from_raw_os_error(code)),
+            }
+        }
+    };
+    // SAFETY: the closure allocates nothing, takes no lock and calls only what is said above.
+    unsafe { command.pre_exec(unblock) }
 }
 
 /// SIGTERM and SIGINT, blocked in every thread that is started later, and waited for by one.

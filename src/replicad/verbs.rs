@@ -11,7 +11,7 @@ use crate::config::{self, Site};
 use crate::create::{self, CreateError, Leftovers};
 use crate::ctl::{self, Answer, Report, Request};
 use crate::status::{self, Detail, Shown};
-use crate::{disk::DiskProblem, dump, events, reexec, resize, rollback, verify};
+use crate::{adjust, disk::DiskProblem, dump, events, generations, reexec, resize, rollback, verify};
 
 /// Exit codes, as drbdadm's.
 mod exit {
@@ -51,6 +51,14 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         }
         Verb::Disconnect(target) => command("disconnect", &target, Command::Disconnect),
         Verb::Invalidate(target) => command("invalidate", &target, Command::Invalidate),
+        Verb::InvalidateRemote(target) => command("invalidate-remote", &target, Command::InvalidateRemote),
+        Verb::Outdate(target) => command("outdate", &target, Command::Outdate),
+        Verb::NewCurrentUuid { target, .. } => command("new-current-uuid", &target, Command::SkipInitialSync),
+        Verb::SuspendIo(target) => command("suspend-io", &target, Command::SuspendIo),
+        Verb::ResumeIo(target) => command("resume-io", &target, Command::ResumeIo),
+        Verb::Adjust(target) => for_each(&target, |name| adjust::run(&target.site, name)),
+        Verb::ShowGi(target) => for_each(&target, |name| generations::run(&target.site, name, "show-gi")),
+        Verb::GetGi(target) => for_each(&target, |name| generations::run(&target.site, name, "get-gi")),
         Verb::PauseSync(target) => command("pause-sync", &target, Command::PauseSync),
         Verb::ResumeSync(target) => command("resume-sync", &target, Command::ResumeSync),
         Verb::Resize(target) => for_each(&target, |name| {
@@ -78,7 +86,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
 }
 
 /// Reads the configuration, or says why that is not possible.
-fn configuration(site: &Site) -> Result<Parsed, u8> {
+pub(crate) fn configuration(site: &Site) -> Result<Parsed, u8> {
     config::load(&site.config).map_err(|error| {
         eprintln!("{error}");
         config::exit_code(&error)
@@ -151,7 +159,7 @@ fn rollback(site: &Site, name: &str) -> u8 {
 }
 
 /// Tells people about an answer and returns the exit code.
-fn say(answer: &Answer, verb: &str, name: &str) -> u8 {
+pub(crate) fn say(answer: &Answer, verb: &str, name: &str) -> u8 {
     match answer {
         Answer::Done => exit::DONE,
         Answer::Refused(refusal) => {
@@ -176,7 +184,7 @@ fn say(answer: &Answer, verb: &str, name: &str) -> u8 {
             );
             exit::NOT_UP
         }
-        Answer::Status(_) => {
+        Answer::Status(_) | Answer::Adjusted(_) | Answer::Generations(_) => {
             eprintln!("{name}: the daemon gave an unexpected answer: is it of another version?");
             exit::FAILED
         }

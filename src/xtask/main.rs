@@ -53,6 +53,21 @@ const SOAK: &[Step] = &[
         environment: &[("SIM_SEEDS", "5000")],
     },
     Step {
+        name: "orders of events, far bounds",
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "futago",
+            "--test",
+            "sim",
+            "--",
+            "--nocapture",
+            "every_order",
+        ],
+        environment: &[("SIM_DEPTH", "10")],
+    },
+    Step {
         name: "models, far bounds",
         arguments: &["test", "--locked", "--package", "futago", "--test", "model", "--", "--nocapture"],
         environment: &[("MODEL_BOUNDS", "large")],

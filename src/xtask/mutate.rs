@@ -15,6 +15,36 @@ struct Mutation {
 
 const MUTATIONS: &[Mutation] = &[
     Mutation {
+        breaks: "a target waits for its script",
+        file: "engine/undo.rs",
+        from: "if !self.waits_at(Gate::Target { base, blocks, as_of }) {",
+        to: "{",
+    },
+    Mutation {
+        breaks: "a script that fails refuses the resync",
+        file: "engine/script.rs",
+        from: "self.stand_alone(text);",
+        to: "self.pass(waiting.gate);",
+    },
+    Mutation {
+        breaks: "suspended writes wait",
+        file: "engine/request.rs",
+        from: "|| self.suspension.is_on()",
+        to: "",
+    },
+    Mutation {
+        breaks: "a peer that is to be written over lacks every block",
+        file: "engine/declare.rs",
+        from: "self.bitmap.set_all();",
+        to: "",
+    },
+    Mutation {
+        breaks: "a disk with data is never declared the same as another one",
+        file: "engine/declare.rs",
+        from: "yields && settled && self.is_blank()",
+        to: "yields && settled",
+    },
+    Mutation {
         breaks: "a write is answered when the peer has it",
         file: "engine/request.rs",
         from: "matches!(write.remote, Remote::Confirmed | Remote::Named)",

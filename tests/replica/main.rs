@@ -4,8 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod handlers;
 mod managed;
 mod pair;
+mod verbs;
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -95,7 +95,12 @@ impl Pair {
 
     /// A pair that is connected and in sync, with node a as Primary.
     pub(crate) fn in_sync(disk_bytes: u64) -> Self {
-        let mut pair = Self::new(disk_bytes);
+        Self::in_sync_with(disk_bytes, "")
+    }
+
+    /// The same, with these lines in the resource.
+    pub(crate) fn in_sync_with(disk_bytes: u64, options: &str) -> Self {
+        let mut pair = Self::with_options(disk_bytes, options);
         for node in [&mut pair.a, &mut pair.b] {
             node.ok(&["create-md", "r0"]);
             node.start();
@@ -183,6 +188,11 @@ impl Node {
         }
     }
 
+    /// What defines the resource on this node.
+    pub(crate) fn resource_file(&self) -> PathBuf {
+        self.folder.join("conf/r0.res")
+    }
+
     /// The daemon's control socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("run/replicad.sock")
@@ -192,7 +202,8 @@ impl Node {
         self.ok(&[verb, "r0"]).trim().to_owned()
     }
 
-    fn log(&self) -> String {
+    /// What the daemon has said.
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 

@@ -15,6 +15,7 @@
 
 mod broken_rules;
 mod disk;
+mod interleavings;
 mod managed_pair;
 mod model;
 #[path = "../pair/mod.rs"]

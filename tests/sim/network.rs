@@ -37,10 +37,11 @@ impl World {
         mut message: Message,
         payload: Option<Slot>,
     ) {
-        if self.knows_only_data
-            && let Message::State(state) = &mut message
-        {
-            state.abilities = Abilities::default();
+        if let Message::State(state) = &mut message {
+            self.met_at = self.now;
+            if self.knows_only_data {
+                state.abilities = Abilities::default();
+            }
         }
         let data = payload.map(|slot| match &message {
             // What is zero here becomes zero there.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use replica::control::{Command, Status};
 use replica::event::{BLOCK, FrontOp, Millis, Range, Slot, Token};
+use replica::handler::Handler;
 use replica::state::{DiskState, ReplicationState, Role};
 
 use crate::disk::Version;
@@ -41,6 +42,8 @@ enum Request {
 /// One run.
 pub(crate) struct Play {
     pub(crate) world: World,
+    /// Both disks hold the same when they are new: there need be no first resync.
+    is_equal: bool,
     /// The line of data that everyone agreed upon last.
     main: Timeline,
     /// The line of a node that was promoted without having everything of the main line.
@@ -85,10 +88,16 @@ pub(crate) struct Play {
 
 impl Play {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut world = World::with_enlarged_disks(seed);
+        let is_equal = seed.is_multiple_of(7);
+        let mut world =
+            if is_equal { World::with_equal_disks(seed) } else { World::with_enlarged_disks(seed) };
         world.knows_only_data = seed.is_multiple_of(4);
+        if seed.is_multiple_of(5) {
+            world.handlers = [Handler::BeforeResyncTarget, Handler::BeforeResyncSource].into_iter().collect();
+        }
         Self {
             world,
+            is_equal,
             main: Timeline::begin(0),
             fork: None,
             main_writes_at_fork: 0,
@@ -122,7 +131,13 @@ impl Play {
         self.world.start(0);
         self.world.start(1);
         self.pass(500)?;
-        self.command(0, Command::Primary { force: true, term: None, alone: false });
+        if self.is_equal && !self.world.knows_only_data {
+            self.command(0, Command::SkipInitialSync);
+            self.pass(100)?;
+            self.command(0, Command::Primary { force: false, term: None, alone: false });
+        } else {
+            self.command(0, Command::Primary { force: true, term: None, alone: false });
+        }
         self.pass(200)?;
         for _ in 0..steps {
             let pause = self.world.rng.below(400);

@@ -3,7 +3,7 @@
 
 use replica::control::{Command, Status};
 use replica::event::{Action, BLOCK, IoId, LinkId, MetaTx, Millis, Range, Slot, Token};
-use replica::message::Message;
+use replica::message::{Message, PeerState};
 use replica::meta::{Attached, Layout, Superblock};
 
 use super::{DiskOp, Happening, Notice, Packet, World};
@@ -76,6 +76,9 @@ pub(crate) enum Sabotage {
     RemembersContact,
     /// Under a cluster manager: the promise to take part in no older term is not stored.
     ForgetsFence,
+    /// When both have parted from the same data, the second node calls its own that of the first one: of the split brain only
+    /// it learns.
+    SeenByOne,
 }
 
 impl World {
@@ -165,6 +168,15 @@ impl World {
             (Sabotage::SkipsPeerFlush, Message::Flush { id }) => {
                 self.invent(link, node, Message::FlushAck { id });
                 None
+            }
+            (Sabotage::SeenByOne, Message::State(state)) if node == 1 => {
+                let disk = &self.nodes[0].disk;
+                let base = state.generations.bitmap;
+                let other = Attached::decode(disk.layout, &disk.metadata()).ok();
+                let parted =
+                    other.map(|a| a.superblock.generations).filter(|g| base != 0 && g.bitmap == base);
+                let generations = parted.unwrap_or(state.generations);
+                Some(Message::State(PeerState { generations, ..state }))
             }
             // Said already.
             (Sabotage::ConfirmsEarly, Message::WriteAck { .. })

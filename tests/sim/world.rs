@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use replica::control::{Command, Refusal, Status};
 use replica::engine::{Engine, Origin, Resume, Settings, UndoPolicy};
 use replica::event::{
-    Action, BLOCK, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
+    Action, BLOCK, CallId, Event, FrontError, FrontOp, IoId, LinkId, MetaTx, Millis, Range, Slot, Token,
 };
+use replica::handler::Handlers;
 use replica::message::{Abilities, Message};
 use replica::meta::{Attached, Superblock, creation};
 use replica::state::{DiskState, ReplicationState, Role};
@@ -38,6 +39,8 @@ pub(crate) const DISK_BYTES: u64 = 18 << 20;
 const FIRST_BYTES: u64 = 12 << 20;
 /// Milliseconds after which a request is forgotten for which nothing happens.
 const FORGOTTEN_MS: Millis = 3000;
+/// Milliseconds that a script takes, mostly.
+const SCRIPT_MS: Millis = 150;
 /// Above those of applications.
 const FIRST_PEER_SLOT: u32 = 1 << 24;
 
@@ -52,6 +55,7 @@ pub(crate) enum Happening {
     Unexported { node: usize, life: u32 },
     Resized { node: usize, life: u32 },
     Lost { node: usize, life: u32, link: u64 },
+    Script { node: usize, life: u32, call: CallId },
 }
 
 impl Happening {
@@ -65,7 +69,8 @@ impl Happening {
             | Self::Exported { node, .. }
             | Self::Unexported { node, .. }
             | Self::Resized { node, .. }
-            | Self::Lost { node, .. } => *node,
+            | Self::Lost { node, .. }
+            | Self::Script { node, .. } => *node,
         }
     }
 }
@@ -131,6 +136,8 @@ pub(crate) struct World {
     pub(crate) managed: bool,
     pub(crate) resync_rate_kib: u64,
     pub(crate) undo_policy: UndoPolicy,
+    /// Scripts of administrators that are called.
+    pub(crate) handlers: Handlers,
     /// Most milliseconds that a packet is on its way.
     pub(crate) lag: Millis,
     pub(crate) sabotage: Option<Sabotage>,
@@ -144,7 +151,7 @@ pub(crate) struct World {
     idle_since: [Option<Millis>; 2],
     /// What must never be.
     pub(crate) broken_promise: Option<String>,
-    /// When a connection last stood.
+    /// When a connection last stood, or a node has said on it what it has.
     pub(crate) met_at: Millis,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) log: Vec<String>,
@@ -156,19 +163,24 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::begin(seed, 0)
+        Self::begin(seed, 0, false)
     }
 
     /// The device is smaller than its disks, which were enlarged.
     pub(crate) fn with_enlarged_disks(seed: u64) -> Self {
-        Self::begin(seed, FIRST_BYTES)
+        Self::begin(seed, FIRST_BYTES, false)
+    }
+
+    /// The same, and both disks hold the same when they are new.
+    pub(crate) fn with_equal_disks(seed: u64) -> Self {
+        Self::begin(seed, FIRST_BYTES, true)
     }
 
     /// Two new disks that have agreed upon the size of the device, or not yet (0).
-    fn begin(seed: u64, agreed_bytes: u64) -> Self {
+    fn begin(seed: u64, agreed_bytes: u64, equal: bool) -> Self {
         let mut rng = Rng::new(seed);
         let node = |n: u64| {
-            let mut disk = Disk::new(DISK_BYTES, n);
+            let mut disk = Disk::new(DISK_BYTES, if equal { 0 } else { n });
             for step in creation(&disk.layout) {
                 for (offset, bytes) in step {
                     disk.write_meta(offset, &agreeing(bytes, agreed_bytes));
@@ -212,6 +224,7 @@ impl World {
             managed: false,
             resync_rate_kib: 0,
             undo_policy: UndoPolicy::Try,
+            handlers: Handlers::default(),
             lag: 2,
             sabotage: None,
             knows_only_data: false,
@@ -262,6 +275,7 @@ impl World {
             resync_rate_kib: self.resync_rate_kib,
             managed: self.managed,
             undo: self.undo_policy,
+            handlers: self.handlers,
         };
         let mut out = Vec::new();
         let seed = self.rng.next();
@@ -333,7 +347,7 @@ impl World {
                     && s.connection.peer_disk == DiskState::UpToDate
                     && s.device.disk == DiskState::UpToDate;
                 let asked = s.connection.pending == 0 && s.device.lower_pending == 0;
-                whole && asked && s.device.upper_pending > 0 && s.role == Role::Primary
+                whole && asked && s.device.upper_pending > 0 && s.role == Role::Primary && !s.suspended
             });
         let since = *self.idle_since[node].get_or_insert(self.now);
         if !idle {
@@ -402,6 +416,10 @@ impl World {
                     self.notices.push_back(Notice::Primary { node });
                     let delay = self.delay(5);
                     self.at(delay, Happening::Exported { node, life });
+                }
+                Action::CallHandler { call, .. } => {
+                    let delay = self.delay(SCRIPT_MS);
+                    self.at(delay, Happening::Script { node, life, call });
                 }
                 Action::StopExport => self.at(1, Happening::Unexported { node, life }),
                 Action::AbortExport => self.take_device(node),
@@ -514,6 +532,11 @@ impl World {
                 } else {
                     self.event(node, Event::ExportStopped);
                 }
+            }
+            Happening::Script { node, life, call } if self.is_alive(node, life) => {
+                let fails = self.rng.one_in(6);
+                let result = if fails { Err("returned 1".to_owned()) } else { Ok(()) };
+                self.event(node, Event::HandlerEnded { call, result });
             }
             Happening::Lost { node, life, link } if self.is_alive(node, life) => {
                 self.event(node, Event::LinkLost { link: LinkId(link), reason: "hung up".into() });

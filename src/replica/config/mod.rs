@@ -25,6 +25,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub use options::{Kind, Unit};
 use crate::activity;
 use crate::engine::{Settings, UndoPolicy};
 use crate::event::Millis;
+use crate::handler::Handler;
 
 /// Most mistakes that are reported in one go: beyond it, the file is something else.
 const MAX_ERRORS: usize = 50;
@@ -58,6 +60,9 @@ pub struct Include {
     pub at: Location,
 }
 
+/// What is run for which handler: a line for `/bin/sh`.
+pub type Commands = BTreeMap<Handler, String>;
+
 /// One resource, complete and without contradictions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -71,6 +76,8 @@ pub struct Resource {
     pub device: String,
     /// The two hosts, in the order of the file.
     pub hosts: [Host; 2],
+    /// The scripts that are called.
+    pub handlers: Commands,
     /// Where it is defined.
     pub at: Location,
 }
@@ -117,6 +124,8 @@ pub struct Options {
     pub tls: Option<bool>,
     /// `undo-log`: whether a resync of this host's disk keeps what it writes over.
     pub undo: UndoPolicy,
+    /// `on-io-error call-local-io-error`: the handler is called before the failed disk is given up.
+    pub calls_local_io_error: bool,
 }
 
 /// What holds where the files say nothing.
@@ -136,6 +145,7 @@ pub const DEFAULTS: Options = Options {
     managed: false,
     tls: None,
     undo: UndoPolicy::Try,
+    calls_local_io_error: false,
 };
 
 /// A resource as one of its hosts sees it.
@@ -155,6 +165,8 @@ pub struct Local {
     pub tls: Option<bool>,
     /// `undo-file`, where the files say it.
     pub undo_file: Option<String>,
+    /// The scripts that are called here.
+    pub handlers: Commands,
 }
 
 /// Parses one file.
@@ -215,6 +227,8 @@ impl Resource {
             }
         };
         let options = own.options;
+        let mut handlers = self.handlers.clone();
+        handlers.retain(|handler, _| *handler != Handler::LocalIoError || options.calls_local_io_error);
         let settings = Settings {
             resource: self.name.clone(),
             node: own.name.clone(),
@@ -232,6 +246,7 @@ impl Resource {
             resync_rate_kib: options.resync_rate_kib,
             managed: options.managed,
             undo: options.undo,
+            handlers: handlers.keys().copied().collect(),
         };
         Ok(Local {
             settings,
@@ -241,6 +256,7 @@ impl Resource {
             peer_address: peer.address,
             tls: options.tls,
             undo_file: own.undo_file.clone(),
+            handlers,
         })
     }
 }

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 
 use super::error::{ConfigError, Location, Note, Problem, Wanted, Why};
 use super::raw::{self, Address, Device, Given, Layer, Setting, Slot, Volume};
-use super::{DEFAULTS, Host, Options, Resource};
+use super::table::IO_ERROR;
+use super::{Commands, DEFAULTS, Host, Options, Resource};
 use crate::activity;
 use crate::engine::UndoPolicy;
+use crate::handler::Handler;
 
 /// Makes resources of what was collected.
 pub(super) fn resources(
@@ -54,6 +56,7 @@ impl Resolver<'_> {
             minor: device.minor,
             device: device.path,
             hosts: [Host { node_id: id_a, ..first }, Host { node_id: id_b, ..second }],
+            handlers: self.handlers(raw),
             at: raw.at.clone(),
         })
     }
@@ -221,6 +224,35 @@ impl Resolver<'_> {
         Some(word)
     }
 
+    /// The scripts; an empty one is none.
+    fn handlers(&mut self, raw: &raw::Resource) -> Commands {
+        let layers = [&raw.layer, self.common];
+        let find = |name: &str| layers.iter().flat_map(|layer| &layer.rest).find(|s| s.name == name);
+        let given = |handler: &Handler| find(handler.as_str()).filter(|s| !s.word.trim().is_empty());
+        let local = given(&Handler::LocalIoError).cloned();
+        let commands = Handler::ALL.iter().filter_map(|h| Some((*h, given(h)?.word.clone()))).collect();
+        let calls = |layer: &Layer| {
+            layer.disk.iter().any(|s| s.name == "on-io-error" && s.word == CALL_LOCAL_IO_ERROR)
+        };
+        let mut places = vec![self.common, &raw.layer];
+        places.extend(raw.hosts.iter().map(|host| &host.layer));
+        let volumes = raw.volumes.iter().chain(raw.hosts.iter().flat_map(|host| &host.volumes));
+        places.extend(volumes.map(|volume| &volume.layer));
+        places.extend(raw.connections.iter().map(|connection| &connection.layer));
+        if let Some(setting) = local.filter(|_| !places.into_iter().any(calls)) {
+            self.note(&setting, Why::NoEffect("it is called with \"on-io-error call-local-io-error\" only"));
+        }
+        commands
+    }
+
+    fn note(&mut self, setting: &Setting, why: Why) {
+        let note = Note { at: setting.at.clone(), subject: setting.name.to_owned(), why };
+        // A statement that holds for both hosts is resolved for each of them.
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
     /// An option that holds on a host: the most special one counts.
     fn setting(
         &self,
@@ -244,6 +276,7 @@ impl Resolver<'_> {
         let al_extents = disk("al-extents").and_then(|n| u32::try_from(n).ok());
         let managed = find("managed", |l| &l.rest).and_then(|s| s.number);
         let rates = [disk("resync-rate"), disk("c-max-rate")];
+        let io_error = find("on-io-error", |l| &l.disk);
         let options = Options {
             ping_interval_ms: net("ping-int").map_or(DEFAULTS.ping_interval_ms, |s| s * 1000),
             ping_timeout_ms: net("ping-timeout").map_or(DEFAULTS.ping_timeout_ms, |t| t * 100),
@@ -256,15 +289,14 @@ impl Resolver<'_> {
             managed: managed.map_or(DEFAULTS.managed, |yes| yes == 1),
             tls: net("tls").map(|yes| yes == 1).or(DEFAULTS.tls),
             undo: find("undo-log", |l| &l.disk).map_or(DEFAULTS.undo, |s| undo_policy(&s.word)),
+            calls_local_io_error: io_error.as_ref().is_some_and(|s| s.word == CALL_LOCAL_IO_ERROR),
         };
-        if let Some(setting) =
-            find("al-extents", |l| &l.disk).filter(|_| al_extents > Some(activity::MAX_EXTENTS))
-        {
-            let why = Why::Limited("8000 extents fit into the activity log");
-            let note = Note { at: setting.at, subject: setting.name.to_owned(), why };
-            if !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
+        let limited = find("al-extents", |l| &l.disk).filter(|_| al_extents > Some(activity::MAX_EXTENTS));
+        if let Some(setting) = limited {
+            self.note(&setting, Why::Limited("8000 extents fit into the activity log"));
+        }
+        if let Some(setting) = io_error.filter(|setting| setting.word == "pass_on") {
+            self.note(&setting, Why::NoEffect(IO_ERROR));
         }
         options
     }
@@ -277,6 +309,9 @@ impl Resolver<'_> {
         }
     }
 }
+
+/// Value of `on-io-error`.
+const CALL_LOCAL_IO_ERROR: &str = "call-local-io-error";
 
 fn undo_policy(word: &str) -> UndoPolicy {
     match word {

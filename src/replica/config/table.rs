@@ -26,7 +26,11 @@ const fn startup(name: &'static str, kind: Kind) -> Spec {
 }
 
 const fn handler(name: &'static str) -> Spec {
-    Spec { section: Section::Handlers, name, kind: Text, effect: Ignored(HANDLER) }
+    Spec { section: Section::Handlers, name, kind: Text, effect: Used }
+}
+
+const fn no_handler(name: &'static str, why: &'static str) -> Spec {
+    Spec { section: Section::Handlers, name, kind: Text, effect: Ignored(why) }
 }
 
 const fn global(name: &'static str, kind: Kind) -> Spec {
@@ -36,7 +40,9 @@ const fn global(name: &'static str, kind: Kind) -> Spec {
 const ANY: u64 = u32::MAX as u64;
 
 const STARTUP: &str = "the daemon starts at once and connects in the background; \"wait-connect\" waits";
-const HANDLER: &str = "no handler scripts are called in this version";
+const FENCER: &str =
+    "the daemon fences nobody; the cluster manager does (\"managed yes\", its agents in cluster.yml)";
+const NEVER_TARGET: &str = "a Primary is never made the target of a resync";
 const GLOBAL: &str = "it concerns DRBD's own tools";
 const KERNEL: &str = "the kernel decides this by itself";
 const QUEUES: &str = "queues have fixed bounds here";
@@ -126,7 +132,7 @@ pub(super) static TABLE: &[Spec] = &[
     disk("c-fill-target", Number(Sectors, 0, 1 << 21), Ignored(RESYNC)),
     disk("resync-after", Text, Ignored("resources are resynced side by side")),
     disk("resync-without-replication", Flag, Ignored("the resync runs whenever the link is up")),
-    disk("on-io-error", Words(&["detach", "pass_on", "call-local-io-error"]), Fixed("detach", IO_ERROR)),
+    disk("on-io-error", Words(&["detach", "pass_on", "call-local-io-error"]), Used),
     disk("fencing", Words(FENCINGS), Only("dont-care", FENCING)),
     disk(
         "size",
@@ -178,9 +184,9 @@ pub(super) static TABLE: &[Spec] = &[
     startup("stacked-timeouts", Flag),
     startup("become-primary-on", Text),
     // handlers
-    handler("fence-peer"),
-    handler("outdate-peer"),
-    handler("unfence-peer"),
+    no_handler("fence-peer", FENCER),
+    no_handler("outdate-peer", FENCER),
+    no_handler("unfence-peer", FENCER),
     handler("before-resync-target"),
     handler("after-resync-target"),
     handler("before-resync-source"),
@@ -188,10 +194,10 @@ pub(super) static TABLE: &[Spec] = &[
     handler("initial-split-brain"),
     handler("out-of-sync"),
     handler("local-io-error"),
-    handler("pri-lost"),
-    handler("pri-lost-after-sb"),
+    no_handler("pri-lost", NEVER_TARGET),
+    no_handler("pri-lost-after-sb", SPLIT),
     handler("pri-on-incon-degr"),
-    handler("quorum-lost"),
+    no_handler("quorum-lost", "there is no quorum"),
     handler("disconnected"),
     // global
     global("usage-count", Words(&["yes", "no", "ask"])),
@@ -205,5 +211,5 @@ pub(super) static TABLE: &[Spec] = &[
 ];
 
 const FENCINGS: &[&str] = &["dont-care", "resource-only", "resource-and-stonith"];
-const IO_ERROR: &str = "a disk that fails is detached";
+pub(super) const IO_ERROR: &str = "a disk that fails is detached";
 const FLUSH: &str = "both disks are always flushed when the application asks for it";

@@ -34,7 +34,7 @@ fn parse_case(case: &Path) -> Result<Parsed, Vec<ConfigError>> {
 
 fn show(parsed: &Parsed) -> String {
     let mut out = String::new();
-    for Resource { name, volume, minor, device, hosts, at } in &parsed.resources {
+    for Resource { name, volume, minor, device, hosts, handlers, at } in &parsed.resources {
         writeln!(out, "{at}: {name} volume {volume} {device} minor {minor}").unwrap();
         for Host { name, node_id, address, disk, undo_file, options: o } in hosts {
             writeln!(out, "  {name} node-id {node_id} {address} {disk}").unwrap();
@@ -45,6 +45,12 @@ fn show(parsed: &Parsed) -> String {
             if undo_file.is_some() || o.undo != DEFAULTS.undo {
                 writeln!(out, "    undo {:?} {undo_file:?}", o.undo).unwrap();
             }
+            if o.calls_local_io_error {
+                writeln!(out, "    calls local-io-error").unwrap();
+            }
+        }
+        for (handler, command) in handlers {
+            writeln!(out, "  {}: {command}", handler.as_str()).unwrap();
         }
     }
     for include in &parsed.includes {

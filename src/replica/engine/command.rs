@@ -39,6 +39,10 @@ impl Engine {
             Command::Secondary | Command::Down | Command::Primary { .. } if self.pause.is_some() => {
                 self.refuse_command(token, Reason::InTransition, "the daemon's program is being exchanged");
             }
+            Command::Primary { .. } if self.declared.is_asking() => {
+                let text = "both new disks are just being declared the same";
+                self.refuse_command(token, Reason::InTransition, text);
+            }
             Command::Primary { .. } | Command::Connect { .. } if self.undo.is_rolling_back() => {
                 self.refuse_command(token, Reason::InTransition, "a rollback is under way");
             }
@@ -58,6 +62,12 @@ impl Engine {
             Command::Connect { discard_my_data } => self.connect(token, discard_my_data),
             Command::Disconnect => self.disconnect(token),
             Command::Invalidate => self.invalidate(token),
+            Command::InvalidateRemote => self.invalidate_remote(token),
+            Command::Outdate => self.outdate(token),
+            Command::SkipInitialSync => self.skip_initial_sync(token),
+            Command::SuspendIo => self.suspend_io(token),
+            Command::ResumeIo => self.resume_io(token),
+            Command::Adjust(tuning) => self.adjust(token, tuning),
             Command::Pause => self.pause(token),
             Command::Unpause => self.end_pause(token),
             Command::Rollback => self.rollback(token),
@@ -93,6 +103,10 @@ impl Engine {
                 );
                 self.refuse_command(token, Reason::InTransition, &text);
             }
+            RoleState::Primary if self.suspension.is_on() => {
+                let text = "writes were suspended by an administrator: `resume-io` first";
+                self.refuse_command(token, Reason::InTransition, text);
+            }
             RoleState::Primary => self.give_up_device(token, Leave::Demote),
             _ => self.refuse_command(token, Reason::InTransition, "another change of the role is under way"),
         }
@@ -101,7 +115,11 @@ impl Engine {
     fn down(&mut self, token: Token) {
         match self.role {
             RoleState::Secondary => self.go_down(token),
-            RoleState::Primary => self.give_up_device(token, Leave::Down),
+            RoleState::Primary => {
+                // What the system still writes back must come to its end.
+                self.end_suspension("the resource is taken down");
+                self.give_up_device(token, Leave::Down);
+            }
             _ => self.refuse_command(token, Reason::InTransition, "a change of the role is under way"),
         }
     }
@@ -259,6 +277,11 @@ impl Engine {
             s.consistent = false;
             s.was_up_to_date = false;
         }));
+    }
+
+    /// The peer was asked, and has not answered.
+    pub(super) fn waits_for_invalidate(&self) -> bool {
+        self.waiters.invalidate.is_some()
     }
 
     /// Nothing was given up.

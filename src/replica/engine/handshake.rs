@@ -9,6 +9,7 @@ use super::store::Job;
 use super::{Engine, Settings, Then};
 use crate::event::LogLevel;
 use crate::generation::{Decision, Verdict, compare, compare_managed};
+use crate::handler::Handler;
 use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{DiskState, ReplicationState, Role};
 
@@ -43,8 +44,13 @@ impl Engine {
             crashed_primary: self.superblock.crashed_primary,
             discard_my_data: self.link.discard_my_data,
             dirty_blocks: self.bitmap.count(),
-            abilities: Abilities(Abilities::ZERO | if self.unmaps { Abilities::UNMAP } else { 0 }),
+            abilities: self.abilities(),
         }
+    }
+
+    fn abilities(&self) -> Abilities {
+        let of_disk = if self.unmaps { Abilities::UNMAP } else { 0 };
+        Abilities(Abilities::ZERO | Abilities::SKIP_SYNC | of_disk)
     }
 
     pub(super) fn send_state(&mut self) {
@@ -82,7 +88,13 @@ impl Engine {
         }
         self.log_verdict(&sent, &peer, verdict);
         match self.objection(&sent, &peer, verdict) {
-            Some(reason) => self.refuse(reason),
+            Some(reason) => {
+                if verdict.decision == Decision::SplitBrain {
+                    self.call_handler(Handler::InitialSplitBrain);
+                    self.call_handler(Handler::SplitBrain);
+                }
+                self.refuse(reason);
+            }
             None => self.join(&sent, &peer, verdict.decision),
         }
     }

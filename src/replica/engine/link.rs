@@ -12,6 +12,7 @@ use super::store::Job;
 use super::{Engine, Io, Settings, Then};
 use crate::control::Reason;
 use crate::event::{Action, Fill, LinkId, LogLevel, Millis, Range, Slot};
+use crate::handler::Handler;
 use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -253,6 +254,7 @@ impl Engine {
         if joined {
             self.link.lost_at = Some(self.now);
             self.log(LogLevel::Warn, format!("connection:Connected -> Connecting: {reason}"));
+            self.call_handler(Handler::Disconnected);
         } else if session.phase != Phase::Refused && session.phase != Phase::Leaving {
             self.log(LogLevel::Info, format!("connection attempt ended: {reason}"));
         }
@@ -267,6 +269,7 @@ impl Engine {
         self.verify_loses_peer();
         self.undo_loses_peer();
         self.refuse_invalidate(Reason::NoConnection);
+        self.refuse_skip(Reason::NoConnection);
         self.role_change_loses_peer();
     }
 
@@ -418,6 +421,8 @@ impl Engine {
             (Message::Grown { bytes }, _) => self.peer_has_grown(bytes),
             (Message::InvalidateAsk, _) => self.invalidate_asked(link),
             (Message::InvalidateAnswer { granted }, _) => self.invalidate_answered(granted),
+            (Message::SkipSync(generations), _) => self.skip_sync_asked(link, generations),
+            (Message::SkipSyncAnswer { granted }, _) => self.skip_sync_answered(granted),
             (Message::RoleAsk, _) => self.role_asked(link, 0),
             (Message::RoleAnswer { granted }, _) => self.role_answered(granted),
             (Message::Changed { role, disk }, _) => self.peer_changed(role, disk),

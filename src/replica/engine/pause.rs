@@ -45,7 +45,11 @@ impl Engine {
             let text = format!("writes wait for {}: they cannot be brought to an end", self.settings.peer);
             return Err((Reason::InTransition, text));
         }
-        Ok(())
+        if self.suspension.is_on() {
+            let text = "writes were suspended by an administrator: `resume-io` first".to_owned();
+            return Err((Reason::InTransition, text));
+        }
+        self.may_leave_scripts()
     }
 
     /// The pause ends here: requests come again.

@@ -109,6 +109,11 @@ impl Requests {
         self.started.values().filter(|w| w.remote == Remote::Pending).map(|w| w.started).min()
     }
 
+    /// Whether writes have been started that are not answered.
+    pub(super) fn has_started(&self) -> bool {
+        !self.started.is_empty()
+    }
+
     /// Whether a write that has been started touches the range.
     pub(super) fn touches(&self, range: Range) -> bool {
         self.started.values().any(|w| overlap(w.range, range))
@@ -215,6 +220,7 @@ impl Engine {
     fn must_hold_writes(&self) -> bool {
         self.is_failed()
             || self.is_blocked()
+            || self.suspension.is_on()
             || (self.link.is_comparing() && self.requests.alone != Alone::Named)
     }
 

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use compare::Compares;
 
 use super::request::overlap;
+use super::script::Gate;
 use super::store::Job;
 use super::{Engine, Io, Purpose, Then};
 use crate::control::SyncStatus;
@@ -206,9 +207,12 @@ impl Engine {
     }
 
     pub(super) fn announce_sync(&mut self) {
-        if self.replication() != ReplicationState::WFBitMapS {
-            return;
+        if self.replication() == ReplicationState::WFBitMapS && !self.waits_at(Gate::Source) {
+            self.send_sync_start();
         }
+    }
+
+    pub(super) fn send_sync_start(&mut self) {
         let Some(link) = self.link.joined().map(|s| s.id) else { return };
         let (base, blocks) = (self.superblock.generations.bitmap, self.bitmap.count());
         self.send(link, Message::SyncStart { base, blocks, as_of: self.superblock.parted });

@@ -193,7 +193,7 @@ impl Engine {
                 "this node has restarted and has not seen {peer} since, which may have newer data: connect to {peer}, or, if it is certain that {peer} has not been Primary meanwhile, `primary --force`"
             ),
             DiskState::Outdated => format!(
-                "{peer} was Primary when this node was disconnected, and has newer data: connect to {peer}; `primary --force` would go back to older data"
+                "{peer} was Primary when this node was disconnected, or `outdate` was typed here, or a rollback was made: {peer} has newer data. Connect to {peer}; `primary --force` would go back to older data"
             ),
             _ if self.undo_status().is_some() => format!(
                 "the disk is a mix of old and new blocks: connect to {peer} and let the resync end; if {peer} is lost, `rollback` brings back what this disk was before"

@@ -1,7 +1,7 @@
 //! What the engine tells about itself.
 
 use super::Engine;
-use crate::control::{ConnectionStatus, DeviceStatus, Managed, Status, Waits};
+use crate::control::{ConnectionStatus, DeviceStatus, GenerationStatus, Managed, Status, Waits};
 use crate::event::{BLOCK, Millis};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -16,6 +16,7 @@ pub struct Essence {
     replication: ReplicationState,
     syncing: bool,
     verifying: bool,
+    suspended: bool,
     managed: Option<Managed>,
 }
 
@@ -30,6 +31,19 @@ impl Engine {
             device: self.device_status(),
             connection: self.connection_status(),
             managed: self.managed(),
+            suspended: self.suspension.is_on(),
+        }
+    }
+
+    /// The generation identifiers, for `show-gi`.
+    #[must_use]
+    pub fn generations(&self) -> GenerationStatus {
+        let joined = self.link.joined();
+        let peer_disk = joined.map(|s| s.peer_disk).or(self.link.left);
+        GenerationStatus {
+            connected: joined.is_some(),
+            peer_outdated: peer_disk.is_some_and(|disk| disk <= DiskState::Outdated),
+            ..GenerationStatus::of_disk(&self.superblock)
         }
     }
 
@@ -46,6 +60,7 @@ impl Engine {
             replication: joined.map_or(ReplicationState::Off, |s| s.replication),
             syncing: self.resync.is_running(),
             verifying: self.verify.is_running(),
+            suspended: self.suspension.is_on(),
             managed: self.managed(),
         }
     }

@@ -1,15 +1,17 @@
 //! The rules at the top of `engine.rs`, each tried by hand: one engine, its disk and its peer played here.
 
+mod declared;
 mod found;
 mod hang;
 mod managed;
 mod rules;
+mod scripts;
 mod successor;
 mod zero;
 
 use super::*;
 use crate::control::{Command, Refusal};
-use crate::event::{FrontError, FrontOp, LinkId};
+use crate::event::{FrontError, FrontOp, LinkId, Slot};
 use crate::generation::Generations;
 use crate::message::{Abilities, Hello, Message, PeerState};
 use crate::state::{ReplicationState, Role};
@@ -50,6 +52,7 @@ fn settings(node_id: u32) -> Settings {
         resync_rate_kib: 0,
         managed: false,
         undo: UndoPolicy::Off,
+        handlers: Handlers::default(),
     }
 }
 

@@ -13,9 +13,12 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::link::{PeerWrite, Wire};
 use super::request::overlap;
 use super::role::RoleState;
+use super::script::Gate;
 use super::store::Job;
 use super::{Engine, Io, Then};
 use crate::bitmap::Bitmap;
@@ -26,7 +29,7 @@ use crate::state::DiskState;
 use crate::undo::{FIRST_RECORD_AT, Found, MAX_RANGES, MAX_RECORD_BYTES, record_bytes};
 
 /// Whether a resync keeps what it writes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UndoPolicy {
     /// No.
     Off,
@@ -116,9 +119,16 @@ impl Log {
 impl Engine {
     // ---- the beginning of a resync ----
 
-    /// The source is ready: see to the undo log, then mark this disk.
+    /// The source is ready.
     pub(super) fn sync_starts(&mut self, base: u64, blocks: u64, as_of: u64) {
         self.resync_awaits(blocks);
+        if !self.waits_at(Gate::Target { base, blocks, as_of }) {
+            self.sync_begins(base, blocks, as_of);
+        }
+    }
+
+    /// Sees to the undo log, then marks this disk.
+    pub(super) fn sync_begins(&mut self, base: u64, blocks: u64, as_of: u64) {
         if self.superblock.undo.is_some() {
             return self.sync_goes_on(base);
         }

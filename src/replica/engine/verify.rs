@@ -23,6 +23,7 @@ use super::role::RoleState;
 use super::{Engine, Io};
 use crate::control::{Reason, VerifyStatus};
 use crate::event::{Action, BLOCK, LinkId, LogLevel, MAX_IO_BYTES, Millis, Range, Slot, Token};
+use crate::handler::Handler;
 use crate::message::Message;
 use crate::state::{DiskState, ReplicationState, Role};
 
@@ -351,6 +352,9 @@ impl Engine {
         let Verify { compared, differing, repaired, .. } = self.verify;
         let kib = |blocks: u64| blocks * BLOCK / 1024;
         let text = format!("verify ended: {} MiB compared", kib(compared) / 1024);
+        if differing > 0 {
+            self.call_handler(Handler::OutOfSync);
+        }
         match (differing, repaired) {
             (0, _) => self.log(LogLevel::Info, format!("{text}, both disks are the same")),
             (_, 0) => self.log(LogLevel::Error, format!("{text}, {} KiB differ", kib(differing))),

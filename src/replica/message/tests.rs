@@ -69,6 +69,8 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(|id| Message::FlushAck { id }),
         Just(Message::InvalidateAsk),
         any::<bool>().prop_map(|granted| Message::InvalidateAnswer { granted }),
+        generations().prop_map(Message::SkipSync),
+        any::<bool>().prop_map(|granted| Message::SkipSyncAnswer { granted }),
         Just(Message::RoleAsk),
         any::<bool>().prop_map(|granted| Message::RoleAnswer { granted }),
         (prop::sample::select(Role::ALL), prop::sample::select(DiskState::ALL))
@@ -120,7 +122,7 @@ proptest! {
 
     /// A well-formed header around anything: the body must be refused or read, without a panic.
     #[test]
-    fn arbitrary_bodies_never_panic(kind in 0u16..30, body in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bodies_never_panic(kind in 0..kind::LAST + 2, body in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(kind.to_le_bytes());
         bytes.extend([0; 26]);

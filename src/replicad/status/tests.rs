@@ -47,6 +47,7 @@ fn fresh() -> Status {
             verify: None,
         },
         managed: None,
+        suspended: false,
     }
 }
 

@@ -40,7 +40,7 @@ impl Play {
         if self.disturb_resync(node) {
             return;
         }
-        match self.world.rng.below(59) {
+        match self.world.rng.below(66) {
             0..3 => (0..2).for_each(|n| self.world.set_cut(n, true)),
             3 => self.world.set_cut(node, true),
             4..8 => (0..2).for_each(|n| self.world.set_cut(n, false)),
@@ -63,6 +63,7 @@ impl Play {
             }
             30 => self.world.lag = [2, 100, 600][self.world.rng.below(3) as usize],
             31 if self.world.nodes[node].exported => {
+                self.command(node, Command::ResumeIo);
                 self.world.take_device(node);
                 self.requests[node].clear();
                 self.command(node, Command::Secondary);
@@ -88,7 +89,11 @@ impl Play {
             45..48 => self.bereave(node),
             48..56 if self.is_primary(node) => self.command(node, Command::Resize),
             56..58 => self.command(node, Command::PauseSync),
-            58.. => self.command(node, Command::ResumeSync),
+            58 => self.command(node, Command::ResumeSync),
+            59 => self.command(node, Command::Outdate),
+            60..62 => self.command(node, Command::InvalidateRemote),
+            62 => self.command(node, Command::SuspendIo),
+            63.. => (0..2).for_each(|n| self.command(n, Command::ResumeIo)),
             _ => {}
         }
     }
@@ -168,6 +173,7 @@ impl Play {
     pub(super) fn repair(&mut self) -> Result<(), String> {
         self.world.lag = 2;
         self.world.nodes.iter_mut().for_each(|node| (node.slow, node.hangs) = (false, false));
+        (0..2).for_each(|n| self.command(n, Command::ResumeIo));
         // What hangs is a fault that has been there already.
         self.pass(self.world.hangs_until.saturating_sub(self.world.now))?;
         for round in 0..40 {
@@ -192,6 +198,7 @@ impl Play {
     fn mend(&mut self, round: u64) {
         for node in 0..2 {
             self.command(node, Command::ResumeSync);
+            self.command(node, Command::ResumeIo);
             let usable = self.world.status(node).is_some_and(|s| s.device.disk > DiskState::Inconsistent);
             if usable && self.is_told(node, "`primary --force`") {
                 self.force(node);

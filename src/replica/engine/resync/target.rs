@@ -4,6 +4,7 @@ use super::super::store::Job;
 use super::super::{Engine, Then, disk_state};
 use crate::event::{LogLevel, Range};
 use crate::generation::Generations;
+use crate::handler::Handler;
 use crate::message::{BITMAP_WORDS, Message};
 use crate::meta::UndoMark;
 use crate::state::{DiskState, ReplicationState};
@@ -97,5 +98,6 @@ impl Engine {
         let Some(link) = self.link.joined().map(|s| s.id) else { return };
         self.send(link, Message::SyncCommitted);
         self.announce();
+        self.call_handler(Handler::AfterResyncTarget);
     }
 }

@@ -1,0 +1,9 @@
+//! libFuzzer against the reader of messages of the peer.
+
+#![no_main]
+
+#[allow(dead_code, reason = "each target takes one entry")]
+#[path = "../entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::message(data));
