@@ -6,9 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use replica::config::Commands;
@@ -19,7 +18,6 @@ use replica::message::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::STACK_BYTES;
 use crate::contact::Contact;
 use crate::disk::{Backing, DiskProblem};
 use crate::enlarged;
@@ -28,6 +26,7 @@ use crate::export::{self, Export, Fuse, FuseEnd, Place};
 use crate::legacy::{Legacy, Record};
 use crate::mailbox::Mailbox;
 use crate::peer::{LinkEnd, Peers, Received, Security, Source};
+use crate::running::Running;
 use crate::scripts::Scripts;
 use crate::slots::{FreeSlots, TOTAL};
 use crate::sys::Arena;
@@ -105,44 +104,6 @@ pub enum Report {
     Abort,
 }
 
-/// A running resource, seen from outside.
-#[derive(Debug)]
-pub struct Running {
-    /// For [`Report`]s.
-    pub mailbox: Arc<Mailbox<Report>>,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
-    finished: Arc<std::sync::atomic::AtomicBool>,
-}
-
-impl Running {
-    /// Whether the resource is down.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.finished.load(std::sync::atomic::Ordering::Acquire)
-    }
-
-    /// Waits until it is down and its disk is closed.
-    pub fn join(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A driver that panicked has said so itself.
-            let _ = thread.join();
-        }
-    }
-}
-
-struct Finished(Arc<std::sync::atomic::AtomicBool>);
-
-impl Drop for Finished {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            // Its device is kept: without a driver its users would wait for ever. The next process goes on.
-            std::process::abort();
-        }
-        self.0.store(true, std::sync::atomic::Ordering::Release);
-    }
-}
-
 /// Opens the disk, reads its metadata and starts the driver.
 pub fn start(plan: Plan) -> Result<Running, UpError> {
     let system = |what| move |error: io::Error| UpError::System { what, error };
@@ -200,16 +161,7 @@ pub fn start(plan: Plan) -> Result<Running, UpError> {
         watchers: Watchers::default(),
     };
     driver.recall();
-    let finished = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let guard = Finished(Arc::clone(&finished));
-    let thread = thread::Builder::new().name(format!("driver {name}")).stack_size(STACK_BYTES);
-    let thread = thread.spawn(move || {
-        let _guard = guard;
-        let _span = tracing::info_span!("resource", %name).entered();
-        driver.run();
-    });
-    let thread = std::sync::Mutex::new(Some(thread.map_err(system("start the driver thread"))?));
-    Ok(Running { mailbox, thread, finished })
+    Running::begin(&name, mailbox, move || driver.run()).map_err(system("start the driver thread"))
 }
 
 fn origin(inherited: Option<&Inherited>, contact: &Contact, disk: &Backing) -> Result<Origin, UpError> {

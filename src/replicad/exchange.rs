@@ -23,9 +23,10 @@ use replica::event::Token;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::Daemon;
-use crate::driver::{Report, Running};
+use crate::driver::Report;
 use crate::keep::{self, Kept, Left};
 use crate::legacy::Legacy;
+use crate::running::Running;
 use crate::sys::{self, Arena};
 
 /// What the new program reads.

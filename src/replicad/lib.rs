@@ -34,6 +34,7 @@ pub mod peer;
 mod reexec;
 mod resize;
 mod rollback;
+pub mod running;
 pub mod scripts;
 mod shutdown;
 pub mod signature;

@@ -11,7 +11,8 @@ use replica::event::Token;
 
 use crate::STACK_BYTES;
 use crate::daemon::{Daemon, say};
-use crate::driver::{Report, Running};
+use crate::driver::Report;
+use crate::running::Running;
 
 /// How long users of a device have to let go of it. At shutdown systemd unmounts before it stops the daemon;
 /// what is left then is not going to go.
