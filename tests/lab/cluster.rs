@@ -14,7 +14,7 @@ use crate::terminal;
 
 /// Orders to move the stack in one drill, half of them given on the controller; and in a normal run.
 const SWITCHOVERS: usize = 20;
-const SOME_SWITCHOVERS: usize = 4;
+const SOME_SWITCHOVERS: usize = 2;
 /// Longer than any lease: a host that does not start within it, while everything that it could wait for is there,
 /// does not start.
 const NEVER: Duration = Duration::from_secs(6);
@@ -65,8 +65,8 @@ fn switchovers(pair: &Managed) {
     for round in 0..if every_drill() { SWITCHOVERS } else { SOME_SWITCHOVERS } {
         let from = pair.active();
         let client = pair.client();
-        let asked = if round % 4 < 2 {
-            pair.cluster(PAIR[round / 4 % 2], "switchover");
+        let asked = if round % 2 == 0 {
+            pair.cluster(PAIR[round / 2 % 2], "switchover");
             "a host"
         } else {
             controller(from);
