@@ -2,8 +2,7 @@
 //! of its own, with DRBD's environment. What it says goes to the log; whether it has ended with 0 goes back to the core,
 //! which says when one is called and what depends on it. A script that does not end in time is ended.
 
-use std::fmt::Write as _;
-use std::io::{PipeReader, Read as _};
+use std::io::{ErrorKind, PipeReader, Read as _};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -17,15 +16,17 @@ use std::time::{Duration, Instant};
 use replica::config::{Commands, Local};
 use replica::handler::Handler;
 use replica::state::ConnectionState;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::STACK_BYTES;
 use crate::sys;
 
 /// Longest that a script may take: a snapshot of a volume takes a second or two, and a resync may be waiting.
 pub const WITHIN: Duration = Duration::from_secs(60);
-/// How often a script is looked after.
-const LOOK: Duration = Duration::from_millis(20);
+/// A script that was killed is gone within this, or hangs in the kernel.
+const GONE_WITHIN: Duration = Duration::from_millis(200);
 /// Scripts of a resource at the same time. More are called only when the connection comes and goes, and each hangs.
 const MOST: usize = 8;
 /// Bytes of its output that are logged.
@@ -169,29 +170,49 @@ fn start(line: &str, environment: &[(String, String)]) -> std::io::Result<(Child
 
 /// Waits for the end; what it has said, as far as that is kept. A child of its that lives on is not waited for.
 fn follow(child: &mut Child, mut output: PipeReader, deadline: Instant) -> (Result<(), String>, Vec<u8>) {
-    let mut said = Vec::new();
+    let (mut said, mut is_open) = (Vec::new(), true);
     let result = loop {
-        read(&mut output, &mut said);
+        is_open = is_open && read(&mut output, &mut said);
         match child.try_wait() {
             Ok(Some(status)) => break outcome(status),
-            Ok(None) if Instant::now() < deadline => thread::sleep(LOOK),
-            Ok(None) => break Err(end(child)),
+            Ok(None) if Instant::now() >= deadline => break Err(end(child)),
+            Ok(None) => {}
             Err(error) => break Err(format!("cannot be waited for ({error})")),
+        }
+        if let Err(error) = wait(child, is_open.then_some(&output), deadline) {
+            kill(child);
+            break Err(format!("cannot be waited for ({error}) and was killed"));
         }
     };
     read(&mut output, &mut said);
     (result, said)
 }
 
-/// Takes what there is; what is too much is read and forgotten, so that the script does not wait.
-fn read(output: &mut PipeReader, said: &mut Vec<u8>) {
+/// Until it has ended, has said something, or the time is up.
+fn wait(child: &Child, output: Option<&PipeReader>, deadline: Instant) -> Result<(), Errno> {
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let mut watched = vec![PollFd::new(&pidfd, PollFlags::IN)];
+    watched.extend(output.map(|output| PollFd::new(output, PollFlags::IN)));
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
+    match poll(&mut watched, Some(&left)) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes what there is; what is too much is read and forgotten, so that the script does not wait. Whether more may come.
+fn read(output: &mut PipeReader, said: &mut Vec<u8>) -> bool {
     let mut piece = [0; 4096];
-    while let Ok(len) = output.read(&mut piece) {
-        if len == 0 {
-            return;
+    loop {
+        match output.read(&mut piece) {
+            Ok(0) => return false,
+            Ok(len) => {
+                let room = SAID.saturating_sub(said.len()).min(len);
+                said.extend(piece.get(..room).unwrap_or_default());
+            }
+            Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
-        let room = SAID.saturating_sub(said.len()).min(len);
-        said.extend(piece.get(..room).unwrap_or_default());
     }
 }
 
@@ -207,18 +228,19 @@ fn outcome(status: ExitStatus) -> Result<(), String> {
 /// Ends a script that takes too long, and all that it has started.
 fn end(child: &mut Child) -> String {
     let mut text = format!("did not end within {} s and was killed", WITHIN.as_secs());
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let killed = group.map(|group| kill_process_group(group, Signal::KILL));
-    if !matches!(killed, Some(Ok(()))) || child.kill().is_err() {
-        let _ = write!(text, ", as far as that was possible");
+    if !kill(child) {
+        text.push_str(", as far as that was possible");
         return text;
     }
-    // It is gone in a moment, or hangs in the kernel, and is not waited for.
-    let deadline = Instant::now() + LOOK * 10;
-    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
-        thread::sleep(LOOK);
-    }
+    // It is gone in a moment, or hangs in the kernel, and is not waited for: then init looks after it one day.
+    let _ = wait(child, None, Instant::now() + GONE_WITHIN);
+    let _ = child.try_wait();
     text
+}
+
+/// Whether it, and all that it has started, was sent the signal that nobody survives.
+fn kill(child: &mut Child) -> bool {
+    kill_process_group(Pid::from_child(child), Signal::KILL).is_ok() && child.kill().is_ok()
 }
 
 #[cfg(test)]
@@ -276,14 +298,13 @@ mod tests {
     fn a_script_that_does_not_end_is_killed_with_all_it_has_started() {
         let (result, said) = said("sleep 1000 & echo $!; sleep 1000", Duration::from_millis(200));
         assert!(result.unwrap_err().starts_with("did not end within"), "{said}");
-        let state = std::path::PathBuf::from(format!("/proc/{}/stat", said.trim()));
-        // Whoever has inherited it may not have looked after it yet.
-        let is_gone = || std::fs::read_to_string(&state).map_or(true, |stat| stat.contains(") Z "));
-        let gone = (0..200).any(|_| {
-            thread::sleep(LOOK);
-            is_gone()
-        });
-        assert!(gone, "something of it lives on: {}", std::fs::read_to_string(&state).unwrap_or_default());
+        let started = Pid::from_raw(said.trim().parse().unwrap()).unwrap();
+        // Unless it is gone already: its end is waited for.
+        if let Ok(pidfd) = pidfd_open(started, PidfdFlags::empty()) {
+            let within = Timespec { tv_sec: 5, tv_nsec: 0 };
+            let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&within)).unwrap();
+            assert_eq!(ended, 1, "something of it lives on: {said}");
+        }
     }
 
     #[test]

@@ -2,24 +2,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::pair::{PATIENCE, Pair, can_export};
+use crate::pair::{Node, Pair, can_export};
 use crate::{DISK, MIB, pattern};
 
-/// Waits until a script has written a file, and reads it.
-fn written(path: &Path) -> String {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match fs::read_to_string(path) {
-            // The last line is written last.
-            Ok(text) if text.ends_with("end\n") => return text,
-            _ => assert!(Instant::now() < deadline, "{} was not written", path.display()),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+/// Waits until a script of a node has written a file, and reads it.
+fn written(node: &Node, path: &Path) -> String {
+    // The last line is written last.
+    node.until(|_| fs::read_to_string(path).is_ok_and(|text| text.ends_with("end\n")));
+    fs::read_to_string(path).unwrap()
 }
 
 /// Each script of a node writes what it was told into a file of its own.
@@ -41,7 +34,7 @@ fn handlers_are_called_with_drbds_environment() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let names = ["before-resync-target", "after-resync-target", "before-resync-source", "disconnected"];
     let mut pair = Pair::in_sync_with(DISK, &telling(folder.path(), &names));
-    let told = |name: &str| written(&folder.path().join(name));
+    let told = |name: &str| written(&pair.a, &folder.path().join(name));
     let target = told("before-resync-target.1");
     for line in ["DRBD_RESOURCE=r0", "DRBD_MINOR=1", "DRBD_VOLUME=0", "DRBD_PEER=a", "DRBD_CSTATE=Connected"]
     {

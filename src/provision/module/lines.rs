@@ -12,6 +12,7 @@ use super::attributes::Wanted;
 use super::context::Context;
 use super::error::Error;
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use super::text::{self, Text};
 use super::{Module, copy};
 use crate::protocol::Outcome;
@@ -42,14 +43,6 @@ pub(super) struct Args {
     mode: Option<String>,
     owner: Option<String>,
     group: Option<String>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
 }
 
 /// Why a file cannot be edited as asked.

@@ -31,6 +31,7 @@ mod repository;
 mod schema;
 mod selinux;
 mod service;
+mod state;
 mod sysctl;
 #[cfg(test)]
 mod testing;

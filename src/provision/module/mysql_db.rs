@@ -9,6 +9,7 @@ use super::context::Context;
 use super::error::Error;
 use super::mysql::{self, Client};
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use crate::protocol::Outcome;
 
 /// Databases of the server itself.
@@ -25,14 +26,6 @@ pub(super) struct Args {
     socket: Option<PathBuf>,
     #[serde(default)]
     state: State,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
 }
 
 impl Module for Args {

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::error::Error;
 use super::exec::{self, Finished, program};
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use crate::agent::facts;
 use crate::protocol::{Outcome, Progress};
 
@@ -42,14 +43,6 @@ pub(super) struct Args {
     #[serde(default)]
     update_cache: bool,
     recommends: Option<bool>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
 }
 
 /// Which tools a host has.

@@ -13,6 +13,7 @@ use super::context::{Context, joined};
 use super::error::Error;
 use super::package::{self, Tool};
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use super::{Module, copy, file};
 use crate::protocol::Outcome;
 
@@ -46,27 +47,19 @@ pub(super) struct Args {
     state: State,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
-}
-
 impl Module for Args {
     const SCHEMA: Schema = Schema {
         name: "repository",
         summary: "Keeps a package source with its key, for apt or dnf; the next package task reads its lists.",
         returns: &[],
         example: "\
-- name: PHP of its maintainer
+- name: Packages of our own
   repository:
-    name: sury-php
-    uris: https://packages.sury.org/php/
+    name: example
+    uris: https://packages.example.com/debian/
     suites: bookworm
     components: main
-    signed_by: /usr/share/keyrings/sury-php.gpg
+    signed_by: /usr/share/keyrings/example.gpg
 ",
         keys: &[
             Schema::must("name", Kind::Text, "its name, also that of its file"),

@@ -12,6 +12,7 @@ use super::attributes::Wanted;
 use super::context::{Context, joined};
 use super::error::Error;
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use super::text::{self, Text};
 use super::{Module, copy};
 use crate::protocol::Outcome;
@@ -31,14 +32,6 @@ pub(super) struct Args {
     live: Option<bool>,
     #[serde(default)]
     state: State,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
 }
 
 impl Module for Args {

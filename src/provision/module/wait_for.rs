@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::context::{Context, with_data};
 use super::error::Error;
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use super::{Module, attributes};
 use crate::protocol::{Outcome, Progress};
 
@@ -27,14 +28,6 @@ pub(super) struct Args {
     #[serde(default)]
     state: State,
     timeout: Option<u64>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
 }
 
 impl Module for Args {

@@ -18,6 +18,7 @@ use super::context::Context;
 use super::error::Error;
 use super::mysql::{self, Answer, Client};
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use crate::protocol::Outcome;
 use grants::{Grants, Way};
 
@@ -41,14 +42,6 @@ pub(super) struct Args {
     socket: Option<PathBuf>,
     #[serde(default)]
     state: State,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
 }
 
 /// What the server says of an account.

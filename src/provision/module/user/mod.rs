@@ -16,6 +16,7 @@ use super::Module;
 use super::context::{Context, joined};
 use super::error::Error;
 use super::schema::{ArgError, Kind, Schema};
+use super::state::State;
 use crate::protocol::Outcome;
 use accounts::{Account, Group, Host};
 use keys::Owner;
@@ -47,14 +48,6 @@ pub(super) struct Args {
     state: State,
     #[serde(default)]
     remove: bool,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    #[default]
-    Present,
-    Absent,
 }
 
 /// What a program of the host has to do: its words, and a line for each difference.
