@@ -55,7 +55,15 @@ pub(crate) const INSTALLABLE: [&str; 27] = [
 ];
 
 /// What only comparisons install.
-const COMPARED: [&str; 5] = ["corosync", "etcd-client", "etcd-server", "pacemaker", "pacemaker-cli-utils"];
+const COMPARED: [&str; 7] = [
+    "corosync",
+    "etcd-client",
+    "etcd-server",
+    "glusterfs-client",
+    "glusterfs-server",
+    "pacemaker",
+    "pacemaker-cli-utils",
+];
 /// The folder of these below the repository, so that running hosts see it as soon as it is there.
 const COMPARED_FOLDER: &str = "compared";
 /// For some 25 MB.

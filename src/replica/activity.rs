@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::bitmap::Bitmap;
 use crate::event::{BLOCK, Range};
 
 /// Bytes covered by one extent.
@@ -50,6 +51,14 @@ impl Transaction {
         let block = usize::try_from(BLOCK).unwrap_or(usize::MAX);
         out.resize(out.len().next_multiple_of(block), 0);
         out
+    }
+
+    /// Adds the blocks of all hot extents to a bitmap: after a crash they may differ.
+    pub fn mark(&self, bitmap: &mut Bitmap) {
+        for extent in &self.extents {
+            let first = u64::from(*extent) * (EXTENT_BYTES / BLOCK);
+            bitmap.set(first, first + EXTENT_BYTES / BLOCK);
+        }
     }
 
     /// Reads a region; `None` when it holds no whole transaction.

@@ -87,7 +87,7 @@ impl Bitmap {
     /// Adds the blocks of another set.
     pub fn add_all(&mut self, other: &Self) {
         let mut word = 0;
-        while let Some(block) = other.next_set(word * BITS) {
+        while let Some(block) = other.next(true, word * BITS, other.blocks) {
             word = block / BITS;
             self.or_word(word, other.word(word));
             word += 1;
@@ -108,12 +108,9 @@ impl Bitmap {
     /// The first run of blocks in the set at or after `from`: its first block and length, at most `max`.
     #[must_use]
     pub fn next_run(&self, from: u64, max: u64) -> Option<(u64, u64)> {
-        let first = self.next_set(from)?;
-        let mut len = 1;
-        while len < max && self.contains(first + len) {
-            len += 1;
-        }
-        Some((first, len))
+        let first = self.next(true, from, self.blocks)?;
+        let until = first.saturating_add(max).min(self.blocks);
+        Some((first, self.next(false, first, until).unwrap_or(until) - first))
     }
 
     /// Whether a block is in the set.
@@ -122,22 +119,24 @@ impl Bitmap {
         block < self.blocks && self.word(block / BITS) >> (block % BITS) & 1 == 1
     }
 
-    fn next_set(&self, from: u64) -> Option<u64> {
+    /// The first block of `from .. until` that is in the set (`inside`), or that is not.
+    fn next(&self, inside: bool, from: u64, until: u64) -> Option<u64> {
+        let flip = if inside { 0 } else { u64::MAX };
         let mut word = from / BITS;
-        let mut value = self.word(word) & (u64::MAX << (from % BITS));
+        let mut value = (self.word(word) ^ flip) & (u64::MAX << (from % BITS));
         while value == 0 {
             word += 1;
-            if word >= self.words() {
+            if word * BITS >= until {
                 return None;
             }
-            if self.page_is_zero(word) {
+            if self.page_is_all(word, !inside) {
                 word = (word * BITS / BLOCKS_PER_PAGE + 1) * (BLOCKS_PER_PAGE / BITS) - 1;
                 continue;
             }
-            value = self.word(word);
+            value = self.word(word) ^ flip;
         }
         let block = word * BITS + u64::from(value.trailing_zeros());
-        (block < self.blocks).then_some(block)
+        (block < until).then_some(block)
     }
 
     /// The word with this index: bit `i` is block `64 * index + i`.
@@ -185,8 +184,13 @@ impl Bitmap {
         words.flat_map(|word| self.word(word).to_le_bytes()).collect()
     }
 
-    fn page_is_zero(&self, word: u64) -> bool {
-        matches!(self.pages.get(place(word).0), Some(Page::Zero))
+    /// Whether all blocks of the word's page are in the set (`inside`), or none.
+    fn page_is_all(&self, word: u64, inside: bool) -> bool {
+        match self.pages.get(place(word).0) {
+            Some(Page::Zero) => !inside,
+            Some(Page::Full) => inside,
+            Some(Page::Mixed(_)) | None => false,
+        }
     }
 
     fn store_word(&mut self, index: u64, value: u64) {
@@ -258,6 +262,16 @@ mod tests {
         assert!(!bitmap.is_dirty());
     }
 
+    #[test]
+    fn a_run_goes_through_pages_that_are_full() {
+        let mut bitmap = Bitmap::new(4 * BLOCKS_PER_PAGE);
+        bitmap.set_all();
+        assert_eq!(bitmap.next_run(7, u64::MAX), Some((7, 4 * BLOCKS_PER_PAGE - 7)));
+        bitmap.clear(3 * BLOCKS_PER_PAGE + 70, 3 * BLOCKS_PER_PAGE + 71);
+        assert_eq!(bitmap.next_run(7, u64::MAX), Some((7, 3 * BLOCKS_PER_PAGE + 63)));
+        assert_eq!(bitmap.next_run(0, BLOCKS_PER_PAGE + 1), Some((0, BLOCKS_PER_PAGE + 1)));
+    }
+
     proptest! {
         #[test]
         fn behaves_like_a_set_of_block_numbers(ops in prop::collection::vec((0u8..3, 0..BLOCKS, 1u64..300), 1..40)) {
@@ -269,8 +283,11 @@ mod tests {
                     0 => { bitmap.set(first, end); model.extend(first..end); }
                     1 => { bitmap.clear(first, end); model.retain(|b| *b < first || *b >= end); }
                     _ => {
-                        let expected = model.range(first..).next().copied();
-                        prop_assert_eq!(bitmap.next_run(first, 1).map(|r| r.0), expected);
+                        let expected = model.range(first..).next().copied().map(|start| {
+                            let run = (start..).take_while(|block| model.contains(block)).count() as u64;
+                            (start, run.min(len))
+                        });
+                        prop_assert_eq!(bitmap.next_run(first, len), expected);
                     }
                 }
                 prop_assert_eq!(bitmap.count(), model.len() as u64);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bitmap::Bitmap;
 use crate::engine::Tuning;
+use crate::event::BLOCK;
 use crate::meta::Superblock;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -266,6 +268,34 @@ impl GenerationStatus {
             peer_outdated: false,
             peer_known: superblock.agreed_bytes > 0,
         }
+    }
+}
+
+/// The blocks of a disk that the peer's is not known to have alike, as `diff` shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differences {
+    /// All of them, KiB.
+    pub total_kib: u64,
+    /// The first of them in ascending order: offset and length in KiB.
+    pub places: Vec<(u64, u64)>,
+}
+
+impl Differences {
+    /// How many places are told.
+    const LISTED: usize = 10_000;
+
+    /// What a bitmap marks.
+    #[must_use]
+    pub fn of(bitmap: &Bitmap) -> Self {
+        let kib = BLOCK / 1024;
+        let mut from = 0;
+        let runs = std::iter::from_fn(|| {
+            let (first, len) = bitmap.next_run(from, u64::MAX)?;
+            from = first + len;
+            Some((first * kib, len * kib))
+        });
+        let places = runs.take(Self::LISTED).collect();
+        Self { total_kib: bitmap.count() * kib, places }
     }
 }
 

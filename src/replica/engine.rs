@@ -347,11 +347,7 @@ impl Engine {
     /// Everything that was hot may differ; KiB that were not marked before.
     fn mark_hot(&mut self, activity: &Transaction) -> u64 {
         let before = self.bitmap.count();
-        let per_extent = crate::activity::EXTENT_BYTES / BLOCK;
-        for extent in &activity.extents {
-            let first = u64::from(*extent) * per_extent;
-            self.bitmap.set(first, first + per_extent);
-        }
+        activity.mark(&mut self.bitmap);
         (self.bitmap.count() - before) * BLOCK / 1024
     }
 

@@ -190,6 +190,19 @@ pub enum Verb {
         after_help = "Example, after a change of /etc/futago/replica.d/r0.res:\n  futago replica adjust r0\n\nAt once: ping-int, ping-timeout, timeout, ko-count, connect-int, disk-timeout, resync-rate, undo-log, handlers.\nExit code 10: mistakes in the file; nothing was changed. 11: something needs `reexec`, or `down` and `up`."
     )]
     Adjust(Target),
+    /// List the blocks of this disk that the peer's is not known to have alike: what this side has written since they
+    /// parted.
+    #[command(
+        after_help = "Examples:\n  futago replica diff r0\n  futago replica diff r0 --json\n\nFrom the daemon while the resource is up, else from the disk. Exit code 6: there are some.\nBlocks that differ without anybody knowing are found by `futago replica verify`."
+    )]
+    Diff {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Print an object for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the generation identifiers of the disk, with what they mean.
     #[command(
         after_help = "Example:\n  futago replica show-gi r0\n\nFrom the daemon while the resource is up, else from the disk. Which side two hosts take for the newer one follows from these (docs/replication.md)."

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use base::frame;
-use replica::control::{Command, GenerationStatus, Refusal, Status};
+use replica::control::{Command, Differences, GenerationStatus, Refusal, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,11 @@ pub enum Request {
     },
     /// Tell the generation identifiers of a resource that is up.
     Generations {
+        /// Resource.
+        name: String,
+    },
+    /// Tell which blocks of a resource that is up the peer may not have.
+    Differences {
         /// Resource.
         name: String,
     },
@@ -103,6 +108,8 @@ pub enum Answer {
     Adjusted(Vec<Change>),
     /// Generation identifiers.
     Generations(GenerationStatus),
+    /// What the peer may not have.
+    Differences(Differences),
 }
 
 /// One resource.

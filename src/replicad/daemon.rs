@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -335,15 +335,21 @@ impl Daemon {
         Answer::Adjusted(changes)
     }
 
-    fn generations(&self, name: &str) -> Answer {
+    /// What the driver of a resource answers to a question, made with where it shall send that.
+    fn question<T>(
+        &self,
+        name: &str,
+        question: fn(SyncSender<T>) -> Report,
+        answered: fn(T) -> Answer,
+    ) -> Answer {
         let running = match self.find(name) {
             Ok(Some(running)) => running,
             Ok(None) => return self.not_up(name),
             Err(text) => return Answer::Unknown { text },
         };
         let (sender, answer) = sync_channel(1);
-        running.mailbox.put(Report::Generations(sender));
-        answer.recv_timeout(STATUS_WITHIN).map_or_else(|_| self.not_up(name), Answer::Generations)
+        running.mailbox.put(question(sender));
+        answer.recv_timeout(STATUS_WITHIN).map_or_else(|_| self.not_up(name), answered)
     }
 
     fn not_up(&self, name: &str) -> Answer {
@@ -441,7 +447,8 @@ impl Service for Daemon {
             Request::Status { name } => self.status(name.as_deref()),
             Request::Watch { name } => self.watch(&name, client),
             Request::Adjust { name } => self.adjust(&name, client),
-            Request::Generations { name } => self.generations(&name),
+            Request::Generations { name } => self.question(&name, Report::Generations, Answer::Generations),
+            Request::Differences { name } => self.question(&name, Report::Differences, Answer::Differences),
             Request::Exchange => {
                 let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
                 Answer::Failed { text: exchange::exchange(self) }

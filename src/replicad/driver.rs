@@ -11,7 +11,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use replica::config::Commands;
-use replica::control::{Command, GenerationStatus, Refusal, Status};
+use replica::control::{Command, Differences, GenerationStatus, Refusal, Status};
 use replica::engine::{Engine, Origin, Settings, UndoPolicy};
 use replica::event::{Action, CallId, Event, Fill, FrontOp, LinkId, LogLevel, Millis, Slot, Token};
 use replica::message::Message;
@@ -94,6 +94,8 @@ pub enum Report {
     Status(SyncSender<Status>),
     /// The same, of the generation identifiers.
     Generations(SyncSender<GenerationStatus>),
+    /// The same, of what the peer may not have.
+    Differences(SyncSender<Differences>),
     /// From now on these scripts are called.
     Scripts(Commands),
     /// Somebody wants to hear of every change.
@@ -310,6 +312,9 @@ impl Driver {
                 }
                 Report::Generations(answer) => {
                     let _ = answer.try_send(self.engine.generations());
+                }
+                Report::Differences(answer) => {
+                    let _ = answer.try_send(self.engine.differences());
                 }
                 Report::Scripts(commands) => self.scripts.replace(commands),
                 Report::HandOver(answer) => {

@@ -2,61 +2,30 @@
 //! from the disk. The line is drbdadm's: four generations, then a digit for each flag.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use replica::control::GenerationStatus;
 
-use crate::config::{self, Site};
-use crate::ctl::{self, Answer, Request};
-use crate::disk::{Backing, DiskProblem};
-use crate::{enlarged, verbs};
-
-/// Exit codes of its own.
-mod exit {
-    pub(super) const UNKNOWN: u8 = 1;
-    pub(super) const FAILED: u8 = 20;
-}
+use crate::config::Site;
+use crate::ctl::{Answer, Request};
+use crate::offline::{Question, ask};
 
 /// Prints them: the line alone, or explained.
 pub(crate) fn run(site: &Site, name: &str, verb: &str) -> u8 {
-    match find(site, name, verb) {
+    let question = Question {
+        request: Request::Generations { name: name.to_owned() },
+        answer: |answer| match answer {
+            Answer::Generations(generations) => Ok(generations),
+            other => Err(other),
+        },
+        of_disk: |attached| GenerationStatus::of_disk(&attached.superblock),
+    };
+    match ask(site, name, verb, question) {
         Ok(generations) => {
             print!("{}", if verb == "get-gi" { line(&generations) + "\n" } else { explained(&generations) });
             0
         }
         Err(code) => code,
     }
-}
-
-fn find(site: &Site, name: &str, verb: &str) -> Result<GenerationStatus, u8> {
-    match ctl::ask(&site.socket(), &Request::Generations { name: name.to_owned() }) {
-        Ok(Answer::Generations(generations)) => Ok(generations),
-        // No daemon, or not its business now.
-        Err(_) | Ok(Answer::NotUp { .. }) => on_disk(site, name, verb),
-        Ok(answer) => Err(verbs::say(&answer, verb, name)),
-    }
-}
-
-fn on_disk(site: &Site, name: &str, verb: &str) -> Result<GenerationStatus, u8> {
-    let parsed = verbs::configuration(site)?;
-    let local = config::find(&parsed, name, site).map_err(|text| {
-        eprintln!("{text}");
-        exit::UNKNOWN
-    })?;
-    read(Path::new(&local.disk), name).map_err(|problem| {
-        eprintln!("{problem}\nCommand 'replica {verb} {name}' terminated with exit code {}", exit::FAILED);
-        exit::FAILED
-    })
-}
-
-/// What a disk says that nobody uses; also of one that has grown since.
-fn read(disk: &Path, resource: &str) -> Result<GenerationStatus, DiskProblem> {
-    let disk = Backing::open(disk)?;
-    let attached = match enlarged::at_the_old_end(&disk, &enlarged::default_path(resource)) {
-        Some((_, attached)) => attached,
-        None => disk.attach()?,
-    };
-    Ok(GenerationStatus::of_disk(&attached.superblock))
 }
 
 /// The flags in drbdadm's order, and what they mean when they are 1. What has no meaning here is always 0.
@@ -165,18 +134,5 @@ mod tests {
         for (row, column) in lines[at + 2..].iter().zip(marks) {
             assert_eq!(row.find('+'), Some(column), "{text}");
         }
-    }
-
-    #[test]
-    fn a_disk_that_nobody_uses_is_read() {
-        let file = tempfile::NamedTempFile::new_in(".").unwrap();
-        file.as_file().set_len(4 << 20).unwrap();
-        let layout = replica::meta::Layout::for_device(4 << 20).unwrap();
-        for (offset, bytes) in replica::meta::creation(&layout).into_iter().flatten() {
-            std::os::unix::fs::FileExt::write_all_at(file.as_file(), &bytes, offset).unwrap();
-        }
-        let found = read(file.path(), "no-such-resource").unwrap();
-        let zero = "0000000000000000";
-        assert_eq!(line(&found), format!("0000000000000004:{zero}:{zero}:{zero}:0:0:0:0:1:0:0:0:0:0:0:0"));
     }
 }

@@ -11,7 +11,9 @@ use crate::config::{self, Site};
 use crate::create::{self, CreateError, Leftovers};
 use crate::ctl::{self, Answer, Report, Request};
 use crate::status::{self, Detail, Shown};
-use crate::{adjust, disk::DiskProblem, dump, events, generations, reexec, resize, rollback, verify};
+use crate::{
+    adjust, differences, disk::DiskProblem, dump, events, generations, reexec, resize, rollback, verify,
+};
 
 /// Exit codes, as drbdadm's.
 mod exit {
@@ -59,6 +61,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         Verb::Adjust(target) => for_each(&target, |name| adjust::run(&target.site, name)),
         Verb::ShowGi(target) => for_each(&target, |name| generations::run(&target.site, name, "show-gi")),
         Verb::GetGi(target) => for_each(&target, |name| generations::run(&target.site, name, "get-gi")),
+        Verb::Diff { target, json } => for_each(&target, |name| differences::run(&target.site, name, json)),
         Verb::PauseSync(target) => command("pause-sync", &target, Command::PauseSync),
         Verb::ResumeSync(target) => command("resume-sync", &target, Command::ResumeSync),
         Verb::Resize(target) => for_each(&target, |name| {
@@ -184,7 +187,7 @@ pub(crate) fn say(answer: &Answer, verb: &str, name: &str) -> u8 {
             );
             exit::NOT_UP
         }
-        Answer::Status(_) | Answer::Adjusted(_) | Answer::Generations(_) => {
+        Answer::Status(_) | Answer::Adjusted(_) | Answer::Generations(_) | Answer::Differences(_) => {
             eprintln!("{name}: the daemon gave an unexpected answer: is it of another version?");
             exit::FAILED
         }

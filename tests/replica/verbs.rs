@@ -29,6 +29,34 @@ fn the_generations_are_told_by_the_daemon_and_by_the_disk() {
 }
 
 #[test]
+fn what_a_side_has_written_alone_is_listed_by_the_daemon_and_by_the_disk() {
+    if !can_export() {
+        return;
+    }
+    let pair = Pair::in_sync(DISK);
+    assert!(pair.a.ok(&["diff", "r0"]).starts_with("r0: nothing is marked"));
+    pair.a.ok(&["disconnect", "r0"]);
+    pair.a.write(5 * MIB, &pattern(1, 8192));
+    pair.a.write(7 * MIB, &pattern(2, 4096));
+    let listed = "r0: 12 KiB are marked: the peer's disk may have them otherwise\n  8 KiB at 5120 KiB\n  \
+                  4 KiB at 7168 KiB\n";
+    let differs = |words: &[&str]| {
+        let output = pair.a.verb(words);
+        assert_eq!(output.status.code(), Some(6), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(differs(&["diff", "r0"]), listed);
+    pair.a.ok(&["down", "r0"]);
+    assert_eq!(differs(&["diff", "r0"]), listed);
+    let object =
+        json!({"resource": "r0", "total_kib": 12, "places": [[5120, 8], [7168, 4]], "complete": true});
+    assert_eq!(differs(&["diff", "r0", "--json"]).trim(), object.to_string());
+    pair.a.ok(&["up", "r0"]);
+    pair.wait_sync();
+    pair.a.ok(&["diff", "r0"]);
+}
+
+#[test]
 fn an_outdated_disk_is_not_promoted_until_it_has_met_the_peer() {
     if !can_export() {
         return;

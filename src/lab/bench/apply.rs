@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::report::{Better, Metric, Report};
+use super::{on_labs, provisioned};
 use crate::child;
 use crate::host;
-use crate::layout::PAIR;
+use crate::interrupt::Interrupt;
+use crate::layout::{Lab, PAIR};
 use crate::stage::{self, Stage};
 
 /// For one apply or one login; seconds in practice.
@@ -18,8 +20,15 @@ const CASE: &str = "nothing to change";
 const DURATION: Metric = Metric { name: "duration", unit: "s", better: Better::Less };
 const RATIO: Metric = Metric { name: "ratio", unit: "", better: Better::Less };
 
-/// Takes both times `runs` times, in turn. The pair is provisioned already.
-pub(super) fn measure(stage: &Stage, runs: u32, report: &mut Report) -> anyhow::Result<()> {
+/// Boots and provisions a pair, measures, and takes it down again.
+pub(super) fn run(lab: &Lab, runs: u32, interrupt: &Interrupt, report: &mut Report) -> anyhow::Result<()> {
+    on_labs(lab, &[""], interrupt, |stages| {
+        stages.iter().try_for_each(|pair| provisioned(pair, |stage| measure(stage, runs, report)))
+    })
+}
+
+/// Takes both times `runs` times, in turn.
+fn measure(stage: &Stage, runs: u32, report: &mut Report) -> anyhow::Result<()> {
     for run in 1..=runs {
         let (apply, said) = timed(stage, &mut stage.provisioner("apply")?).context("apply again")?;
         stage::nothing_changed(&said)?;

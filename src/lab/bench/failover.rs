@@ -2,14 +2,11 @@
 //!
 //! Each system manages a pair of its own, all pairs are up side by side, and runs alternate between them.
 
-use anyhow::{Context as _, anyhow};
-
 use super::report::{Better, Metric, Report};
-use super::{Choice, OWN_LAB};
+use super::{Choice, on_labs};
 use crate::drill::{self, Case, System};
 use crate::interrupt::Interrupt;
 use crate::layout::Lab;
-use crate::own;
 use crate::stack::Stack;
 use crate::stage::Stage;
 
@@ -27,24 +24,15 @@ pub(super) fn run(
         .into_iter()
         .filter(|one| choice.systems.is_empty() || choice.systems.contains(one))
         .collect();
-    let mut stages = Vec::new();
-    for system in systems {
-        let name = lab_of(system, &lab.to_string())?;
-        own::clear(&name, &lab_of(system, OWN_LAB)?.to_string(), interrupt)?;
-        stages.push((system, Stage::new(&name, interrupt)?));
-    }
-    let measured = measure(&stages, runs, choice, report);
-    let mut failures = Vec::new();
-    for (_, stage) in &stages {
-        eprintln!("taking lab `{}` down", stage.lab);
-        failures.extend(own::take_down(&stage.lab).err().map(|error| format!("{error:#}")));
-    }
-    let gone = if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; "))) };
-    own::outcome(measured, gone, interrupt)
+    let ends: Vec<&str> = systems.iter().map(|one| end_of(*one)).collect();
+    on_labs(lab, &ends, interrupt, |stages| {
+        let pairs: Vec<(System, &Stage)> = systems.iter().copied().zip(stages).collect();
+        measure(&pairs, runs, choice, report)
+    })
 }
 
 fn measure(
-    stages: &[(System, Stage)],
+    stages: &[(System, &Stage)],
     runs: u32,
     choice: &Choice,
     report: &mut Report,
@@ -57,7 +45,7 @@ fn measure(
     for case in if choice.cases.is_empty() { usual } else { &choice.cases }.iter().copied() {
         for run in 1..=runs {
             // Neither is always the one that comes first.
-            let mut order: Vec<&(System, Stage)> =
+            let mut order: Vec<&(System, &Stage)> =
                 stages.iter().filter(|(one, _)| case.concerns(*one)).collect();
             if run % 2 == 0 {
                 order.reverse();
@@ -72,12 +60,11 @@ fn measure(
     Ok(())
 }
 
-/// The lab that a system's pair lives in.
-fn lab_of(system: System, base: &str) -> anyhow::Result<Lab> {
-    let end = match system {
-        System::Pacemaker => "pacemaker",
-        System::Futago => "default",
-        System::FutagoFast => "fast",
-    };
-    format!("{base}-{end}").parse().context("name the lab of a system")
+/// How the name of the lab ends that a system's pair lives in.
+fn end_of(system: System) -> &'static str {
+    match system {
+        System::Pacemaker => "-pacemaker",
+        System::Futago => "-default",
+        System::FutagoFast => "-fast",
+    }
 }

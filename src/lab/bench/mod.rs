@@ -5,11 +5,14 @@
 //! there is no report with holes.
 
 mod apply;
+mod cost;
 mod failover;
 mod fio;
+mod glusterfs;
 mod replication;
 mod report;
 
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 
 use crate::drill::{Case, System};
@@ -30,7 +33,7 @@ pub(crate) const OWN_LAB: &str = "bench";
 pub(crate) enum Subject {
     /// An apply that changes nothing, beside one login by the ssh client.
     Apply,
-    /// fio on the replicated device, beside the same on its backing disk; a full sync.
+    /// fio on the replicated device, beside its backing disk and a replicated volume of GlusterFS; a full sync.
     Replication,
     /// How long clients are without the service, beside Pacemaker.
     Failover,
@@ -69,31 +72,44 @@ pub(crate) fn run(
     let mut report = Report::on(Machine::look()?);
     let runs = runs.unwrap_or_else(|| subject.usual_runs());
     let measured = match subject {
-        Subject::Apply => on_a_pair(lab, runs, apply::measure, interrupt, &mut report),
-        Subject::Replication => on_a_pair(lab, runs, replication::measure, interrupt, &mut report),
+        Subject::Apply => apply::run(lab, runs, interrupt, &mut report),
+        Subject::Replication => replication::run(lab, runs, interrupt, &mut report),
         Subject::Failover => failover::run(lab, runs, choice, interrupt, &mut report),
     };
     measured.map(|()| report)
 }
 
-/// Takes figures on a pair that is provisioned.
-type Measure = fn(&Stage, u32, &mut Report) -> anyhow::Result<()>;
-
-fn on_a_pair(
+/// Measures on labs that are named like `lab` with these ends, begin as nothing, and are taken down whatever came
+/// of it.
+fn on_labs(
     lab: &Lab,
-    runs: u32,
-    measure: Measure,
+    ends: &[&str],
     interrupt: &Interrupt,
-    report: &mut Report,
+    measure: impl FnOnce(&[Stage]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    own::clear(lab, OWN_LAB, interrupt)?;
-    let stage = Stage::new(lab, interrupt)?;
+    let mut stages = Vec::new();
+    for end in ends {
+        let name = format!("{lab}{end}").parse().context("name a lab of the measurement")?;
+        own::clear(&name, &format!("{OWN_LAB}{end}"), interrupt)?;
+        stages.push(Stage::new(&name, interrupt)?);
+    }
+    let measured = measure(&stages);
+    let mut failures = Vec::new();
+    for stage in &stages {
+        eprintln!("taking lab `{}` down", stage.lab);
+        failures.extend(own::take_down(&stage.lab).err().map(|error| format!("{error:#}")));
+    }
+    let gone = if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; "))) };
+    own::outcome(measured, gone, interrupt)
+}
+
+/// Takes figures on a pair that is provisioned first; tells what the hosts say of an error.
+fn provisioned(stage: &Stage, measure: impl FnOnce(&Stage) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let measured = up::up(&stage.lab, &Wish::default(), &stage.interrupt)
         .and_then(|()| stage.provision("apply", &[]))
-        .and_then(|_| measure(&stage, runs, report));
-    if measured.is_err() && interrupt.check().is_ok() {
+        .and_then(|_| measure(stage));
+    if measured.is_err() && stage.interrupt.check().is_ok() {
         stage.explain();
     }
-    eprintln!("taking the lab down");
-    own::outcome(measured, own::take_down(lab), interrupt)
+    measured
 }

@@ -1,7 +1,7 @@
 //! What the engine tells about itself.
 
 use super::Engine;
-use crate::control::{ConnectionStatus, DeviceStatus, GenerationStatus, Managed, Status, Waits};
+use crate::control::{ConnectionStatus, DeviceStatus, Differences, GenerationStatus, Managed, Status, Waits};
 use crate::event::{BLOCK, Millis};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -45,6 +45,12 @@ impl Engine {
             peer_outdated: peer_disk.is_some_and(|disk| disk <= DiskState::Outdated),
             ..GenerationStatus::of_disk(&self.superblock)
         }
+    }
+
+    /// Which blocks the peer may not have, for `diff`.
+    #[must_use]
+    pub fn differences(&self) -> Differences {
+        Differences::of(&self.bitmap)
     }
 
     /// What of the status a watcher must learn of at once; cheap.
