@@ -464,7 +464,7 @@ impl Engine {
         self.peer_written += 1;
         self.counters.written_bytes += u64::from(range.len);
         if resync {
-            self.resync_received(range);
+            self.resync_reaches(range);
             self.confirm(link, Message::ResyncAck { id });
         } else {
             self.confirm(link, Message::WriteAck { id });

@@ -102,6 +102,8 @@ pub(super) struct Resync {
     progress: Option<Progress>,
     /// Target: blocks that the source will still send.
     awaited: u64,
+    /// Target: the source has asked for, or sent, the blocks before this one; it goes on in ascending order.
+    reached: u64,
     free: Vec<Slot>,
     /// Buffers of reads that outlived their resync.
     lent: BTreeMap<u64, Slot>,
@@ -111,7 +113,7 @@ pub(super) struct Resync {
 impl Default for Resync {
     fn default() -> Self {
         let free = (0..RESYNC_SLOTS).map(Slot).collect();
-        Self { source: None, progress: None, awaited: 0, free, lent: BTreeMap::new(), last_id: 0 }
+        Self { source: None, progress: None, awaited: 0, reached: 0, free, lent: BTreeMap::new(), last_id: 0 }
     }
 }
 

@@ -373,6 +373,9 @@ impl Engine {
         if !answers || range.end() > self.layout.data_bytes {
             self.unexpected(&format!("VerifyAsk of {} bytes at {}", range.len, range.offset));
         } else if self.role == RoleState::Secondary {
+            if replication == Some(ReplicationState::SyncTarget) {
+                self.resync_reaches(range);
+            }
             let io = self.start_io(Io::PeerDigest { link, id });
             self.out.push(Action::DigestDisk { io, range });
         } else {

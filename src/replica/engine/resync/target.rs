@@ -29,6 +29,7 @@ impl Engine {
     /// The source has said how many blocks will come.
     pub(in super::super) fn resync_awaits(&mut self, blocks: u64) {
         self.resync.awaited = blocks;
+        self.resync.reached = 0;
     }
 
     pub(in super::super) fn resync_awaited(&self) -> u64 {
@@ -65,9 +66,12 @@ impl Engine {
         self.announce();
     }
 
-    pub(in super::super) fn resync_received(&mut self, range: Range) {
+    /// The source compares these blocks, or has sent them: what it has compared and then sends is counted once.
+    pub(in super::super) fn resync_reaches(&mut self, range: Range) {
         let (first, end) = Self::blocks(range);
-        self.resync.awaited = self.resync.awaited.saturating_sub(end - first);
+        let new = end.saturating_sub(first.max(self.resync.reached));
+        self.resync.awaited = self.resync.awaited.saturating_sub(new);
+        self.resync.reached = self.resync.reached.max(end);
     }
 
     pub(super) fn sync_finishes(&mut self, source: Generations) {

@@ -121,6 +121,21 @@ fn target_is_marked_before_data_comes() {
 }
 
 #[test]
+fn a_target_that_is_only_asked_tells_how_far_the_resync_is() {
+    let (mut bench, link) = target();
+    bench.receive(link, Message::SyncStart { base: GENERATION, blocks: 8, as_of: 0 });
+    let left = |bench: &Bench| bench.engine.status(0).connection.out_of_sync_kib / 4;
+    let four = |first: u64| Range { offset: first * BLOCK, len: 4 * 4096 };
+    assert_eq!(left(&bench), 8);
+    bench.receive(link, Message::VerifyAsk { id: 1, range: four(0) });
+    assert_eq!(left(&bench), 4, "the same blocks are never sent");
+    bench.receive(link, Message::Resync { id: 2, range: block(2) });
+    assert_eq!(left(&bench), 4, "what was asked for and then sent counts once");
+    bench.receive(link, Message::Resync { id: 3, range: four(4) });
+    assert_eq!(left(&bench), 0);
+}
+
+#[test]
 fn data_for_a_node_that_is_not_marked_is_refused() {
     let (mut bench, link) = target();
     bench.receive(link, Message::Resync { id: 1, range: block(5) });
