@@ -118,6 +118,9 @@ pub struct ReplicaView {
     /// Not even trying to be: after a split brain, or disconnected by somebody.
     #[serde(default)]
     pub stands_alone: bool,
+    /// Why, in the replication daemon's words.
+    #[serde(default)]
+    pub alone_because: Option<String>,
     /// The peer is Primary.
     pub peer_primary: bool,
     /// The peer's disk.

@@ -105,6 +105,8 @@ struct Ready {
     stopped: mpsc::Receiver<Shutdown>,
     resources: Vec<Resource>,
     agents: Arc<Agents>,
+    /// Why the replicated device cannot be seen.
+    sight: watch::Sender<Option<String>>,
 }
 
 async fn prepare(site: &Site, settings: Settings) -> anyhow::Result<Ready> {
@@ -120,16 +122,18 @@ async fn prepare(site: &Site, settings: Settings) -> anyhow::Result<Ready> {
     let resources: Vec<Resource> =
         settings.core.group.iter().chain(&settings.core.everywhere).cloned().collect();
     let agents = agents(&settings, &resources, &mailbox).await?;
+    let (sight, unseen) = watch::channel(None);
     tokio::spawn(health::watch(
-        health::Watched::of(&settings, Arc::clone(&agents), &site.state_dir, &book),
+        health::Watched::of(&settings, Arc::clone(&agents), &site.state_dir, &book, unseen),
         mailbox.clone(),
     ));
-    Ok(Ready { settings, identity, mailbox, inputs, book, listener, stopped, resources, agents })
+    Ok(Ready { settings, identity, mailbox, inputs, book, listener, stopped, resources, agents, sight })
 }
 
 impl Ready {
     async fn run(self, site: &Site, watchdog: Watchdog) -> anyhow::Result<()> {
-        let Self { settings, identity, mailbox, inputs, book, listener, stopped, resources, agents } = self;
+        let Self { settings, identity, mailbox, inputs, book, listener, stopped, resources, agents, sight } =
+            self;
         let (status, published) = watch::channel(None);
         let (alerts, told) = mpsc::channel(ALERTS);
         let core = &settings.core;
@@ -139,7 +143,7 @@ impl Ready {
         let hands = Hands {
             links: Links::start(&settings, &identity, &mailbox),
             book,
-            replica: Replica::start(site.replicad_socket(), replica_name(&resources), &mailbox),
+            replica: Replica::start(site.replicad_socket(), replica_name(&resources), &mailbox, sight),
             agents,
             fencing: [Node::A, Node::B].map(|node| settings.fencing(node).map(device)),
             watchdog,

@@ -41,11 +41,19 @@ pub(crate) struct Watched {
     vote: channel::Receiver<Option<String>>,
     /// Why etcd does not answer.
     etcd: channel::Receiver<Option<String>>,
+    /// Why the replicated device cannot be seen.
+    unseen: channel::Receiver<Option<String>>,
 }
 
 impl Watched {
     /// What these settings name, and how the record is kept.
-    pub(crate) fn of(settings: &Settings, agents: Arc<Agents>, state_dir: &Path, book: &Book) -> Self {
+    pub(crate) fn of(
+        settings: &Settings,
+        agents: Arc<Agents>,
+        state_dir: &Path,
+        book: &Book,
+        unseen: channel::Receiver<Option<String>>,
+    ) -> Self {
         Self {
             agents,
             group: settings.core.group.len(),
@@ -54,6 +62,7 @@ impl Watched {
             state_dir: state_dir.to_owned(),
             vote: book.problem(),
             etcd: book.silence(),
+            unseen,
         }
     }
 }
@@ -76,6 +85,7 @@ pub(crate) async fn watch(mut watched: Watched, mailbox: Mailbox) {
             () = next(&mut news) => false,
             Ok(()) = watched.vote.changed() => false,
             Ok(()) = watched.etcd.changed() => false,
+            Ok(()) = watched.unseen.changed() => false,
             Ok(()) = misses.changed() => false,
         };
         if look {
@@ -116,6 +126,7 @@ impl Watched {
         let state_writable = unwritable.is_none();
         problems.extend(unwritable);
         problems.extend(self.etcd.borrow().clone());
+        problems.extend(self.unseen.borrow().clone());
         let lacking = self.agents.lacking(0..self.group).await;
         problems.extend(lacking.iter().cloned());
         problems.extend(self.agents.lacking(self.group..usize::MAX).await);

@@ -16,6 +16,7 @@ use replica::state::{ConnectionState, Role};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch as channel;
 use tokio::time::timeout;
 
 use crate::frames::{self, Reader};
@@ -104,10 +105,16 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// Begins to watch and to command.
-    pub(crate) fn start(socket: PathBuf, name: String, mailbox: &Mailbox) -> Self {
+    /// `unseen` gets the reason why the resource cannot be seen.
+    pub(crate) fn start(
+        socket: PathBuf,
+        name: String,
+        mailbox: &Mailbox,
+        unseen: channel::Sender<Option<String>>,
+    ) -> Self {
         let resource = Resource { socket, name };
         let (queue, mut orders) = mpsc::channel(QUEUE);
-        tokio::spawn(watch(resource.clone(), mailbox.clone()));
+        tokio::spawn(watch(resource.clone(), mailbox.clone(), unseen));
         let (commanded, answers) = (resource.clone(), mailbox.clone());
         tokio::spawn(async move {
             while let Some((op, verb)) = orders.recv().await {
@@ -176,7 +183,12 @@ impl Resource {
     }
 
     /// Hands on every status until there is none any more; the reason, and whether there was one at all.
-    async fn follow(&self, told: &mut Option<ReplicaView>, mailbox: &Mailbox) -> (bool, ReplicaError) {
+    async fn follow(
+        &self,
+        told: &mut Option<ReplicaView>,
+        mailbox: &Mailbox,
+        unseen: &channel::Sender<Option<String>>,
+    ) -> (bool, ReplicaError) {
         let mut reader = match self.ask(&Request::Watch { name: self.name.clone() }).await {
             Ok(reader) => reader,
             Err(error) => return (false, error),
@@ -193,6 +205,9 @@ impl Resource {
                     mailbox.put(Input::Event(Event::Replica(Some(view)))).await;
                 }
             }
+            if !heard {
+                unseen.send_replace(None);
+            }
             heard = true;
             view = self.next_view(&mut reader).await;
         }
@@ -207,24 +222,24 @@ impl Resource {
     }
 }
 
-async fn watch(resource: Resource, mailbox: Mailbox) {
+async fn watch(resource: Resource, mailbox: Mailbox, unseen: channel::Sender<Option<String>>) {
     let mut told = None;
-    let mut said = String::new();
     loop {
-        let (heard, reason) = resource.follow(&mut told, &mailbox).await;
+        let (heard, reason) = resource.follow(&mut told, &mailbox, &unseen).await;
         if heard {
             // A daemon whose program is exchanged takes connections all the while; one that has ended does not.
             continue;
         }
-        let reason = reason.to_string();
         if told.take().is_some() {
-            said.clear();
             mailbox.put(Input::Event(Event::Replica(None))).await;
         }
-        if said != reason {
-            tracing::warn!("{} cannot be seen: {reason}", resource.name);
-            said = reason;
-        }
+        let reason = Some(format!("{} cannot be seen: {reason}", resource.name));
+        unseen.send_if_modified(|known| {
+            *known != reason && {
+                *known = reason;
+                true
+            }
+        });
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
@@ -271,6 +286,7 @@ fn view(status: &Status) -> Option<ReplicaView> {
         disk: status.device.disk.as_str().to_owned(),
         connected: connection.state == ConnectionState::Connected,
         stands_alone: connection.state == ConnectionState::StandAlone,
+        alone_because: connection.standalone_reason.clone(),
         peer_primary: connection.peer_role == Role::Primary,
         peer_disk: connection.peer_disk.as_str().to_owned(),
         sync_permille: connection.sync.map(|sync| u32::try_from(done(sync.total_kib)).unwrap_or(0)),

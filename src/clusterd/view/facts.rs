@@ -1,5 +1,7 @@
 //! Facts read out of a status, said in one phrase each: shared by the text and the live view.
 
+use std::fmt::Write as _;
+
 use cluster::config::Quorum;
 use cluster::control::{Move, NodeView, ResourceView, Status};
 use cluster::event::ReplicaView;
@@ -129,6 +131,12 @@ pub(crate) fn replication(status: &Status, names: &Names) -> Phrase {
         return (Tone::Bad, format!("no word from the replication daemon on {}", names.get(from)));
     };
     let (tone, mut text) = state_of(view, names.get(from.peer()));
+    for node in Node::ALL.into_iter().filter(|_| !view.connected) {
+        let told = at(node).filter(|view| view.stands_alone);
+        if let Some(reason) = told.and_then(|view| view.alone_because.as_ref()) {
+            let _ = write!(text, "; {} stands alone: {reason}", names.get(node));
+        }
+    }
     if !view.blocked {
         return (tone, text);
     }

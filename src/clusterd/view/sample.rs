@@ -87,6 +87,22 @@ pub(crate) fn resync() -> Status {
     status
 }
 
+/// The standby is back and refuses to fetch what it missed.
+pub(crate) fn standby_refuses() -> Status {
+    let mut status = standby_lost();
+    status.because = "ha-b may lack acknowledged writes: if ha-a fails, the service stops".to_owned();
+    status.peer_heard_ms_ago = Some(210);
+    status.paths = protected().paths;
+    status.why.clear();
+    let peer = status.peer.as_mut().and_then(|peer| peer.replica.as_mut()).unwrap();
+    (peer.connected, peer.stands_alone, peer.disk) = (false, true, "Consistent".to_owned());
+    peer.alone_because = Some(
+        "before-resync-target handler returned 1, dropping connection: nothing was changed on this disk"
+            .to_owned(),
+    );
+    status
+}
+
 /// The witness is lost.
 pub(crate) fn witness_lost() -> Status {
     let mut status = protected();
@@ -197,6 +213,7 @@ fn replica(primary: bool) -> Option<ReplicaView> {
         disk: "UpToDate".to_owned(),
         connected: true,
         stands_alone: false,
+        alone_because: None,
         peer_primary: !primary,
         peer_disk: "UpToDate".to_owned(),
         sync_permille: None,

@@ -37,6 +37,7 @@ fn status_tells_every_situation_within_80_columns() {
     for (name, sample) in [
         ("status-protected", sample::protected()),
         ("status-standby-lost", sample::standby_lost()),
+        ("status-standby-refuses", sample::standby_refuses()),
         ("status-resync", sample::resync()),
         ("status-witness-lost", sample::witness_lost()),
         ("status-held", sample::held()),

@@ -113,12 +113,13 @@ fn leveled(message: &str) -> Option<(&str, &str)> {
 }
 
 fn of_manager(message: &str) -> Option<String> {
-    const NOISE: [&str; 6] = [
+    const NOISE: [&str; 7] = [
         "path ",
         "operator: cleanup",
         "no watchdog",
         "no vote in",
         "r0 cannot be seen",
+        "no longer: r0 cannot be seen",
         "connected to systemd",
     ];
     let (_, text) = leveled(message)?;

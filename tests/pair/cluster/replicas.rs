@@ -174,6 +174,7 @@ fn view(status: &replica::control::Status) -> ReplicaView {
         disk: status.device.disk.to_string(),
         connected: c.state == ConnectionState::Connected,
         stands_alone: c.state == ConnectionState::StandAlone,
+        alone_because: c.standalone_reason.clone(),
         peer_primary: c.peer_role == Role::Primary,
         peer_disk: c.peer_disk.to_string(),
         sync_permille: c.sync.map(|s| (s.done * 10.0) as u32),

@@ -140,6 +140,7 @@ impl World {
                     disk: "Inconsistent".into(),
                     connected: false,
                     stands_alone: false,
+                    alone_because: None,
                     peer_primary: false,
                     peer_disk: "DUnknown".into(),
                     sync_permille: None,
