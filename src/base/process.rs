@@ -34,8 +34,13 @@ pub enum ProcessError {
 /// Runs a program with no input and returns its output; an exit code other than 0 is an error that carries
 /// the last lines of what it wrote.
 pub fn run(command: &mut Command) -> Result<Output, ProcessError> {
+    run_or(command, &[])
+}
+
+/// As [`run`], where these exit codes are no failure either.
+pub fn run_or(command: &mut Command, codes: &[i32]) -> Result<Output, ProcessError> {
     let output = output(command)?;
-    if output.status.success() {
+    if output.status.success() || output.status.code().is_some_and(|code| codes.contains(&code)) {
         return Ok(output);
     }
     let tail = tail(&output);

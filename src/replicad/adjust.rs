@@ -8,7 +8,7 @@ use replica::engine::UndoPolicy;
 use replica::handler::Handler;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Site;
+use crate::cli::{AdjustArgs, Target};
 use crate::ctl::{Answer, Request};
 use crate::verbs;
 
@@ -88,17 +88,22 @@ pub(crate) fn apply(running: &mut Local, wanted: &Local) {
 }
 
 /// Asks the daemon, and says what has changed and what is left to do.
-pub(crate) fn run(site: &Site, name: &str) -> u8 {
-    match verbs::ask(site, &Request::Adjust { name: name.to_owned() }) {
+pub(crate) fn run(args: &AdjustArgs, name: &str) -> u8 {
+    let AdjustArgs { target: Target { site, .. }, dry_run, json } = args;
+    match verbs::ask(site, &Request::Adjust { name: name.to_owned(), dry_run: *dry_run }) {
         Ok(Answer::Adjusted(changes)) => {
             let (told, left) = text(name, &changes);
-            print!("{told}");
-            eprint!("{left}");
+            if *json {
+                println!("{}", serde_json::json!(changes));
+            } else {
+                print!("{told}");
+                eprint!("{left}");
+            }
             verbs::configuration(site)
                 .iter()
                 .flat_map(|parsed| &parsed.notes)
                 .for_each(|note| eprintln!("{note}"));
-            if left.is_empty() { 0 } else { LEFT }
+            if left.is_empty() || *dry_run { 0 } else { LEFT }
         }
         Ok(answer) => verbs::say(&answer, "adjust", name),
         Err(code) => code,

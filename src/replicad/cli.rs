@@ -189,7 +189,7 @@ pub enum Verb {
     #[command(
         after_help = "Example, after a change of /etc/futago/replica.d/r0.res:\n  futago replica adjust r0\n\nAt once: ping-int, ping-timeout, timeout, ko-count, connect-int, disk-timeout, resync-rate, undo-log, handlers.\nExit code 10: mistakes in the file; nothing was changed. 11: something needs `reexec`, or `down` and `up`."
     )]
-    Adjust(Target),
+    Adjust(AdjustArgs),
     /// List the blocks of this disk that the peer's is not known to have alike: what this side has written since they
     /// parted.
     #[command(
@@ -281,6 +281,20 @@ pub struct Optional {
     /// Name of the resource; all when left out.
     #[arg(value_name = "RES", default_value = "all")]
     pub(crate) resource: String,
+}
+
+/// Arguments of `adjust`.
+#[derive(Debug, Args)]
+pub struct AdjustArgs {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// Change nothing, only tell what the file says otherwise; exit code 0.
+    #[arg(long, short = 'd')]
+    pub dry_run: bool,
+    /// Print a list for programs, `[{"option","from","to","takes":"nothing|reexec|down-up"}]`.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `status`.

@@ -49,6 +49,9 @@ pub enum Request {
     Adjust {
         /// Resource.
         name: String,
+        /// Only tell what the file says otherwise.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// Tell the generation identifiers of a resource that is up.
     Generations {

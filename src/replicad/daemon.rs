@@ -302,9 +302,10 @@ impl Daemon {
     }
 
     /// Follows the file, as far as that takes nothing; what is not up comes up as the file says.
-    fn adjust(&self, name: &str, client: &Client<'_>) -> Answer {
+    fn adjust(&self, name: &str, dry_run: bool, client: &Client<'_>) -> Answer {
         let running = match self.find(name) {
             Ok(Some(running)) => running,
+            Ok(None) if dry_run => return self.not_up(name),
             Ok(None) => return self.up(name),
             Err(text) => return Answer::Unknown { text },
         };
@@ -320,6 +321,9 @@ impl Daemon {
             return self.not_up(name);
         };
         let changes = adjust::changes(&before, &wanted);
+        if dry_run {
+            return Answer::Adjusted(changes);
+        }
         running.mailbox.put(Report::Scripts(wanted.handlers.clone()));
         let command = Command::Adjust(wanted.settings.tuning());
         match self.command(name, command, Some(STATUS_WITHIN), client) {
@@ -446,7 +450,7 @@ impl Service for Daemon {
             }
             Request::Status { name } => self.status(name.as_deref()),
             Request::Watch { name } => self.watch(&name, client),
-            Request::Adjust { name } => self.adjust(&name, client),
+            Request::Adjust { name, dry_run } => self.adjust(&name, dry_run, client),
             Request::Generations { name } => self.question(&name, Report::Generations, Answer::Generations),
             Request::Differences { name } => self.question(&name, Report::Differences, Answer::Differences),
             Request::Exchange => {

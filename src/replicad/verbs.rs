@@ -58,7 +58,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<u8> {
         Verb::NewCurrentUuid { target, .. } => command("new-current-uuid", &target, Command::SkipInitialSync),
         Verb::SuspendIo(target) => command("suspend-io", &target, Command::SuspendIo),
         Verb::ResumeIo(target) => command("resume-io", &target, Command::ResumeIo),
-        Verb::Adjust(target) => for_each(&target, |name| adjust::run(&target.site, name)),
+        Verb::Adjust(args) => for_each(&args.target, |name| adjust::run(&args, name)),
         Verb::ShowGi(target) => for_each(&target, |name| generations::run(&target.site, name, "show-gi")),
         Verb::GetGi(target) => for_each(&target, |name| generations::run(&target.site, name, "get-gi")),
         Verb::Diff { target, json } => for_each(&target, |name| differences::run(&target.site, name, json)),

@@ -36,7 +36,7 @@ fn cut_links_and_failing_programs_lose_nothing() {
     if !every_drill() || !possible() {
         return;
     }
-    let pair = Managed::of("default", prepare);
+    let pair = Managed::added("default", prepare);
     runs_everywhere(&pair);
     parted_links(&pair);
     one_way_cuts(&pair);

@@ -35,7 +35,17 @@ impl Managed {
 
     /// As [`Managed::up`], of a project that was changed before anything is applied.
     pub(crate) fn of(profile: &str, change: impl FnOnce(&Path)) -> Self {
+        Self::on(Lab::up(&["--witness"]), profile, change)
+    }
+
+    /// As [`Managed::of`], on a pair that was set up without a manager first.
+    pub(crate) fn added(profile: &str, change: impl FnOnce(&Path)) -> Self {
         let lab = Lab::up(&["--witness"]);
+        lab.apply(&[]);
+        Self::on(lab, profile, change)
+    }
+
+    fn on(lab: Lab, profile: &str, change: impl FnOnce(&Path)) -> Self {
         lab.run("stack", &["--managed", profile]);
         change(&lab.folder());
         lab.apply(&[]);

@@ -163,6 +163,11 @@ fn the_file_is_followed_and_what_cannot_be_is_named() {
     let before = fs::read_to_string(&file).unwrap();
     let change = |options: &str| fs::write(&file, before.replacen("resource r0 {", options, 1)).unwrap();
     change("resource r0 { net { ping-int 3; } disk { al-extents 100; }");
+    let told = json!([
+        {"option": "ping-int", "from": "1000 ms", "to": "3000 ms", "takes": "nothing"},
+        {"option": "al-extents", "from": "1237", "to": "100", "takes": "reexec"},
+    ]);
+    assert_eq!(pair.a.ok(&["adjust", "r0", "--dry-run", "--json"]).trim(), told.to_string());
     let output = pair.a.verb(&["adjust", "r0"]);
     let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert_eq!(out, "r0: ping-int: 1000 ms -> 3000 ms\n");

@@ -3,6 +3,7 @@
 //! A running pair is never initialised again: metadata is made on a blank disk only, and a first sync is forced
 //! only while both disks say that they never held anything.
 
+mod follow;
 mod status;
 
 use std::fs;
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Module;
-use super::context::{Context, with_data};
+use super::context::{Context, joined, with_data};
 use super::disk::Device;
 use super::disk::signature::REPLICA;
 use super::error::Error;
@@ -26,6 +27,7 @@ use super::program::DEFAULT_DEST;
 use super::schema::{ArgError, Kind, Schema};
 use super::service;
 use crate::protocol::{Outcome, Progress};
+use follow::Takes;
 use status::Status;
 
 /// Where the replication daemon notes the sizes of its disks.
@@ -72,7 +74,7 @@ impl Module for Args {
             Schema::must(
                 "state",
                 Kind::Choice(&["created", "up", "primary", "synced", "current"]),
-                "created, up, primary, synced (both UpToDate) or current (the daemon runs the program that is installed; devices in use go on)",
+                "created, up (as its file says now), primary, synced (both UpToDate) or current (the daemon runs the program that is installed; devices in use go on)",
             ),
             Schema::may("disk", Kind::Path, "for created: the backing disk of the resource on this host"),
             Schema::may("wipe", Kind::Bool, "for created: destroy what is on the disk now"),
@@ -176,15 +178,12 @@ impl Args {
     fn up(&self, context: &mut Context) -> Result<Outcome, Error> {
         let resource = &self.resource;
         if let Some(status) = self.status(context.check)? {
+            let (followed, status) = self.follow(status, context)?;
             if !status.is_standalone() {
-                return Ok(told(Context::same(format!("{resource} is up: {status}")), &status));
+                return Ok(told(followed, &status));
             }
-            if !context.check {
-                self.verb("connect", &[])?;
-                let status = self.wait(context, "connecting", |status| !status.is_standalone())?;
-                return Ok(told(context.changed(format!("{resource} connects: {status}"), &[]), &status));
-            }
-            return Ok(told(context.changed(format!("would connect {resource}"), &[]), &status));
+            let (connects, status) = self.connect(status, context)?;
+            return Ok(told(joined(vec![followed, connects]), &status));
         }
         if context.check {
             return Ok(Context::unknown(format!("{resource} is not up yet")));
@@ -192,6 +191,16 @@ impl Args {
         self.verb("up", &[])?;
         let status = self.wait(context, "coming up", |_| true)?;
         Ok(told(context.changed(format!("{resource} is up: {status}"), &[]), &status))
+    }
+
+    fn connect(&self, status: Status, context: &mut Context) -> Result<(Outcome, Status), Error> {
+        let resource = &self.resource;
+        if context.check {
+            return Ok((context.changed(format!("would connect {resource}"), &[]), status));
+        }
+        self.verb("connect", &[])?;
+        let status = self.wait(context, "connecting", |status| !status.is_standalone())?;
+        Ok((context.changed(format!("{resource} connects: {status}"), &[]), status))
     }
 
     fn primary(&self, context: &mut Context) -> Result<Outcome, Error> {
@@ -257,14 +266,20 @@ impl Args {
         let installed = self.program.as_deref().unwrap_or(Path::new(DEFAULT_DEST));
         let Some(status) = self.status(context.check)? else { return self.not_up(context) };
         let runs = service::runs(UNIT, installed)?;
-        if runs != Some(false) {
+        let mut lines: Vec<String> = Vec::new();
+        for change in self.changes(context.check)?.iter().filter(|change| change.takes == Takes::Reexec) {
+            lines.push(change.line(&self.resource));
+        }
+        if runs == Some(false) {
+            lines.push(format!("~ {UNIT} goes on as {}", installed.display()));
+        }
+        if lines.is_empty() {
             let message = match runs {
                 Some(_) => format!("{UNIT} runs {}", installed.display()),
                 None => format!("{UNIT} does not run"),
             };
             return Ok(told(Context::same(message), &status));
         }
-        let lines = [format!("~ {UNIT} goes on as {}", installed.display())];
         if context.check {
             let message = format!("would exchange the program of {UNIT}: {status}");
             return Ok(told(context.changed(message, &lines), &status));

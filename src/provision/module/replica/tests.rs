@@ -30,7 +30,8 @@ impl Stand {
         }
         let last = statuses.len().saturating_sub(1);
         let script = format!(
-            "#!/bin/sh\ncd {} || exit 9\nshift\nif [ \"$1\" != status ]; then echo \"$*\" >>verbs; exit 0; fi\n\
+            "#!/bin/sh\ncd {} || exit 9\nshift\nif [ \"$2\" = --dry-run ]; then cat changes 2>/dev/null || \
+             echo '[]'; exit 0; fi\nif [ \"$1\" != status ]; then echo \"$*\" >>verbs; exit 0; fi\n\
              n=$(cat next 2>/dev/null || echo 0)\n[ -e status.$n ] || {{ echo 'no resource' >&2; exit 10; }}\n\
              cat status.$n\n[ $n -ge {last} ] || echo $((n + 1)) >next\n",
             at.display()
@@ -138,9 +139,37 @@ fn up_starts_what_is_down_connects_what_stands_alone_and_leaves_the_rest() {
     let stand = Stand::new(&[SPLIT_BRAIN, PEER_GONE]);
     assert!(applied("replica", stand.args(json!({"state": "up"}))).changed);
     assert_eq!(stand.verbs(), "connect r0\n");
+    let stand = Stand::new(&[SPLIT_BRAIN, PEER_GONE]);
+    let managed = json!([{"option": "managed", "from": "no", "to": "yes", "takes": "down-up"}]);
+    fs::write(stand.folder.path().join("changes"), managed.to_string()).unwrap();
+    assert!(applied("replica", stand.args(json!({"state": "up"}))).changed);
+    assert_eq!(stand.verbs(), "down r0\nup r0\n");
     let stand = Stand::new(&["[]", FRESH]);
     assert!(applied("replica", stand.args(json!({"state": "up"}))).changed);
     assert_eq!(stand.verbs(), "up r0\n");
+}
+
+#[test]
+fn a_resource_that_is_up_follows_its_file() {
+    let change =
+        |option: &str, takes: &str| json!({"option": option, "from": "1", "to": "2", "takes": takes});
+    let cases = [
+        (vec![change("ping-int", "nothing")], "adjust r0\n"),
+        (vec![change("ping-int", "nothing"), change("managed", "down-up")], "down r0\nup r0\n"),
+        // What is left to the exchange of the program.
+        (vec![change("al-extents", "reexec")], ""),
+    ];
+    for (changes, verbs) in cases {
+        let stand = Stand::new(&[PEER_GONE]);
+        fs::write(stand.folder.path().join("changes"), json!(changes).to_string()).unwrap();
+        let plan = checked("replica", stand.args(json!({"state": "up"})));
+        assert_eq!((plan.changed, stand.verbs().as_str()), (!verbs.is_empty(), ""));
+        let outcome = applied("replica", stand.args(json!({"state": "up"})));
+        assert_eq!(
+            (outcome.changed, outcome.failure, stand.verbs().as_str()),
+            (!verbs.is_empty(), None, verbs)
+        );
+    }
 }
 
 #[test]
