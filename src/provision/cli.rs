@@ -8,6 +8,7 @@ use crate::check;
 use crate::doc;
 use crate::inventory;
 use crate::rebuild;
+use crate::schema;
 use crate::sudo::Sudo;
 
 /// Verbs.
@@ -85,9 +86,15 @@ pub enum Command {
     /// Reference on the terminal.
     #[command(subcommand)]
     Doc(doc::Command),
-    /// Print the JSON Schema of the inventory, for editors.
-    #[command(after_help = "Example:\n  futago schema > inventory/schema.json")]
-    Schema,
+    /// Print a JSON Schema of the inventory or of playbooks, with which editors complete and check them.
+    #[command(
+        after_help = "Examples:\n  futago schema > inventory/schema.json\n  futago schema playbook > playbooks/schema.json"
+    )]
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value = "inventory")]
+        of: schema::Of,
+    },
     /// Carry out steps on this host for a controller; started by it over SSH.
     #[command(
         hide = true,
@@ -118,7 +125,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
             return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, sudo, json));
         }
         Command::Doc(command) => return Ok(doc::run(&command)),
-        Command::Schema => print!("{}", inventory::json_schema()),
+        Command::Schema { of } => print!("{}", schema::text(of)),
     }
     Ok(0)
 }

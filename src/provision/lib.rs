@@ -21,6 +21,7 @@ pub mod rebuild;
 pub mod remote;
 pub mod report;
 pub mod runner;
+pub mod schema;
 mod step;
 pub mod sudo;
 pub mod template;

@@ -30,7 +30,7 @@ pub(crate) use find::{files, find};
 pub use https::Https;
 pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
-pub use schema::json_schema;
+pub(crate) use schema::json_schema;
 pub use secrets::{Secrets, SecretsError};
 pub use site::{Administrator, Site};
 pub use ssh::{JumpHost, Ssh};

@@ -9,13 +9,13 @@ use super::task::{Inherited, checked_variables, task};
 use super::{Pattern, Play, Playbook, Task, foreign};
 
 pub(super) const PLAY: &[&str] = &["name", "hosts", "when", "vars", "tasks", "handlers", "tags", "serial"];
-const IMPORT: &[&str] = &["name", "import_playbook", "import", "when", "tags"];
-const BLOCK: &[&str] = &["name", "block", "when", "vars", "tags"];
-const IMPORTED: &[&str] = &["name", "import_tasks", "when", "vars", "tags"];
+pub(super) const IMPORT: &[&str] = &["name", "import_playbook", "import", "when", "tags"];
+pub(super) const BLOCK: &[&str] = &["name", "block", "when", "vars", "tags"];
+pub(super) const IMPORTED: &[&str] = &["name", "import_tasks", "when", "vars", "tags"];
 
 const MAX_IMPORT_DEPTH: usize = 8;
 /// More hosts than an inventory can have.
-const MAX_SERIAL: u64 = 16;
+pub(super) const MAX_SERIAL: u64 = 16;
 
 /// What could be read of a playbook and all that it imports, with the mistakes in it.
 #[derive(Debug)]
