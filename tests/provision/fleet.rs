@@ -19,7 +19,7 @@ fn refusing(cluster: &str, first: u8) -> String {
         )
     };
     format!(
-        "cluster: {cluster}\nvirtual_ip: {{address: 203.0.113.{first}/24, interface: eth0}}\nhosts:\n{}{}\
+        "cluster: {cluster}\nvirtual_ip: {{address: 127.0.0.{first}/8, interface: eth0}}\nhosts:\n{}{}\
          ssh: {{port: 1, known_hosts: known_hosts}}\n",
         host("ha-a", first + 1),
         host("ha-b", first + 2)

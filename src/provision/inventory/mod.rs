@@ -2,6 +2,7 @@
 //!
 //! This file owns the checked type and its paths. `read.rs` makes it from YAML and reports every mistake at once.
 
+mod addresses;
 mod backup;
 mod etcd;
 mod example;

@@ -68,13 +68,14 @@ impl Reader<'_> {
 
     /// The items of a file; `what` is what it should be.
     fn items(&mut self, asset: &Asset, what: &str) -> Vec<Node> {
-        match Node::parse(&asset.name, &asset.text) {
-            Err(problems) => {
-                self.problems.extend(problems);
-                self.is_whole = false;
-            }
-            Ok(Node { content: Content::List(items), .. }) => return items,
-            Ok(root) => {
+        let mut problems = Problems::default();
+        let root = Node::read(&asset.name, &asset.text, &mut problems);
+        self.is_whole &= problems.is_empty();
+        self.problems.extend(problems);
+        match root {
+            None => {}
+            Some(Node { content: Content::List(items), .. }) => return items,
+            Some(root) => {
                 let problem = Problem::new(&root.place, format!("{what}, not {}", root.shown()));
                 self.lost(match root.get("cluster") {
                     Some(_) => problem.hint("this is an inventory: name each with -i, or their folder"),
