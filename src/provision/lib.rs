@@ -17,6 +17,7 @@ pub mod plan;
 pub mod playbook;
 pub mod prepare;
 pub mod protocol;
+mod quote;
 pub mod rebuild;
 pub mod remote;
 pub mod report;

@@ -8,9 +8,11 @@ use serde_json::{Map, Value};
 use super::addresses::{self, Address};
 use super::backup::{self, Backup};
 use super::https::Https;
-use super::secrets::Secrets;
+use super::secrets::{self, Secrets};
 use super::ssh::{Ssh, refuse_passwords};
 use super::{Inventory, Member, RESERVED, VirtualIp, etcd, manager, project, stack};
+use crate::quote::Quotes;
+use crate::report::Mask;
 use base::fields::{Fields, is_identifier};
 use base::problem::{Problem, Problems};
 use base::yaml::{Content, Entry, Node};
@@ -38,9 +40,12 @@ pub(super) const WITNESS: &[&str] = &["address", "fqdn", "port", "vars"];
 pub(super) fn inventory(file: &Path, text: &str) -> Result<Inventory, Problems> {
     let mut problems = Problems::default();
     let root = Node::read(&file.display().to_string(), text, &mut problems);
-    match root.and_then(|root| read(file, &root, &mut problems)) {
-        Some(inventory) => problems.or(inventory),
-        None => Err(problems),
+    match root.as_ref().and_then(|root| read(file, root, &mut problems)) {
+        Some(inventory) if problems.is_empty() => Ok(inventory),
+        _ => {
+            let mask = Mask::new(root.iter().flat_map(|root| secrets::hidden(root, file)));
+            Err(Quotes::of_inventory(text).add(&file.display().to_string(), &mask, mask.problems(problems)))
+        }
     }
 }
 
