@@ -107,6 +107,9 @@ pub enum Command {
         /// The file that keeps two agents apart.
         #[arg(long, default_value = agent::LOCK)]
         lock: PathBuf,
+        /// The file that keeps which handlers are owed.
+        #[arg(long, default_value = agent::OWED)]
+        owed: PathBuf,
     },
 }
 
@@ -117,7 +120,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
             let path = inventory::write_example(&folder)?;
             eprintln!("wrote {path}; edit it, then: futago plan -i {path}", path = path.display());
         }
-        Command::Agent { holder, lock } => return agent::run(&holder, &lock),
+        Command::Agent { holder, lock, owed } => return agent::run(&holder, &lock, &owed),
         Command::Check(arguments) => return Ok(check::run(&arguments)),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),

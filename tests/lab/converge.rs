@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -177,4 +177,45 @@ fn finish(lab: &Lab) {
 fn random(most: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
     u64::from(now.subsec_nanos()) % most
+}
+
+/// Its second task fails until a file is there.
+const OWES: &str = "\
+- name: Owes
+  hosts: pair
+  tasks:
+    - name: Change something
+      copy: {dest: /etc/owes, content: \"new\\n\"}
+      notify: Count
+    - name: Fail
+      command: test -e /root/mended
+      changed_when: false
+  handlers:
+    - name: Count
+      command: {argv: [sh, -c, echo counted >> /root/counted]}
+";
+
+/// A run of another playbook than the site.
+fn play(lab: &Lab, text: &str) -> Output {
+    let playbook = lab.folder().join("play.yml");
+    fs::write(&playbook, text).expect("write the playbook");
+    let mut command = run(lab, "apply");
+    command.arg(playbook);
+    output(command)
+}
+
+#[test]
+fn a_handler_that_a_failed_run_owes_is_run_by_the_next_one() {
+    if !possible() || !every_drill() {
+        return;
+    }
+    let lab = Lab::up(&["--disk-size", "1G"]);
+    assert_eq!(play(&lab, OWES).status.code(), Some(1));
+    let counted = |host: &&str| lab.run_in(host, "cat /root/counted 2> /dev/null || true").lines().count();
+    assert_eq!(PAIR.iter().map(counted).collect::<Vec<_>>(), [0, 0]);
+    PAIR.iter().for_each(|host| drop(lab.run_in(host, "touch /root/mended")));
+    for _ in 0..2 {
+        assert_eq!(play(&lab, OWES).status.code(), Some(0));
+        assert_eq!(PAIR.iter().map(counted).collect::<Vec<_>>(), [1, 1]);
+    }
 }

@@ -16,6 +16,7 @@ mod talk;
 mod upload;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub use shell::Shell;
 pub use talk::Talk;
 pub use upload::Program;
 
-use crate::protocol::{Facts, Outcome, Progress, Step};
+use crate::protocol::{Facts, Outcome, Owed, Progress, Request, Step};
 use channel::Agent;
 use verify::Verifier;
 
@@ -149,13 +150,24 @@ impl SshHost {
         self.agent.facts()
     }
 
+    /// What earlier runs have left to do there.
+    #[must_use]
+    pub fn owed(&self) -> &BTreeSet<Owed> {
+        self.agent.owed()
+    }
+
     /// Runs one step to its end. A failed step is an outcome, not an error.
     pub async fn run(
         &mut self,
         step: &Step,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, HostError> {
-        self.agent.run(step, progress).await
+        self.agent.ask(&Request::Run(step.clone()), progress).await
+    }
+
+    /// Keeps there that these handlers are owed, and no others.
+    pub async fn owe(&mut self, handlers: BTreeSet<Owed>) -> Result<Outcome, HostError> {
+        self.agent.ask(&Request::Owe { handlers }, &mut |_| {}).await
     }
 
     /// Lets the agent end and closes the connection.

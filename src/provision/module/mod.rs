@@ -188,7 +188,7 @@ mod tests {
     fn an_unknown_module_is_answered_with_the_nearest_one() {
         let errors = check_args("pakage", &Map::new()).unwrap_err();
         assert_eq!(errors[0].message, "there is no module \"pakage\"; did you mean \"package\"?");
-        let step = Step { module: "nothing-like-it".into(), args: Map::new(), check: true, diff: false };
+        let step = Step { module: "nothing-like-it".into(), check: true, ..Step::default() };
         let outcome = run(&step, &mut |_| {});
         assert_eq!(outcome.failure.unwrap().message, "there is no module \"nothing-like-it\"");
     }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_step_with_wrong_arguments_fails_and_names_them_all() {
         let args = json!({"paht": "/x", "state": "gone"}).as_object().unwrap().clone();
-        let outcome = run(&Step { module: "file".into(), args, check: false, diff: false }, &mut |_| {});
+        let outcome = run(&Step { module: "file".into(), args, ..Step::default() }, &mut |_| {});
         let message = outcome.failure.unwrap().message;
         for part in ["did you mean \"path\"", "not \"gone\"", "needs the argument \"path\""] {
             assert!(message.contains(part), "{message}");

@@ -7,7 +7,7 @@ use crate::protocol::{Outcome, Step};
 
 fn outcome(module: &str, args: &Value, check: bool) -> Outcome {
     let args = args.as_object().unwrap().clone();
-    run(&Step { module: module.into(), args, check, diff: true }, &mut |_| {})
+    run(&Step { module: module.into(), args, check, diff: true, ..Step::default() }, &mut |_| {})
 }
 
 /// The first of these programs that this machine does not have, after having tried to install parted, which
