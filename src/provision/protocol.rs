@@ -4,6 +4,8 @@
 //! agent      → Reply::Hello                       first, without being asked
 //! controller → Request::Run(step)                 one at a time; or Request::Owe(handlers)
 //! agent      → Reply::Progress*  Reply::Done
+//! agent      → Reply::Reach                       within a step that may have cut the controller off;
+//! controller → Request::Reached                   after a new connection was tried
 //! controller → closes the channel                 the agent ends
 //! ```
 //! Values that must not be shown travel like all others; the controller masks them where it prints.
@@ -22,6 +24,11 @@ pub const VERSION: u32 = 2;
 pub enum Request {
     /// Run one module.
     Run(Step),
+    /// The answer to [`Reply::Reach`].
+    Reached {
+        /// A new connection got through.
+        through: bool,
+    },
     /// Keep that these handlers are owed, and no others.
     Owe {
         /// All of them.
@@ -68,6 +75,11 @@ pub enum Reply {
     },
     /// A long step is under way.
     Progress(Progress),
+    /// Does a new connection still get through? Without a yes in time the step takes back what it did.
+    Reach {
+        /// How long it waits for the answer.
+        seconds: u64,
+    },
     /// The step is over.
     Done(Outcome),
 }

@@ -219,3 +219,34 @@ fn a_handler_that_a_failed_run_owes_is_run_by_the_next_one() {
         assert_eq!(PAIR.iter().map(counted).collect::<Vec<_>>(), [1, 1]);
     }
 }
+
+/// Closes the way that the controller comes in by.
+const CLOSES: &str = "\
+- import_playbook: network.yml
+- name: Closes
+  hosts: pair
+  tasks:
+    - name: Close SSH
+      firewall: {zone: public, services: [ssh], state: disabled}
+";
+
+#[test]
+fn a_firewall_change_that_cuts_the_controller_off_is_taken_back() {
+    if !possible() || !every_drill() {
+        return;
+    }
+    let lab = Lab::up(&["--disk-size", "1G"]);
+    // The second run comes in by new connections, and is refused for the same reason.
+    for _ in 0..2 {
+        let done = play(&lab, CLOSES);
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let why = "no new SSH connection got through, so this was taken back";
+        assert!(done.status.code() == Some(1) && said.contains(why), "{said}");
+        for host in PAIR {
+            for side in ["", "--permanent"] {
+                let query = format!("firewall-cmd {side} --zone=public --query-service=ssh");
+                assert_eq!(lab.run_in(host, &query).trim(), "yes", "{host} {side}");
+            }
+        }
+    }
+}

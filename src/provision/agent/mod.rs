@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use base::frame::{self, FrameError};
@@ -50,21 +51,31 @@ pub fn run(holder: &str, lock: &Path, owed: &Path) -> anyhow::Result<u8> {
         ledger.with_context(|| format!("read which handlers are owed from {}", owed.display()))?;
     let owed = ledger.owed().clone();
     send(&output, &Reply::Hello { version: VERSION, facts: facts::gather(), owed })?;
-    for request in listen(input, lock)? {
+    let requests = listen(input, lock)?;
+    while let Ok(request) = requests.recv() {
         let progress = &mut |sign| {
             // The step goes on without its controller; the answer then fails too, and the agent ends.
             let _ = send(&output, &Reply::Progress(sign));
         };
         let outcome = match request.context("read a request")? {
             Request::Run(step) => {
-                let outcome = module::run(&step, progress);
+                let outcome =
+                    module::run(&step, progress, &mut |within| is_reached(&output, &requests, within));
                 if step.check { outcome } else { ledger.after(&step.notify, outcome) }
             }
             Request::Owe { handlers } => ledger.set(handlers),
+            // It came too late: the step is over.
+            Request::Reached { .. } => continue,
         };
         send(&output, &Reply::Done(outcome))?;
     }
     Ok(0)
+}
+
+/// Asks the controller to come by a new connection. One that is gone does not.
+fn is_reached(output: &Output, requests: &Receiver<Result<Request, FrameError>>, within: Duration) -> bool {
+    let asked = send(output, &Reply::Reach { seconds: within.as_secs() });
+    asked.is_ok() && matches!(requests.recv_timeout(within), Ok(Ok(Request::Reached { through: true })))
 }
 
 /// Reads requests in a thread of its own, so that the end of the channel is noticed in the middle of a step

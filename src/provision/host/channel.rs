@@ -10,7 +10,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use super::error::RUN;
 use super::upload::Program;
 use super::verify::Verifier;
-use super::{HostError, Target, root};
+use super::{HostError, Target, reaches, root};
 use crate::agent::EXIT_BUSY;
 use crate::protocol::{Facts, Outcome, Owed, Progress, Reply, Request, VERSION};
 
@@ -154,17 +154,20 @@ impl Agent {
         &self.owed
     }
 
+    /// Asks for something and waits for its end; the target is for a new connection, when a step wants to know of one.
     pub(super) async fn ask(
         &mut self,
+        target: &Target,
         request: &Request,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, HostError> {
-        let result = self.exchange(request, progress).await;
+        let result = self.exchange(target, request, progress).await;
         result.map_err(|reason| HostError::Agent { host: self.host.clone(), action: RUN, reason })
     }
 
     async fn exchange(
         &mut self,
+        target: &Target,
         request: &Request,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, String> {
@@ -184,6 +187,11 @@ impl Agent {
             };
             match event {
                 Event::Reply(Reply::Progress(sign)) => progress(sign),
+                Event::Reply(Reply::Reach { seconds }) => {
+                    let through = reaches(target, Duration::from_secs(seconds)).await;
+                    let answer = frame::encode(&Request::Reached { through }).map_err(|e| e.to_string())?;
+                    self.writer.data(answer.as_slice()).await.map_err(|e| self.lost(&e.to_string()))?;
+                }
                 Event::Reply(Reply::Done(outcome)) => return Ok(outcome),
                 Event::Reply(Reply::Hello { .. }) => return Err("the agent answered out of turn".into()),
                 Event::Ended(Some(code)) => {

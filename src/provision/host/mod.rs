@@ -86,6 +86,7 @@ impl Target {
 pub struct SshHost {
     handle: Handle<Verifier>,
     agent: Agent,
+    target: Target,
 }
 
 /// Connects, verifies the host's key, logs in, brings the running program onto the host when it is not
@@ -104,7 +105,19 @@ pub async fn connect_with(target: &Target, program: &Program) -> Result<SshHost,
     let mut handle = open(target).await?;
     login::login(&mut handle, target).await?;
     let agent = Agent::start(&handle, target, program).await?;
-    Ok(SshHost { handle, agent })
+    Ok(SshHost { handle, agent, target: target.clone() })
+}
+
+/// Whether a new connection gets in, within a time.
+async fn reaches(target: &Target, within: Duration) -> bool {
+    let attempt = async {
+        let mut handle = open(target).await?;
+        login::login(&mut handle, target).await?;
+        // The host notices a closed connection as well.
+        let _ = handle.disconnect(Disconnect::ByApplication, "", "en").await;
+        Ok::<(), HostError>(())
+    };
+    matches!(tokio::time::timeout(within, attempt).await, Ok(Ok(())))
 }
 
 /// Connects, directly or through the jump host, and verifies the host's key.
@@ -162,12 +175,12 @@ impl SshHost {
         step: &Step,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, HostError> {
-        self.agent.ask(&Request::Run(step.clone()), progress).await
+        self.agent.ask(&self.target, &Request::Run(step.clone()), progress).await
     }
 
     /// Keeps there that these handlers are owed, and no others.
     pub async fn owe(&mut self, handlers: BTreeSet<Owed>) -> Result<Outcome, HostError> {
-        self.agent.ask(&Request::Owe { handlers }, &mut |_| {}).await
+        self.agent.ask(&self.target, &Request::Owe { handlers }, &mut |_| {}).await
     }
 
     /// Lets the agent end and closes the connection.

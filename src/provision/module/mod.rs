@@ -41,6 +41,8 @@ mod wait_for;
 
 pub use schema::{ArgError, Key, Kind, Schema};
 
+use std::time::Duration;
+
 use base::nearest::nearest;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -117,8 +119,15 @@ pub fn check_args(module: &str, args: &Map<String, Value>) -> Result<(), Vec<Arg
 }
 
 /// Runs a step on this host.
-pub(crate) fn run(step: &Step, report: &mut dyn FnMut(Progress)) -> Outcome {
+///
+/// `reached` has the controller try a new connection, and says whether it got through within that time.
+pub(crate) fn run(
+    step: &Step,
+    report: &mut dyn FnMut(Progress),
+    reached: &mut dyn FnMut(Duration) -> bool,
+) -> Outcome {
     let mut context = Context::new(step.check, step.diff, report);
+    context.reached = Some(reached);
     let entry = find(&step.module).map_err(|error| refused(&[error]));
     let result = entry.and_then(|entry| (entry.run)(&step.args, &mut context));
     result.unwrap_or_else(|failure| Outcome { failure: Some(failure), ..Outcome::default() })
@@ -189,14 +198,15 @@ mod tests {
         let errors = check_args("pakage", &Map::new()).unwrap_err();
         assert_eq!(errors[0].message, "there is no module \"pakage\"; did you mean \"package\"?");
         let step = Step { module: "nothing-like-it".into(), check: true, ..Step::default() };
-        let outcome = run(&step, &mut |_| {});
+        let outcome = run(&step, &mut |_| {}, &mut |_| true);
         assert_eq!(outcome.failure.unwrap().message, "there is no module \"nothing-like-it\"");
     }
 
     #[test]
     fn a_step_with_wrong_arguments_fails_and_names_them_all() {
         let args = json!({"paht": "/x", "state": "gone"}).as_object().unwrap().clone();
-        let outcome = run(&Step { module: "file".into(), args, ..Step::default() }, &mut |_| {});
+        let outcome =
+            run(&Step { module: "file".into(), args, ..Step::default() }, &mut |_| {}, &mut |_| true);
         let message = outcome.failure.unwrap().message;
         for part in ["did you mean \"path\"", "not \"gone\"", "needs the argument \"path\""] {
             assert!(message.contains(part), "{message}");

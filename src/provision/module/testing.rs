@@ -7,7 +7,8 @@ use crate::protocol::{Outcome, Step};
 
 fn outcome(module: &str, args: &Value, check: bool) -> Outcome {
     let args = args.as_object().unwrap().clone();
-    run(&Step { module: module.into(), args, check, diff: true, ..Step::default() }, &mut |_| {})
+    let step = Step { module: module.into(), args, check, diff: true, ..Step::default() };
+    run(&step, &mut |_| {}, &mut |_| true)
 }
 
 /// The first of these programs that this machine does not have, after having tried to install parted, which
