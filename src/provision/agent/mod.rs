@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use base::frame::{self, FrameError};
 
-use crate::module;
+use crate::module::{self, Planned};
 use crate::protocol::{Failure, Outcome, Reply, Request, VERSION};
 use lock::{Lock, Taken};
 use owed::Ledger;
@@ -51,6 +51,7 @@ pub fn run(holder: &str, lock: &Path, owed: &Path) -> anyhow::Result<u8> {
         ledger.with_context(|| format!("read which handlers are owed from {}", owed.display()))?;
     let owed = ledger.owed().clone();
     send(&output, &Reply::Hello { version: VERSION, facts: facts::gather(), owed })?;
+    let mut planned = Planned::default();
     let requests = listen(input, lock)?;
     while let Ok(request) = requests.recv() {
         let progress = &mut |sign| {
@@ -59,8 +60,9 @@ pub fn run(holder: &str, lock: &Path, owed: &Path) -> anyhow::Result<u8> {
         };
         let outcome = match request.context("read a request")? {
             Request::Run(step) => {
-                let outcome =
-                    module::run(&step, progress, &mut |within| is_reached(&output, &requests, within));
+                let outcome = module::run(&step, &mut planned, progress, &mut |within| {
+                    is_reached(&output, &requests, within)
+                });
                 if step.check { outcome } else { ledger.after(&step.notify, outcome) }
             }
             Request::Owe { handlers } => ledger.set(handlers),

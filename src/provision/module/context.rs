@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::planned::Planned;
 use crate::protocol::{Outcome, Progress};
 
 /// The run of one module.
@@ -15,11 +16,13 @@ pub(crate) struct Context<'a> {
     report: &'a mut dyn FnMut(Progress),
     /// Has the controller try a new connection; none where there is no controller.
     pub(crate) reached: Option<&'a mut dyn FnMut(Duration) -> bool>,
+    /// What earlier steps of the same plan would have brought.
+    pub(crate) planned: Planned,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(check: bool, diff: bool, report: &'a mut dyn FnMut(Progress)) -> Self {
-        Self { check, diff, report, reached: None }
+        Self { check, diff, report, reached: None, planned: Planned::default() }
     }
 
     /// A sign of life of a long step.
