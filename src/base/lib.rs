@@ -3,6 +3,7 @@
 //!
 //! No domain words here: this crate knows nothing of replication, playbooks or laboratories.
 
+pub mod excerpt;
 pub mod fields;
 pub mod file;
 pub mod frame;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::excerpt::Excerpt;
 use crate::nearest::nearest;
 
 /// File, line and column, both counted from 1; a line of 0 stands for the file as a whole.
@@ -50,12 +51,14 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The line, where it may be shown.
+    pub excerpt: Option<Excerpt>,
 }
 
 impl Problem {
     /// A mistake without a hint.
     pub fn new(place: &Place, message: impl Into<String>) -> Self {
-        Self { place: place.clone(), message: message.into(), hint: None }
+        Self { place: place.clone(), message: message.into(), hint: None, excerpt: None }
     }
 
     /// Adds what to do about it.
@@ -81,6 +84,9 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.message)?;
+        if let Some(excerpt) = &self.excerpt {
+            write!(f, "\n{excerpt}")?;
+        }
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),

@@ -58,17 +58,32 @@ pub struct Entry {
 }
 
 impl Node {
-    /// Reads one document.
+    /// Reads one document without mistakes.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        match Self::read(file, text, &mut problems) {
+            Some(node) => problems.or(node),
+            None => Err(problems),
+        }
+    }
+
+    /// Reads one document, also one in which keys are there twice: the first one counts, so that the rest of it can be
+    /// looked at. None for one that means nothing.
+    pub fn read(file: &str, text: &str, problems: &mut Problems) -> Option<Self> {
         if text.len() > MAX_BYTES {
             let message = format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len());
-            return Err(Problem::new(&Place::start(file), message).into());
+            problems.push(Problem::new(&Place::start(file), message));
+            return None;
         }
         let mut builder = Builder { file: file.into(), ..Builder::default() };
-        builder.read(text).map_err(Problems::from)?;
-        builder
-            .problems
-            .or(builder.root.unwrap_or(Self { place: Place::start(file), content: Content::Null }))
+        if let Err(problem) = builder.read(text) {
+            problems.push(problem);
+            return None;
+        }
+        let is_clear = builder.problems.is_empty();
+        problems.extend(builder.problems.into_iter().chain(builder.duplicates));
+        let empty = || Self { place: Place::start(file), content: Content::Null };
+        is_clear.then(|| builder.root.unwrap_or_else(empty))
     }
 
     /// The value without places.
@@ -148,6 +163,8 @@ struct Builder {
     documents: usize,
     root: Option<Node>,
     problems: Problems,
+    /// Keys that are there twice.
+    duplicates: Problems,
 }
 
 impl Builder {
@@ -247,7 +264,7 @@ impl Builder {
             if let Some(first) = entries.iter().find(|e| e.key == text) {
                 let line = first.place.line;
                 let message = format!("the key {text:?} is there twice, first on line {line}");
-                self.problems.push(Problem::new(&key.place, message));
+                self.duplicates.push(Problem::new(&key.place, message));
                 continue;
             }
             entries.push(Entry { key: text, place: key.place, value });

@@ -165,6 +165,14 @@ impl Assets {
         std::fs::read(&path).map_err(failed)
     }
 
+    /// The text of a playbook or template by the name under which it is shown.
+    pub(crate) fn shown(name: &str) -> Option<String> {
+        match name.strip_prefix(BUILT_IN) {
+            Some(full) => TABLE.iter().find(|(known, _)| *known == full).map(|(_, text)| (*text).to_owned()),
+            None => std::fs::read_to_string(name).ok(),
+        }
+    }
+
     fn text(&self, folder: &'static str, name: &str) -> Result<Asset, AssetError> {
         if let Some(path) = self.find(folder, name)? {
             return read(&path);

@@ -111,6 +111,6 @@ pub fn as_json(checked: &Result<Prepared, Refusal>) -> Value {
 }
 
 fn mistake(problem: &Problem) -> Value {
-    let Problem { place: Place { file, line, column }, message, hint } = problem;
+    let Problem { place: Place { file, line, column }, message, hint, .. } = problem;
     json!({"file": &**file, "line": line, "column": column, "message": message, "hint": hint})
 }

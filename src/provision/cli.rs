@@ -8,6 +8,7 @@ use crate::check;
 use crate::doc;
 use crate::inventory;
 use crate::rebuild;
+use crate::schema;
 use crate::sudo::Sudo;
 
 /// Verbs.
@@ -85,9 +86,15 @@ pub enum Command {
     /// Reference on the terminal.
     #[command(subcommand)]
     Doc(doc::Command),
-    /// Print the JSON Schema of the inventory, for editors.
-    #[command(after_help = "Example:\n  futago schema > inventory/schema.json")]
-    Schema,
+    /// Print a JSON Schema of the inventory or of playbooks, with which editors complete and check them.
+    #[command(
+        after_help = "Examples:\n  futago schema > inventory/schema.json\n  futago schema playbook > playbooks/schema.json"
+    )]
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value = "inventory")]
+        of: schema::Of,
+    },
     /// Carry out steps on this host for a controller; started by it over SSH.
     #[command(
         hide = true,
@@ -100,6 +107,9 @@ pub enum Command {
         /// The file that keeps two agents apart.
         #[arg(long, default_value = agent::LOCK)]
         lock: PathBuf,
+        /// The file that keeps which handlers are owed.
+        #[arg(long, default_value = agent::OWED)]
+        owed: PathBuf,
     },
 }
 
@@ -110,7 +120,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
             let path = inventory::write_example(&folder)?;
             eprintln!("wrote {path}; edit it, then: futago plan -i {path}", path = path.display());
         }
-        Command::Agent { holder, lock } => return agent::run(&holder, &lock),
+        Command::Agent { holder, lock, owed } => return agent::run(&holder, &lock, &owed),
         Command::Check(arguments) => return Ok(check::run(&arguments)),
         Command::Plan(arguments) => return apply::run(&arguments, Mode { check: true, diff: true }),
         Command::Apply { arguments, check, diff } => return apply::run(&arguments, Mode { check, diff }),
@@ -118,7 +128,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
             return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, sudo, json));
         }
         Command::Doc(command) => return Ok(doc::run(&command)),
-        Command::Schema => print!("{}", inventory::json_schema()),
+        Command::Schema { of } => print!("{}", schema::text(of)),
     }
     Ok(0)
 }

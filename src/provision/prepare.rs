@@ -1,7 +1,9 @@
 //! Everything before contact: inventory and playbook are read and checked, all mistakes together.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base::problem::Problems;
 
@@ -9,6 +11,7 @@ use crate::assets::Assets;
 use crate::inventory::{self, Inventory};
 use crate::plan::{self, Plan, Selection};
 use crate::playbook::{self, Read};
+use crate::quote::Quotes;
 use crate::report::Mask;
 
 /// What can be done.
@@ -63,7 +66,7 @@ pub fn prepare(
     let inventory = match inventory {
         Ok(inventory) => inventory,
         Err(mut all) => {
-            all.extend(problems);
+            all.extend(quoted(problems, file, &Mask::new(Inventory::hidden_in(file))));
             return Err(Refusal::Mistakes(all));
         }
     };
@@ -79,7 +82,20 @@ pub fn prepare(
         Ok(plan) if problems.is_empty() => Ok(Prepared { inventory, playbook: playbook.name, plan }),
         found => {
             problems.extend(found.err().unwrap_or_default());
-            Err(Refusal::Mistakes(Mask::new(inventory.hidden()).problems(problems)))
+            Err(Refusal::Mistakes(quoted(problems, file, &Mask::new(inventory.hidden()))))
         }
     }
+}
+
+/// The mistakes without secrets, with the lines of playbooks, templates and the inventory that may be shown.
+fn quoted(problems: Problems, inventory: &Path, mask: &Mask) -> Problems {
+    let mut problems = mask.problems(problems);
+    let files: BTreeSet<Arc<str>> = problems.iter().map(|problem| problem.place.file.clone()).collect();
+    for file in files {
+        let Some(text) = Assets::shown(&file) else { continue };
+        let is_inventory = Path::new(&*file) == inventory;
+        let quotes = if is_inventory { Quotes::of_inventory(&text) } else { Quotes::of_asset(&file, &text) };
+        problems = quotes.add(&file, mask, problems);
+    }
+    problems
 }

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! agent      → Reply::Hello                       first, without being asked
-//! controller → Request::Run(step)                 one at a time
+//! controller → Request::Run(step)                 one at a time; or Request::Owe(handlers)
 //! agent      → Reply::Progress*  Reply::Done
+//! agent      → Reply::Reach                       within a step that may have cut the controller off;
+//! controller → Request::Reached                   after a new connection was tried
 //! controller → closes the channel                 the agent ends
 //! ```
 //! Values that must not be shown travel like all others; the controller masks them where it prints.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Version of this language. Controller and agent are the same file, so a difference means a stale upload.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the controller asks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,10 +24,29 @@ pub const VERSION: u32 = 1;
 pub enum Request {
     /// Run one module.
     Run(Step),
+    /// The answer to [`Reply::Reach`].
+    Reached {
+        /// A new connection got through.
+        through: bool,
+    },
+    /// Keep that these handlers are owed, and no others.
+    Owe {
+        /// All of them.
+        handlers: BTreeSet<Owed>,
+    },
+}
+
+/// A handler that has to run on a host, also when this run does not come to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Owed {
+    /// Name of the play that it is in.
+    pub play: String,
+    /// Its name.
+    pub handler: String,
 }
 
 /// One module with its arguments, all expressions resolved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// Name of the module.
     pub module: String,
@@ -33,6 +56,8 @@ pub struct Step {
     pub check: bool,
     /// Describe the change as a unified diff where the module can.
     pub diff: bool,
+    /// Handlers that are owed from the moment on in which it changes something.
+    pub notify: BTreeSet<Owed>,
 }
 
 /// What the agent answers.
@@ -45,9 +70,16 @@ pub enum Reply {
         version: u32,
         /// What the host is.
         facts: Facts,
+        /// What earlier runs have left to do.
+        owed: BTreeSet<Owed>,
     },
     /// A long step is under way.
     Progress(Progress),
+    /// Does a new connection still get through? Without a yes in time the step takes back what it did.
+    Reach {
+        /// How long it waits for the answer.
+        seconds: u64,
+    },
     /// The step is over.
     Done(Outcome),
 }

@@ -1,5 +1,6 @@
 //! The real agent on this machine, spoken to as a controller does.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
@@ -8,18 +9,20 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base::frame;
 use provision::agent::EXIT_BUSY;
-use provision::protocol::{Outcome, Reply, Request, Step, VERSION};
+use provision::protocol::{Outcome, Owed, Reply, Request, Step, VERSION};
 use serde_json::{Value, json};
 
 struct Agent {
     child: Child,
     input: ChildStdin,
     output: ChildStdout,
+    owed: BTreeSet<Owed>,
 }
 
 fn start(lock: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_futago"));
     command.args(["agent", "--holder", "ann@laptop", "--lock"]).arg(lock);
+    command.arg("--owed").arg(lock.with_file_name("owed.json"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -27,9 +30,10 @@ impl Agent {
     fn new(lock: &Path) -> Self {
         let mut child = start(lock);
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut agent = Self { child, input, output };
-        let Reply::Hello { version, facts } = agent.reply() else { panic!("no greeting") };
+        let mut agent = Self { child, input, output, owed: BTreeSet::new() };
+        let Reply::Hello { version, facts, owed } = agent.reply() else { panic!("no greeting") };
         assert_eq!(version, VERSION);
+        agent.owed = owed;
         assert!(!facts.hostname.is_empty() && facts.processors > 0 && facts.memory_mib > 0, "{facts:?}");
         agent
     }
@@ -40,8 +44,11 @@ impl Agent {
 
     fn ask(&mut self, module: &str, args: Value) {
         let Value::Object(args) = args else { panic!("arguments are a mapping") };
-        let step = Step { module: module.into(), args, check: false, diff: false };
-        frame::write(&mut self.input, &Request::Run(step)).unwrap();
+        self.send(&Request::Run(Step { module: module.into(), args, ..Step::default() }));
+    }
+
+    fn send(&mut self, request: &Request) {
+        frame::write(&mut self.input, request).unwrap();
     }
 
     fn outcome(&mut self) -> Outcome {
@@ -71,6 +78,33 @@ fn steps_are_answered_one_by_one_and_the_agent_ends_with_its_input() {
     let Agent { mut child, input, .. } = agent;
     drop(input);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_agent_keeps_what_a_change_owes_for_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    let notify = BTreeSet::from([Owed { play: "Web".into(), handler: "Restart".into() }]);
+    let step = |check: bool| {
+        let args = json!({"dest": folder.path().join("made"), "content": "x"});
+        let args = args.as_object().unwrap().clone();
+        Request::Run(Step { module: "copy".into(), args, check, notify: notify.clone(), ..Step::default() })
+    };
+    let mut agent = Agent::new(&lock);
+    agent.send(&step(true));
+    assert!(agent.outcome().changed);
+    drop(agent);
+    let mut agent = Agent::new(&lock);
+    assert_eq!(agent.owed, BTreeSet::new(), "a plan owes nothing");
+    agent.send(&step(false));
+    assert!(agent.outcome().changed);
+    drop(agent);
+    let mut agent = Agent::new(&lock);
+    assert_eq!(agent.owed, notify);
+    agent.send(&Request::Owe { handlers: BTreeSet::new() });
+    assert_eq!(agent.outcome(), Outcome::default());
+    drop(agent);
+    assert_eq!(Agent::new(&lock).owed, BTreeSet::new());
 }
 
 #[test]
@@ -114,7 +148,7 @@ fn a_step_is_finished_although_its_controller_is_gone_and_the_next_run_waits_for
     agent.ask("command", json!({"argv": ["sh", "-c", script], "chdir": folder.path()}));
     File::open(&started).unwrap().read_to_end(&mut Vec::new()).unwrap();
     // The controller dies: both ends of the channel are closed in the middle of the step.
-    let Agent { mut child, input, output } = agent;
+    let Agent { mut child, input, output, .. } = agent;
     drop((input, output));
     while !std::fs::read_to_string(&lock).unwrap().contains("its controller is gone") {
         std::thread::yield_now();

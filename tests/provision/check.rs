@@ -56,8 +56,12 @@ fn mistakes_of_inventory_and_playbook_are_told_together_and_end_with_64() {
     ]);
     let expected = "\
 ha.yml:4:63: a host has no key \"dsk\"
+  4 | …a-a: {address: 203.0.113.11, local_address: 192.168.1.101, dsk: /dev/vdb, interfaces: {public: eth…
+    |                                                             ^
   hint: did you mean \"disk\"?
 playbooks/site.yml:3:7: a task has no key \"comand\"
+  3 |     - comand: echo
+    |       ^
   hint: did you mean \"command\"?
 ";
     assert_eq!(said(&futago(&project, &["check", "-i", "ha.yml"])), (Some(64), "", expected));

@@ -19,7 +19,7 @@ fn refusing(cluster: &str, first: u8) -> String {
         )
     };
     format!(
-        "cluster: {cluster}\nvirtual_ip: {{address: 203.0.113.{first}/24, interface: eth0}}\nhosts:\n{}{}\
+        "cluster: {cluster}\nvirtual_ip: {{address: 127.0.0.{first}/8, interface: eth0}}\nhosts:\n{}{}\
          ssh: {{port: 1, known_hosts: known_hosts}}\n",
         host("ha-a", first + 1),
         host("ha-b", first + 2)
@@ -133,7 +133,7 @@ fn clusters_of_one_name_are_told_apart_by_their_files() {
 #[test]
 fn a_mistake_in_one_inventory_ends_all_before_contact() {
     let project = two(&refusing("west.example.com", 20).replacen("disk", "dsk", 1));
-    let expected = "all/west.yml:4:60: a host has no key \"dsk\"\n  hint: did you mean \"disk\"?\n";
+    let expected = "all/west.yml:4:60: a host has no key \"dsk\"\n  4 |   ha-a: {address: 127.0.0.21, ";
     for words in [["apply", "-i", "all"], ["check", "-i", "all"]] {
         let output = futago(&project, &words);
         let said = String::from_utf8(output.stderr).unwrap();

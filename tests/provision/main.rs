@@ -13,6 +13,7 @@ mod doc;
 mod errors;
 mod fleet;
 mod golden;
+mod owed;
 mod project;
 mod runner;
 mod scripted;

@@ -1,6 +1,6 @@
 //! Hosts that answer from a script and remember what they were sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use provision::identity::Identities;
 use provision::inventory::Member;
 use provision::plan::Selection;
-use provision::protocol::{Facts, Failure, Outcome, Progress, Step};
+use provision::protocol::{Facts, Failure, Outcome, Owed, Progress, Step};
 use provision::report::{Event, Human, Mask, Report, Sink};
 use provision::runner::{self, Connect, Host, Lost, Options, Stop};
 
@@ -24,6 +24,8 @@ pub(crate) struct Pair {
     unreachable: Vec<String>,
     names: BTreeMap<String, String>,
     steps: Arc<Mutex<Vec<(String, Step)>>>,
+    /// What each host owes, also from run to run.
+    owed: Arc<Mutex<BTreeMap<String, BTreeSet<Owed>>>>,
     stop: Stop,
 }
 
@@ -38,6 +40,7 @@ pub(crate) struct Ran {
 pub(crate) struct Scripted {
     name: String,
     facts: Facts,
+    owed: BTreeSet<Owed>,
     pair: Pair,
 }
 
@@ -60,6 +63,7 @@ impl Pair {
             unreachable: Vec::new(),
             names: BTreeMap::new(),
             steps: Arc::default(),
+            owed: Arc::default(),
             stop: Stop::default(),
         }
     }
@@ -77,6 +81,11 @@ impl Pair {
     pub(crate) fn stopping_with(mut self, stop: Stop) -> Self {
         self.stop = stop;
         self
+    }
+
+    /// What follows is another run.
+    pub(crate) fn forget_steps(&self) {
+        self.steps.lock().unwrap().clear();
     }
 
     /// Plans and runs the project's playbook.
@@ -128,7 +137,8 @@ impl Connect for Pair {
         }
         let hostname = self.names.get(&member.name).unwrap_or(&member.fqdn).clone();
         let facts = Facts { hostname, family: "debian".into(), ..Facts::default() };
-        Ok(Scripted { name: member.name.clone(), facts, pair: self.clone() })
+        let owed = self.owed.lock().unwrap().get(&member.name).cloned().unwrap_or_default();
+        Ok(Scripted { name: member.name.clone(), facts, owed, pair: self.clone() })
     }
 }
 
@@ -146,7 +156,21 @@ impl Host for Scripted {
         progress(Progress { message: "half".into(), percent: Some(50.0), eta_seconds: Some(1) });
         // Lets the other host have its turn, as a real wait would.
         tokio::task::yield_now().await;
-        (self.pair.script)(&self.name, step)
+        let result = (self.pair.script)(&self.name, step);
+        if !step.check && result.as_ref().is_ok_and(|outcome| outcome.changed) {
+            let mut owed = self.pair.owed.lock().unwrap();
+            owed.entry(self.name.clone()).or_default().extend(step.notify.clone());
+        }
+        result
+    }
+
+    fn owed(&self) -> &BTreeSet<Owed> {
+        &self.owed
+    }
+
+    async fn owe(&mut self, handlers: BTreeSet<Owed>) -> Result<Outcome, Lost> {
+        self.pair.owed.lock().unwrap().insert(self.name.clone(), handlers);
+        Ok(Outcome::default())
     }
 
     async fn close(self) {}

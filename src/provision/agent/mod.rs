@@ -7,6 +7,7 @@
 
 pub(crate) mod facts;
 mod lock;
+mod owed;
 mod stdio;
 
 use std::fs::File;
@@ -15,13 +16,16 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use base::frame::{self, FrameError};
 
-use crate::module;
-use crate::protocol::{Failure, Outcome, Reply, Request, Step, VERSION};
+use crate::module::{self, Planned};
+use crate::protocol::{Failure, Outcome, Reply, Request, VERSION};
 use lock::{Lock, Taken};
+use owed::Ledger;
+pub use owed::OWED;
 
 /// Exit code when another run holds the host: the temporary failure of sysexits.h.
 pub const EXIT_BUSY: u8 = 75;
@@ -31,7 +35,7 @@ pub const LOCK: &str = "/run/futago/agent.lock";
 type Output = Arc<Mutex<File>>;
 
 /// Serves until the controller closes the channel. `holder` says on whose behalf; the number is the exit code.
-pub fn run(holder: &str, lock: &Path) -> anyhow::Result<u8> {
+pub fn run(holder: &str, lock: &Path, owed: &Path) -> anyhow::Result<u8> {
     let lock = match Lock::take(lock, holder).context("lock this host")? {
         Taken::Ours(lock) => lock,
         Taken::By(other) => {
@@ -42,31 +46,53 @@ pub fn run(holder: &str, lock: &Path) -> anyhow::Result<u8> {
     let (input, output) = stdio::take().context("set standard input and output aside")?;
     let output: Output = Arc::new(Mutex::new(output));
     answer_panics(Arc::clone(&output));
-    send(&output, &Reply::Hello { version: VERSION, facts: facts::gather() })?;
-    for step in listen(input, lock)? {
+    let ledger = Ledger::open(owed);
+    let mut ledger =
+        ledger.with_context(|| format!("read which handlers are owed from {}", owed.display()))?;
+    let owed = ledger.owed().clone();
+    send(&output, &Reply::Hello { version: VERSION, facts: facts::gather(), owed })?;
+    let mut planned = Planned::default();
+    let requests = listen(input, lock)?;
+    while let Ok(request) = requests.recv() {
         let progress = &mut |sign| {
             // The step goes on without its controller; the answer then fails too, and the agent ends.
             let _ = send(&output, &Reply::Progress(sign));
         };
-        let outcome = module::run(&step.context("read a request")?, progress);
+        let outcome = match request.context("read a request")? {
+            Request::Run(step) => {
+                let outcome = module::run(&step, &mut planned, progress, &mut |within| {
+                    is_reached(&output, &requests, within)
+                });
+                if step.check { outcome } else { ledger.after(&step.notify, outcome) }
+            }
+            Request::Owe { handlers } => ledger.set(handlers),
+            // It came too late: the step is over.
+            Request::Reached { .. } => continue,
+        };
         send(&output, &Reply::Done(outcome))?;
     }
     Ok(0)
 }
 
+/// Asks the controller to come by a new connection. One that is gone does not.
+fn is_reached(output: &Output, requests: &Receiver<Result<Request, FrameError>>, within: Duration) -> bool {
+    let asked = send(output, &Reply::Reach { seconds: within.as_secs() });
+    asked.is_ok() && matches!(requests.recv_timeout(within), Ok(Ok(Request::Reached { through: true })))
+}
+
 /// Reads requests in a thread of its own, so that the end of the channel is noticed in the middle of a step
 /// and told to those who wait for the host. The lock lives as long as the process.
-fn listen(mut input: File, lock: Lock) -> anyhow::Result<Receiver<Result<Step, FrameError>>> {
+fn listen(mut input: File, lock: Lock) -> anyhow::Result<Receiver<Result<Request, FrameError>>> {
     let (sender, receiver) = sync_channel(1);
     let reader = move || {
         loop {
-            let step = match frame::read(&mut input) {
-                Ok(Some(Request::Run(step))) => Ok(step),
+            let request = match frame::read(&mut input) {
+                Ok(Some(request)) => Ok(request),
                 Ok(None) => break,
                 Err(error) => Err(error),
             };
-            let last = step.is_err();
-            if sender.send(step).is_err() || last {
+            let last = request.is_err();
+            if sender.send(request).is_err() || last {
                 break;
             }
         }

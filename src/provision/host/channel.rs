@@ -1,5 +1,6 @@
 //! The agent on a host, spoken to through one SSH channel.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base::frame::{self, Decoder};
@@ -9,9 +10,9 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use super::error::RUN;
 use super::upload::Program;
 use super::verify::Verifier;
-use super::{HostError, Target, root};
+use super::{HostError, Target, reaches, root};
 use crate::agent::EXIT_BUSY;
-use crate::protocol::{Facts, Outcome, Progress, Reply, Request, Step, VERSION};
+use crate::protocol::{Facts, Outcome, Owed, Progress, Reply, Request, VERSION};
 
 /// Bound for the agent's first words: starting, waiting for the lock, saying hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,6 +58,7 @@ pub(super) struct Agent {
     writer: ChannelWriteHalf<Msg>,
     incoming: Incoming,
     facts: Facts,
+    owed: BTreeSet<Owed>,
 }
 
 /// What comes from the agent, as far as it has come.
@@ -117,6 +119,7 @@ impl Agent {
             writer: begun.writer,
             incoming: Incoming { reader: begun.reader, decoder, log: begun.complaint, code: begun.code },
             facts: Facts::default(),
+            owed: BTreeSet::new(),
         };
         match tokio::time::timeout(HELLO_TIMEOUT, agent.incoming.next()).await {
             Err(_) => Err(start_error(target, format!("it does not answer; {}", agent.incoming.log.said()))),
@@ -125,8 +128,8 @@ impl Agent {
                 Some(code) if NOT_EXECUTABLE.contains(&code) => Ok(None),
                 code => Err(agent.start_failure(target, code)),
             },
-            Ok(Ok(Event::Reply(Reply::Hello { version: VERSION, facts }))) => {
-                agent.facts = facts;
+            Ok(Ok(Event::Reply(Reply::Hello { version: VERSION, facts, owed }))) => {
+                (agent.facts, agent.owed) = (facts, owed);
                 Ok(Some(agent))
             }
             Ok(Ok(Event::Reply(_))) => {
@@ -147,21 +150,28 @@ impl Agent {
         &self.facts
     }
 
-    pub(super) async fn run(
+    pub(super) fn owed(&self) -> &BTreeSet<Owed> {
+        &self.owed
+    }
+
+    /// Asks for something and waits for its end; the target is for a new connection, when a step wants to know of one.
+    pub(super) async fn ask(
         &mut self,
-        step: &Step,
+        target: &Target,
+        request: &Request,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, HostError> {
-        let result = self.exchange(step, progress).await;
+        let result = self.exchange(target, request, progress).await;
         result.map_err(|reason| HostError::Agent { host: self.host.clone(), action: RUN, reason })
     }
 
     async fn exchange(
         &mut self,
-        step: &Step,
+        target: &Target,
+        request: &Request,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, String> {
-        let request = frame::encode(&Request::Run(step.clone())).map_err(|e| e.to_string())?;
+        let request = frame::encode(request).map_err(|e| e.to_string())?;
         // An agent that has ended never makes room for the rest of a large request.
         let mut early = tokio::select! {
             sent = self.writer.data(request.as_slice()) => {
@@ -177,6 +187,11 @@ impl Agent {
             };
             match event {
                 Event::Reply(Reply::Progress(sign)) => progress(sign),
+                Event::Reply(Reply::Reach { seconds }) => {
+                    let through = reaches(target, Duration::from_secs(seconds)).await;
+                    let answer = frame::encode(&Request::Reached { through }).map_err(|e| e.to_string())?;
+                    self.writer.data(answer.as_slice()).await.map_err(|e| self.lost(&e.to_string()))?;
+                }
                 Event::Reply(Reply::Done(outcome)) => return Ok(outcome),
                 Event::Reply(Reply::Hello { .. }) => return Err("the agent answered out of turn".into()),
                 Event::Ended(Some(code)) => {

@@ -16,6 +16,7 @@ mod talk;
 mod upload;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub use shell::Shell;
 pub use talk::Talk;
 pub use upload::Program;
 
-use crate::protocol::{Facts, Outcome, Progress, Step};
+use crate::protocol::{Facts, Outcome, Owed, Progress, Request, Step};
 use channel::Agent;
 use verify::Verifier;
 
@@ -85,6 +86,7 @@ impl Target {
 pub struct SshHost {
     handle: Handle<Verifier>,
     agent: Agent,
+    target: Target,
 }
 
 /// Connects, verifies the host's key, logs in, brings the running program onto the host when it is not
@@ -103,7 +105,19 @@ pub async fn connect_with(target: &Target, program: &Program) -> Result<SshHost,
     let mut handle = open(target).await?;
     login::login(&mut handle, target).await?;
     let agent = Agent::start(&handle, target, program).await?;
-    Ok(SshHost { handle, agent })
+    Ok(SshHost { handle, agent, target: target.clone() })
+}
+
+/// Whether a new connection gets in, within a time.
+async fn reaches(target: &Target, within: Duration) -> bool {
+    let attempt = async {
+        let mut handle = open(target).await?;
+        login::login(&mut handle, target).await?;
+        // The host notices a closed connection as well.
+        let _ = handle.disconnect(Disconnect::ByApplication, "", "en").await;
+        Ok::<(), HostError>(())
+    };
+    matches!(tokio::time::timeout(within, attempt).await, Ok(Ok(())))
 }
 
 /// Connects, directly or through the jump host, and verifies the host's key.
@@ -149,13 +163,24 @@ impl SshHost {
         self.agent.facts()
     }
 
+    /// What earlier runs have left to do there.
+    #[must_use]
+    pub fn owed(&self) -> &BTreeSet<Owed> {
+        self.agent.owed()
+    }
+
     /// Runs one step to its end. A failed step is an outcome, not an error.
     pub async fn run(
         &mut self,
         step: &Step,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, HostError> {
-        self.agent.run(step, progress).await
+        self.agent.ask(&self.target, &Request::Run(step.clone()), progress).await
+    }
+
+    /// Keeps there that these handlers are owed, and no others.
+    pub async fn owe(&mut self, handlers: BTreeSet<Owed>) -> Result<Outcome, HostError> {
+        self.agent.ask(&self.target, &Request::Owe { handlers }, &mut |_| {}).await
     }
 
     /// Lets the agent end and closes the connection.

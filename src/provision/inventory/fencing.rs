@@ -5,14 +5,13 @@ use serde_json::{Map, Value};
 use super::Member;
 use super::resource;
 use super::secrets::{MIN_CHARS, Secrets};
+use crate::quote::names_a_secret;
 use crate::template::alone;
 use base::fields::Fields;
 use base::problem::Problem;
 use base::yaml::{Content, Node};
 
 pub(super) const FENCING: &[&str] = &["target", "agent", "params", "timeout"];
-/// Parts of the names of parameters whose values nobody may see.
-const HIDDEN: &[&str] = &["pass", "secret", "token", "key", "community", "credential"];
 
 /// The devices; a host may be named by its short name.
 pub(super) fn read(fields: &mut Fields<'_, '_>, hosts: &[Member], secrets: &Secrets) -> Option<Value> {
@@ -92,10 +91,7 @@ fn value(node: &Node, secrets: &Secrets, fields: &mut Fields<'_, '_>) -> Value {
 /// short that it could be a word is hidden together with its name.
 pub(super) fn hidden(told: &Value) -> Vec<String> {
     let params = told.get("params").and_then(Value::as_object).into_iter().flatten();
-    let secret = params.filter(|(name, _)| {
-        let name = name.to_lowercase();
-        HIDDEN.iter().any(|part| name.contains(part))
-    });
+    let secret = params.filter(|(name, _)| names_a_secret(name));
     let texts = |(name, value): (&String, &Value)| {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if text.chars().count() >= MIN_CHARS {

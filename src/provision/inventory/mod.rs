@@ -2,6 +2,7 @@
 //!
 //! This file owns the checked type and its paths. `read.rs` makes it from YAML and reports every mistake at once.
 
+mod addresses;
 mod backup;
 mod etcd;
 mod example;
@@ -30,12 +31,13 @@ pub(crate) use find::{files, find};
 pub use https::Https;
 pub use manager::Manager;
 pub(crate) use read::variables as read_variables;
-pub use schema::json_schema;
+pub(crate) use schema::json_schema;
 pub use secrets::{Secrets, SecretsError};
 pub use site::{Administrator, Site};
 pub use ssh::{JumpHost, Ssh};
 
 use base::problem::{Place, Problem, Problems};
+use base::yaml::Node;
 
 use crate::identity::Identities;
 use crate::template::Scope;
@@ -125,6 +127,13 @@ impl Inventory {
     /// Checks an inventory that is already in memory; `file` is only its name, and the base of relative paths.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
         read::inventory(file, text)
+    }
+
+    /// Texts of a file that must not be shown, also when it is wrong; as far as they can be known.
+    pub(crate) fn hidden_in(file: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let root = Node::read("", &text, &mut Problems::default());
+        root.map(|root| secrets::hidden(&root, file)).unwrap_or_default()
     }
 
     /// All hosts, the pair first.

@@ -1,16 +1,18 @@
 //! Makes a checked inventory from YAML, or a list of everything that is wrong with it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::addresses::{self, Address};
 use super::backup::{self, Backup};
 use super::https::Https;
-use super::secrets::Secrets;
+use super::secrets::{self, Secrets};
 use super::ssh::{Ssh, refuse_passwords};
 use super::{Inventory, Member, RESERVED, VirtualIp, etcd, manager, project, stack};
+use crate::quote::Quotes;
+use crate::report::Mask;
 use base::fields::{Fields, is_identifier};
 use base::problem::{Problem, Problems};
 use base::yaml::{Content, Entry, Node};
@@ -35,16 +37,15 @@ pub(super) const HOST: &[&str] = &["address", "local_address", "disk", "interfac
 pub(super) const INTERFACES: &[&str] = &["public", "local"];
 pub(super) const WITNESS: &[&str] = &["address", "fqdn", "port", "vars"];
 
-const MAX_PREFIX_V4: u8 = 32;
-const MAX_PREFIX_V6: u8 = 128;
-
 pub(super) fn inventory(file: &Path, text: &str) -> Result<Inventory, Problems> {
-    let root = Node::parse(&file.display().to_string(), text)?;
     let mut problems = Problems::default();
-    let read = read(file, &root, &mut problems);
-    match read {
-        Some(inventory) => problems.or(inventory),
-        None => Err(problems),
+    let root = Node::read(&file.display().to_string(), text, &mut problems);
+    match root.as_ref().and_then(|root| read(file, root, &mut problems)) {
+        Some(inventory) if problems.is_empty() => Ok(inventory),
+        _ => {
+            let mask = Mask::new(root.iter().flat_map(|root| secrets::hidden(root, file)));
+            Err(Quotes::of_inventory(text).add(&file.display().to_string(), &mask, mask.problems(problems)))
+        }
     }
 }
 
@@ -89,8 +90,10 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
     let vars = variables(vars, top.problems());
     wipe(&mut top, &mut hosts);
     etcd::check_password(top.get("manager"), &secrets, top.problems());
+    addresses::check(root, problems);
+    names(cluster.as_deref(), hosts.iter().chain(&witness), problems);
     let (cluster, virtual_ip, ssh) = (cluster?, virtual_ip?, ssh?);
-    let inventory = Inventory {
+    Some(Inventory {
         file: file.to_owned(),
         cluster,
         virtual_ip,
@@ -105,9 +108,7 @@ fn read(file: &Path, root: &Node, problems: &mut Problems) -> Option<Inventory> 
         vars,
         secrets,
         identities: None,
-    };
-    distinct(&inventory, root, problems);
-    Some(inventory)
+    })
 }
 
 fn cluster(top: &mut Fields<'_, '_>) -> Option<String> {
@@ -137,11 +138,7 @@ fn virtual_ip(node: &Node, problems: &mut Problems) -> Option<VirtualIp> {
     let interface = interface.and_then(|()| fields.text("interface"));
     let node = fields.required("address", "an address with its prefix, such as 203.0.113.10/24")?;
     let written = fields.text("address")?;
-    let parsed = written.split_once('/').and_then(|(address, prefix)| {
-        let address: IpAddr = address.parse().ok()?;
-        let max = if address.is_ipv4() { MAX_PREFIX_V4 } else { MAX_PREFIX_V6 };
-        Some((address, prefix.parse::<u8>().ok().filter(|p| (1..=max).contains(p))?))
-    });
+    let parsed = Address::parse(&written).and_then(|address| Some((address.ip, address.prefix?)));
     if parsed.is_none() {
         let message = "\"address\" must be an address with its prefix, such as 203.0.113.10/24, not";
         fields.report(node, format!("{message} {written:?}"));
@@ -169,15 +166,15 @@ fn host(entry: &Entry, domain: &str, problems: &mut Problems) -> Option<Member> 
     }
     let mut fields = Fields::of(&entry.value, "a host", HOST, problems)?;
     let address = ip(&mut fields, "address", "where SSH reaches the host");
-    let local_address = ip(&mut fields, "local_address", "its address on the local segment");
+    let local_address = local_address(&mut fields);
     let disk = disk(&mut fields);
     let interfaces = fields
         .required("interfaces", "the interfaces of both segments: {public: eth0, local: eth1}")
         .and_then(|node| interfaces(node, fields.problems()));
-    let (public_interface, local_interface) = interfaces?;
     let fqdn = full_name(&mut fields, name, domain);
     let port = port(&mut fields);
     let vars = variables(fields.map("vars"), fields.problems());
+    let (public_interface, local_interface) = interfaces?;
     Some(Member {
         name: name.split('.').next().unwrap_or(name).to_owned(),
         fqdn,
@@ -239,6 +236,18 @@ fn ip(fields: &mut Fields<'_, '_>, key: &str, meaning: &str) -> Option<IpAddr> {
         fields.report(node, format!("{key:?} must be an IP address, not {text:?}"));
     }
     address
+}
+
+/// With the prefix of its network, or without.
+fn local_address(fields: &mut Fields<'_, '_>) -> Option<IpAddr> {
+    let node = fields.required("local_address", "its address on the local segment")?;
+    let text = fields.text("local_address")?;
+    let address = Address::parse(&text);
+    if address.is_none() {
+        let message = "\"local_address\" must be an IP address such as 192.168.1.101 or, with its prefix, 192.168.1.101/24, not";
+        fields.report(node, format!("{message} {text:?}"));
+    }
+    address.map(|address| address.ip)
 }
 
 fn disk(fields: &mut Fields<'_, '_>) -> Option<String> {
@@ -304,29 +313,14 @@ fn wipe(top: &mut Fields<'_, '_>, hosts: &mut [Member]) {
     }
 }
 
-/// No address and no name may be there twice.
-fn distinct(inventory: &Inventory, root: &Node, problems: &mut Problems) {
-    let mut seen: BTreeMap<IpAddr, String> = BTreeMap::new();
-    let vip = root.get("virtual_ip").map_or(&root.place, |n| &n.place);
-    let own = inventory.members().flat_map(|m| {
-        let local = m.local_address.map(|a| (a, m, "local_address"));
-        [Some((m.address, m, "address")), local].into_iter().flatten()
-    });
-    let own = own.map(|(address, m, key)| (address, &m.place, format!("{key} of {}", m.name)));
-    let all = own.chain([(inventory.virtual_ip.address, vip, "virtual_ip".to_owned())]);
-    for (address, place, what) in all {
-        if let Some(first) = seen.get(&address) {
-            problems.push(Problem::new(place, format!("{what} is {address}, which is already {first}")));
-        } else {
-            seen.insert(address, what);
+/// No name may be there twice.
+fn names<'a>(cluster: Option<&'a str>, members: impl Iterator<Item = &'a Member>, problems: &mut Problems) {
+    let mut names: Vec<&str> = cluster.into_iter().collect();
+    for Member { fqdn, place, .. } in members {
+        if names.contains(&fqdn.as_str()) {
+            problems.push(Problem::new(place, format!("the name {fqdn:?} is there twice")));
         }
-    }
-    let mut names: Vec<&str> = vec![&inventory.cluster];
-    for member in inventory.members() {
-        if names.contains(&member.fqdn.as_str()) {
-            problems.push(Problem::new(&member.place, format!("the name {:?} is there twice", member.fqdn)));
-        }
-        names.push(&member.fqdn);
+        names.push(fqdn);
     }
 }
 

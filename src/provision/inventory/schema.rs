@@ -1,8 +1,7 @@
 //! The JSON Schema of the inventory, for editors. A test keeps it equal to what the reader accepts.
 
 /// The schema as text.
-#[must_use]
-pub fn json_schema() -> &'static str {
+pub(crate) fn json_schema() -> &'static str {
     include_str!("schema.json")
 }
 

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use base::problem::{Place, Problem, Problems};
 use base::yaml::{Content, Node};
 
+use super::project;
 use super::read::variables;
+use crate::quote::names_a_secret;
 
 /// A secret shorter than this would mask ordinary words.
 pub(super) const MIN_CHARS: usize = 6;
@@ -60,8 +62,7 @@ impl Secrets {
         problems: &mut Problems,
     ) -> Self {
         let may_be_missing = named.is_none() || !passwords.is_empty();
-        let stem = inventory.file_stem().unwrap_or_default().to_string_lossy();
-        let file = named.unwrap_or_else(|| project.join(FOLDER).join(format!("{stem}.secrets.yml")));
+        let file = named.unwrap_or_else(|| default_file(project, inventory));
         let mut secrets = Self { values: Map::new(), file, made: Vec::new() };
         if passwords.is_empty() && may_be_missing {
             return secrets;
@@ -135,6 +136,43 @@ impl Secrets {
             self.made.push((*name).to_owned());
         }
         Ok(())
+    }
+}
+
+/// Where they are when the inventory names no file.
+fn default_file(project: &Path, inventory: &Path) -> PathBuf {
+    let stem = inventory.file_stem().unwrap_or_default().to_string_lossy();
+    project.join(FOLDER).join(format!("{stem}.secrets.yml"))
+}
+
+/// What must not be shown of an inventory that is wrong, as far as it can be known: what is in the file of its secrets, and
+/// what has the name of one.
+pub(super) fn hidden(root: &Node, inventory: &Path) -> Vec<String> {
+    let named = root.get("secrets").and_then(|node| match &node.content {
+        Content::Text(name) => Some(inventory.parent().unwrap_or(Path::new("")).join(name)),
+        _ => None,
+    });
+    let file = named.unwrap_or_else(|| default_file(&project(inventory), inventory));
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut texts = Vec::new();
+    if let Some(secrets) = Node::read("", &text, &mut Problems::default()) {
+        collect(&secrets, true, &mut texts);
+    }
+    collect(root, false, &mut texts);
+    texts
+}
+
+/// Adds the texts of a value that is secret, or has a secret in it by its name. One that could be a word is not one.
+fn collect(node: &Node, is_secret: bool, texts: &mut Vec<String>) {
+    match &node.content {
+        Content::Text(text) if is_secret && text.chars().count() >= MIN_CHARS => texts.push(text.clone()),
+        Content::List(items) => items.iter().for_each(|item| collect(item, is_secret, texts)),
+        Content::Map(entries) => {
+            for entry in entries.iter().filter(|entry| entry.key != "secrets") {
+                collect(&entry.value, is_secret || names_a_secret(&entry.key), texts);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a module is given besides its arguments, and how it says what it did.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
+use super::planned::Planned;
 use crate::protocol::{Outcome, Progress};
 
 /// The run of one module.
@@ -11,16 +14,25 @@ pub(crate) struct Context<'a> {
     /// Describe the change.
     pub(crate) diff: bool,
     report: &'a mut dyn FnMut(Progress),
+    /// Has the controller try a new connection; none where there is no controller.
+    pub(crate) reached: Option<&'a mut dyn FnMut(Duration) -> bool>,
+    /// What earlier steps of the same plan would have brought.
+    pub(crate) planned: Planned,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(check: bool, diff: bool, report: &'a mut dyn FnMut(Progress)) -> Self {
-        Self { check, diff, report }
+        Self { check, diff, report, reached: None, planned: Planned::default() }
     }
 
     /// A sign of life of a long step.
     pub(crate) fn progress(&mut self, sign: Progress) {
         (self.report)(sign);
+    }
+
+    /// Whether the controller still gets here by a new connection, asked within a step.
+    pub(crate) fn is_reached(&mut self, within: Duration) -> bool {
+        self.reached.as_mut().is_none_or(|reached| reached(within))
     }
 
     /// Something was changed, or would be: a sentence, and a line for each change.

@@ -60,7 +60,7 @@ impl Module for Args {
     fn validate(&self) -> Vec<ArgError> {
         let mut errors = Vec::new();
         if self.content.is_some() == self.content_base64.is_some() {
-            errors.push(ArgError::whole("module copy needs either content or content_base64"));
+            errors.push(ArgError::whole("module copy needs one of src, content and content_base64"));
         }
         if self.dest.as_os_str().as_encoded_bytes().ends_with(b"/") {
             errors
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn exactly_one_kind_of_content_is_needed() {
-        let wanted = ["module copy needs either content or content_base64"];
+        let wanted = ["module copy needs one of src, content and content_base64"];
         assert_eq!(mistakes("copy", json!({"dest": "/a"})), wanted);
         assert_eq!(mistakes("copy", json!({"dest": "/a", "content": "", "content_base64": ""})), wanted);
         assert_eq!(mistakes("copy", json!({"dest": "/a", "content_base64": "?"})).len(), 1);

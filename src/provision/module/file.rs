@@ -83,6 +83,12 @@ impl Module for Args {
     fn run(self, context: &mut Context) -> Result<Outcome, Error> {
         let found = attributes::look(&self.path)?;
         match (self.state, &self.target) {
+            (State::Absent, _) if found.is_none() && context.check && context.planned.may_bring_files() => {
+                let name = self.path.display();
+                Ok(Context::unknown(format!(
+                    "{name} is absent, unless a package that is installed before brings it"
+                )))
+            }
             (State::Absent, _) => absent(&self.path, found.as_ref(), context),
             (State::Link, Some(target)) => link(&self.path, target, found.as_ref(), context),
             _ => self.attributes(context),
@@ -133,7 +139,7 @@ fn link(
 }
 
 impl Args {
-    fn attributes(&self, context: &Context) -> Result<Outcome, Error> {
+    fn attributes(&self, context: &mut Context) -> Result<Outcome, Error> {
         let Self { path, state, .. } = self;
         let name = path.display();
         let wanted = Wanted::new(self.mode.as_deref(), self.owner.as_deref(), self.group.as_deref())?;
@@ -160,6 +166,9 @@ impl Args {
                     "remove it in an earlier task",
                 ))
             }
+            None if *state == State::Directory && context.planned.has_folder(path, wanted) => {
+                Ok(Context::same(format!("{name} is as asked, made by an earlier task")))
+            }
             None if *state == State::Directory => self.create(wanted, context),
             None if context.check => Ok(Context::unknown(format!("{name} does not exist yet"))),
             None => Err(Error::refused(
@@ -169,9 +178,11 @@ impl Args {
         }
     }
 
-    fn create(&self, wanted: Wanted, context: &Context) -> Result<Outcome, Error> {
+    fn create(&self, wanted: Wanted, context: &mut Context) -> Result<Outcome, Error> {
         let path = &self.path;
-        if !context.check {
+        if context.check {
+            context.planned.make_folder(path, wanted);
+        } else {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(DEFAULT_FOLDER_MODE)
@@ -187,7 +198,8 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{applied, checked, converges, mistakes};
+    use super::super::planned::Planned;
+    use super::super::testing::{after, applied, checked, converges, mistakes};
     use super::*;
     use serde_json::json;
     use std::os::unix::fs::PermissionsExt as _;
@@ -229,6 +241,35 @@ mod tests {
         let args = json!({"path": folder.path().join("x"), "mode": "0600"});
         assert!(checked("file", args.clone()).unknown);
         assert!(applied("file", args).failure.unwrap().message.ends_with("does not exist"));
+    }
+
+    #[test]
+    fn a_plan_makes_a_folder_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let mut planned = Planned::default();
+        let mut plan = |args: serde_json::Value| after(&mut planned, "file", &args, true);
+        let private = json!({"path": path, "state": "directory", "mode": "0700"});
+        assert!(plan(private.clone()).changed);
+        let again = plan(private);
+        assert!(!again.changed && again.message.ends_with("made by an earlier task"), "{again:?}");
+        assert!(!plan(json!({"path": path, "state": "directory"})).changed);
+        assert!(!plan(json!({"path": folder.path().join("a"), "state": "directory"})).changed, "its parent");
+        assert!(plan(json!({"path": path, "state": "directory", "mode": "0755"})).changed, "another mode");
+        assert!(plan(json!({"path": folder.path().join("c"), "state": "directory"})).changed);
+    }
+
+    #[test]
+    fn a_plan_does_not_know_what_packages_will_bring() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let mut planned = Planned::default();
+        let absent = json!({"path": path, "state": "absent"});
+        assert!(!after(&mut planned, "file", &absent, true).unknown);
+        planned.install();
+        assert!(after(&mut planned, "file", &absent, true).unknown);
+        let done = after(&mut planned, "file", &absent, false);
+        assert!(!done.unknown && !done.changed, "what is done is known");
     }
 
     #[test]

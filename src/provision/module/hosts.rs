@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use base::nearest::nearest;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::attributes::Wanted;
 use super::context::Context;
@@ -20,16 +22,43 @@ const DEFAULT_MARKER: &str = "futago";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Args {
-    entries: Vec<Entry>,
+    entries: Value,
     marker: Option<String>,
     path: Option<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One line of the block.
+#[derive(Debug)]
 struct Entry {
     address: IpAddr,
     names: Vec<String>,
+}
+
+impl Entry {
+    const KEYS: [&'static str; 2] = ["address", "names"];
+
+    /// What is written, or what is wrong with it.
+    fn read(value: &Value) -> Result<Self, String> {
+        let whole = || format!("an entry is {{address: 192.0.2.1, names: [a.example.com, a]}}, not {value}");
+        let map = value.as_object().ok_or_else(whole)?;
+        if let Some(key) = map.keys().find(|key| !Self::KEYS.contains(&key.as_str())) {
+            let near = nearest(key, Self::KEYS.into_iter());
+            let near = near.map_or_else(
+                || "it has address and names".to_owned(),
+                |near| format!("did you mean \"{near}\"?"),
+            );
+            return Err(format!("an entry has no key \"{key}\"; {near}"));
+        }
+        let address = map.get("address").ok_or_else(whole)?;
+        let ip = address.as_str().and_then(|text| text.parse().ok());
+        let ip = ip.ok_or_else(|| format!("the address of an entry must be an IP address, not {address}"))?;
+        let names = map.get("names").and_then(Value::as_array).filter(|names| !names.is_empty());
+        let names = names.ok_or_else(|| format!("address {ip} has no list of names"))?;
+        let name = |name: &Value| {
+            name.as_str().map(str::to_owned).ok_or_else(|| format!("{name} is not a host name"))
+        };
+        Ok(Self { address: ip, names: names.iter().map(name).collect::<Result<_, String>>()? })
+    }
 }
 
 impl Module for Args {
@@ -52,21 +81,40 @@ impl Module for Args {
     };
 
     fn validate(&self) -> Vec<ArgError> {
+        let wrong = |message: String| ArgError::at("entries", message);
+        let Some(entries) = self.entries.as_array() else {
+            let message =
+                format!("argument \"entries\" of module hosts must be a list, not {}", self.entries);
+            return vec![wrong(message)];
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
         let mut errors = Vec::new();
         let mut seen = BTreeSet::new();
-        for entry in &self.entries {
-            if entry.names.is_empty() {
-                errors.push(ArgError::at("entries", format!("address {} has no names", entry.address)));
-            }
-            for name in &entry.names {
-                let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-                if name.is_empty() || !name.chars().all(fits) {
-                    errors.push(ArgError::at("entries", format!("\"{name}\" is not a host name")));
+        for entry in entries.iter().map(Entry::read) {
+            match entry {
+                Err(message) => errors.push(wrong(message)),
+                Ok(Entry { address, names }) => {
+                    for name in names {
+                        if name.is_empty() || !name.chars().all(fits) {
+                            errors.push(wrong(format!("\"{name}\" is not a host name")));
+                        }
+                        let message = format!("the name {name} is given twice");
+                        if !seen.insert((address.is_ipv4(), name)) {
+                            errors.push(wrong(message));
+                        }
+                    }
                 }
-                if !seen.insert((entry.address.is_ipv4(), name)) {
-                    errors.push(ArgError::at("entries", format!("the name {name} is given twice")));
-                }
             }
+        }
+        if self
+            .marker
+            .as_ref()
+            .is_some_and(|marker| marker.trim().is_empty() || marker.contains(char::is_control))
+        {
+            errors.push(ArgError::at(
+                "marker",
+                "argument \"marker\" of module hosts must be a name on one line",
+            ));
         }
         errors
     }
@@ -75,9 +123,16 @@ impl Module for Args {
         let path = self.path.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         let text = text::read(path)?.unwrap_or_default();
         let marker = self.marker.as_deref().unwrap_or(DEFAULT_MARKER);
-        let wanted =
-            with_block(&text, marker, &self.entries).map_err(|line| text::damaged(path, marker, line))?;
-        let conflicts = conflicts(&text, marker, &self.entries);
+        // They were checked before.
+        let entries: Vec<Entry> = self
+            .entries
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Entry::read(entry).ok())
+            .collect();
+        let wanted = with_block(&text, marker, &entries).map_err(|line| text::damaged(path, marker, line))?;
+        let conflicts = conflicts(&text, marker, &entries);
         let outcome = copy::place(path, wanted.as_bytes(), Wanted::default(), context)?;
         if conflicts.is_empty() {
             return Ok(outcome);
@@ -186,6 +241,6 @@ mod tests {
         let wanted = ["\"b c\" is not a host name", "the name a is given twice"];
         assert_eq!(mistakes("hosts", json!({"entries": entries})), wanted);
         let wrong = mistakes("hosts", json!({"entries": [{"address": "1.1.1", "names": []}]}));
-        assert!(wrong[0].contains("invalid IP address"), "{wrong:?}");
+        assert_eq!(wrong, ["the address of an entry must be an IP address, not \"1.1.1\""]);
     }
 }

@@ -25,6 +25,7 @@ mod mysql_query;
 mod mysql_user;
 mod package;
 mod partition;
+mod planned;
 mod program;
 mod replica;
 mod repository;
@@ -41,6 +42,8 @@ mod wait_for;
 
 pub use schema::{ArgError, Key, Kind, Schema};
 
+use std::time::Duration;
+
 use base::nearest::nearest;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -48,6 +51,7 @@ use serde_json::{Map, Value};
 use crate::protocol::{Failure, Outcome, Progress, Step};
 use context::Context;
 use error::Error;
+pub(crate) use planned::Planned;
 
 /// The arguments of a module, and what it does with them.
 trait Module: DeserializeOwned {
@@ -117,10 +121,21 @@ pub fn check_args(module: &str, args: &Map<String, Value>) -> Result<(), Vec<Arg
 }
 
 /// Runs a step on this host.
-pub(crate) fn run(step: &Step, report: &mut dyn FnMut(Progress)) -> Outcome {
+///
+/// `planned` holds what the steps before it have announced, and goes on with what this one does.
+/// `reached` has the controller try a new connection, and says whether it got through within that time.
+pub(crate) fn run(
+    step: &Step,
+    planned: &mut Planned,
+    report: &mut dyn FnMut(Progress),
+    reached: &mut dyn FnMut(Duration) -> bool,
+) -> Outcome {
     let mut context = Context::new(step.check, step.diff, report);
+    context.reached = Some(reached);
+    context.planned = std::mem::take(planned);
     let entry = find(&step.module).map_err(|error| refused(&[error]));
     let result = entry.and_then(|entry| (entry.run)(&step.args, &mut context));
+    *planned = context.planned;
     result.unwrap_or_else(|failure| Outcome { failure: Some(failure), ..Outcome::default() })
 }
 
@@ -188,15 +203,20 @@ mod tests {
     fn an_unknown_module_is_answered_with_the_nearest_one() {
         let errors = check_args("pakage", &Map::new()).unwrap_err();
         assert_eq!(errors[0].message, "there is no module \"pakage\"; did you mean \"package\"?");
-        let step = Step { module: "nothing-like-it".into(), args: Map::new(), check: true, diff: false };
-        let outcome = run(&step, &mut |_| {});
+        let step = Step { module: "nothing-like-it".into(), check: true, ..Step::default() };
+        let outcome = run(&step, &mut Planned::default(), &mut |_| {}, &mut |_| true);
         assert_eq!(outcome.failure.unwrap().message, "there is no module \"nothing-like-it\"");
     }
 
     #[test]
     fn a_step_with_wrong_arguments_fails_and_names_them_all() {
         let args = json!({"paht": "/x", "state": "gone"}).as_object().unwrap().clone();
-        let outcome = run(&Step { module: "file".into(), args, check: false, diff: false }, &mut |_| {});
+        let outcome = run(
+            &Step { module: "file".into(), args, ..Step::default() },
+            &mut Planned::default(),
+            &mut |_| {},
+            &mut |_| true,
+        );
         let message = outcome.failure.unwrap().message;
         for part in ["did you mean \"path\"", "not \"gone\"", "needs the argument \"path\""] {
             assert!(message.contains(part), "{message}");

@@ -106,6 +106,9 @@ impl Module for Args {
             let what = if wanted { "installed" } else { "absent" };
             return Ok(Context::same(format!("{} {what}", self.name.join(", "))));
         }
+        if context.check && wanted {
+            context.planned.install();
+        }
         if !context.check {
             match tool {
                 Tool::Apt => self.apt(&names, context)?,

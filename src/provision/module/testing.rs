@@ -2,12 +2,18 @@
 
 use serde_json::Value;
 
-use super::{check_args, run};
+use super::{Planned, check_args, run};
 use crate::protocol::{Outcome, Step};
 
 fn outcome(module: &str, args: &Value, check: bool) -> Outcome {
+    after(&mut Planned::default(), module, args, check)
+}
+
+/// What comes after other steps of the same run.
+pub(super) fn after(planned: &mut Planned, module: &str, args: &Value, check: bool) -> Outcome {
     let args = args.as_object().unwrap().clone();
-    run(&Step { module: module.into(), args, check, diff: true }, &mut |_| {})
+    let step = Step { module: module.into(), args, check, diff: true, ..Step::default() };
+    run(&step, planned, &mut |_| {}, &mut |_| true)
 }
 
 /// The first of these programs that this machine does not have, after having tried to install parted, which

@@ -2,10 +2,12 @@
 
 mod foreign;
 mod read;
+mod schema;
 mod task;
 
 pub(crate) use foreign::advice;
 pub use read::{Read, read};
+pub(crate) use schema::{of_playbook, of_tasks};
 
 use crate::inventory::{Inventory, Member};
 use base::problem::Place;

@@ -9,13 +9,13 @@ use super::task::{Inherited, checked_variables, task};
 use super::{Pattern, Play, Playbook, Task, foreign};
 
 pub(super) const PLAY: &[&str] = &["name", "hosts", "when", "vars", "tasks", "handlers", "tags", "serial"];
-const IMPORT: &[&str] = &["name", "import_playbook", "import", "when", "tags"];
-const BLOCK: &[&str] = &["name", "block", "when", "vars", "tags"];
-const IMPORTED: &[&str] = &["name", "import_tasks", "when", "vars", "tags"];
+pub(super) const IMPORT: &[&str] = &["name", "import_playbook", "import", "when", "tags"];
+pub(super) const BLOCK: &[&str] = &["name", "block", "when", "vars", "tags"];
+pub(super) const IMPORTED: &[&str] = &["name", "import_tasks", "when", "vars", "tags"];
 
 const MAX_IMPORT_DEPTH: usize = 8;
 /// More hosts than an inventory can have.
-const MAX_SERIAL: u64 = 16;
+pub(super) const MAX_SERIAL: u64 = 16;
 
 /// What could be read of a playbook and all that it imports, with the mistakes in it.
 #[derive(Debug)]
@@ -68,13 +68,14 @@ impl Reader<'_> {
 
     /// The items of a file; `what` is what it should be.
     fn items(&mut self, asset: &Asset, what: &str) -> Vec<Node> {
-        match Node::parse(&asset.name, &asset.text) {
-            Err(problems) => {
-                self.problems.extend(problems);
-                self.is_whole = false;
-            }
-            Ok(Node { content: Content::List(items), .. }) => return items,
-            Ok(root) => {
+        let mut problems = Problems::default();
+        let root = Node::read(&asset.name, &asset.text, &mut problems);
+        self.is_whole &= problems.is_empty();
+        self.problems.extend(problems);
+        match root {
+            None => {}
+            Some(Node { content: Content::List(items), .. }) => return items,
+            Some(root) => {
                 let problem = Problem::new(&root.place, format!("{what}, not {}", root.shown()));
                 self.lost(match root.get("cluster") {
                     Some(_) => problem.hint("this is an inventory: name each with -i, or their folder"),

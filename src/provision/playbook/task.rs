@@ -26,8 +26,8 @@ pub(super) const TASK: &[&str] = &[
 ];
 /// Modules that are resolved on the controller.
 const CONTROLLER: &[&str] = &["template"];
-const MAX_RETRIES: u64 = 10_000;
-const MAX_DELAY_SECONDS: u64 = 3600;
+pub(super) const MAX_RETRIES: u64 = 10_000;
+pub(super) const MAX_DELAY_SECONDS: u64 = 3600;
 const DEFAULT_RETRIES: u64 = 3;
 const DEFAULT_DELAY_SECONDS: u64 = 5;
 

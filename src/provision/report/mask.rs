@@ -60,10 +60,10 @@ impl Mask {
     /// Mistakes without secrets: a message shows the value that is wrong.
     pub(crate) fn problems(&self, problems: Problems) -> Problems {
         let mut masked = Problems::default();
-        masked.extend(problems.into_iter().map(|Problem { place, message, hint }| Problem {
-            place,
-            message: self.text(&message),
-            hint: hint.map(|hint| self.text(&hint)),
+        masked.extend(problems.into_iter().map(|problem| Problem {
+            message: self.text(&problem.message),
+            hint: problem.hint.map(|hint| self.text(&hint)),
+            ..problem
         }));
         masked
     }

@@ -1,9 +1,10 @@
 //! What the runner needs of a host: facts, and one step at a time. The SSH host is one, a scripted one in tests another.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use crate::inventory::Member;
-use crate::protocol::{Facts, Outcome, Progress, Step};
+use crate::protocol::{Facts, Outcome, Owed, Progress, Step};
 
 /// A host that could not be reached, or was lost on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,12 @@ pub struct Lost {
 pub trait Host: Send + 'static {
     /// What the host is.
     fn facts(&self) -> &Facts;
+
+    /// What earlier runs have left to do.
+    fn owed(&self) -> &BTreeSet<Owed>;
+
+    /// Keeps on the host that these handlers are owed, and no others.
+    fn owe(&mut self, handlers: BTreeSet<Owed>) -> impl Future<Output = Result<Outcome, Lost>> + Send;
 
     /// Runs one step to its end.
     fn run(

@@ -22,11 +22,12 @@ pub use ssh::OverSsh;
 use crate::inventory::{Inventory, Member};
 use crate::plan::{Plan, PlannedPlay};
 use crate::playbook::{Play, Task};
-use crate::protocol::Failure;
+use crate::protocol::{Failure, Owed};
 use crate::report::{self, Event, HostRecap, Report, Status, TaskDone, TaskTime};
 use crate::step::Resolver;
 use crate::template::Scope;
 use base::yaml::Entry;
+use task::Asked;
 
 /// Whether a task may destroy what is on a disk.
 fn destroys(task: &Task) -> bool {
@@ -117,7 +118,8 @@ pub(crate) struct State<H> {
     pub(crate) link: H,
     /// Inventory, facts and registered results.
     pub(crate) scope: Scope,
-    pub(crate) notified: BTreeSet<String>,
+    /// Handlers that have to run, also those that earlier runs have left.
+    pub(crate) notified: BTreeSet<Owed>,
     pub(crate) recap: HostRecap,
 }
 
@@ -137,6 +139,7 @@ pub async fn run<C: Connect>(
         shared,
         hosts: Vec::new(),
         lost: Vec::new(),
+        forgotten: Vec::new(),
         times: Vec::new(),
         stopped_at: None,
         started: Instant::now(),
@@ -152,6 +155,8 @@ struct Run<H> {
     shared: Arc<Shared>,
     hosts: Vec<State<H>>,
     lost: Vec<HostRecap>,
+    /// What earlier runs have left and nothing does any more.
+    forgotten: Vec<String>,
     times: Vec<TaskTime>,
     /// Name of the task that a continuation starts at.
     stopped_at: Option<String>,
@@ -233,6 +238,7 @@ impl<H: Host> Run<H> {
     }
 
     async fn plays(&mut self, plan: &Plan) {
+        self.forget(plan).await;
         for planned in &plan.plays {
             for batch in &planned.batches {
                 if !self.batch(planned, batch).await {
@@ -259,10 +265,35 @@ impl<H: Host> Run<H> {
         self.handlers(play, batch).await
     }
 
+    /// What earlier runs have left to handlers that their plays no longer have is not owed any more.
+    async fn forget(&mut self, plan: &Plan) {
+        let is_gone = |owed: &Owed| {
+            let mut plays = plan.plays.iter().filter(|planned| planned.name == owed.play).peekable();
+            plays.peek().is_some()
+                && !plays
+                    .flat_map(|planned| &planned.play.handlers)
+                    .any(|handler| handler.name == owed.handler)
+        };
+        for state in &mut self.hosts {
+            let gone: Vec<Owed> = state.notified.iter().filter(|owed| is_gone(owed)).cloned().collect();
+            for owed in &gone {
+                state.notified.remove(owed);
+                let Owed { play, handler } = owed;
+                let host = &state.member.name;
+                self.forgotten
+                    .push(format!("{handler} on {host}: {play:?} has no such handler any more, forgotten"));
+            }
+            if !gone.is_empty() {
+                state.settle(self.shared.options.check).await;
+            }
+        }
+    }
+
     /// The handlers that were asked for, in the order in which they are written.
     async fn handlers(&mut self, play: &Play, batch: &[String]) -> bool {
         for handler in &play.handlers {
-            let asked = |s: &&State<H>| batch.contains(&s.member.name) && s.notified.contains(&handler.name);
+            let owed = Owed { play: play.name.clone(), handler: handler.name.clone() };
+            let asked = |s: &&State<H>| batch.contains(&s.member.name) && s.notified.contains(&owed);
             let hosts: Vec<String> = self.hosts.iter().filter(asked).map(|s| s.member.name.clone()).collect();
             if hosts.is_empty() {
                 continue;
@@ -271,7 +302,8 @@ impl<H: Host> Run<H> {
                 return false;
             }
             for state in self.hosts.iter_mut().filter(|s| hosts.contains(&s.member.name)) {
-                state.notified.remove(&handler.name);
+                state.notified.remove(&owed);
+                state.settle(self.shared.options.check).await;
             }
         }
         true
@@ -288,18 +320,20 @@ impl<H: Host> Run<H> {
             handler: play.handlers.iter().any(|h| h.name == task.name && h.place == task.place),
         });
         let started = Instant::now();
-        let (vars, task) = (Arc::new(play.vars.clone()), Arc::new(task.clone()));
-        let rehearsed = !destroys(&task)
+        let of_play = |(handler, _): &(String, _)| Owed { play: play.name.clone(), handler: handler.clone() };
+        let notify = task.notify.iter().map(of_play).collect();
+        let asked = Arc::new(Asked { task: task.clone(), vars: play.vars.clone(), notify });
+        let rehearsed = !destroys(task)
             || self.shared.options.check
             || chosen.len() < 2
-            || self.each(Phase::Rehearse, &vars, &task, &chosen).await.good;
+            || self.each(Phase::Rehearse, &asked, &chosen).await.good;
         let verdict = if rehearsed {
-            self.each(Phase::Run, &vars, &task, &chosen).await
+            self.each(Phase::Run, &asked, &chosen).await
         } else {
             task::Verdict { good: false, registered: None }
         };
         if task.run_once {
-            self.share(&task, hosts, verdict.registered);
+            self.share(task, hosts, verdict.registered);
         }
         self.times.push(TaskTime { task: task.name.clone(), seconds: started.elapsed().as_secs_f64() });
         self.shared.report.say(Event::TaskFinished { task: task.name.clone() });
@@ -307,22 +341,16 @@ impl<H: Host> Run<H> {
     }
 
     /// One phase of a task on these hosts at the same time.
-    async fn each(
-        &mut self,
-        phase: Phase,
-        vars: &Arc<Vec<Entry>>,
-        task: &Arc<Task>,
-        chosen: &[String],
-    ) -> task::Verdict {
+    async fn each(&mut self, phase: Phase, asked: &Arc<Asked>, chosen: &[String]) -> task::Verdict {
         let (going, mut waiting): (Vec<State<H>>, Vec<State<H>>) =
             std::mem::take(&mut self.hosts).into_iter().partition(|s| chosen.contains(&s.member.name));
         let mut running = JoinSet::new();
         for mut state in going {
-            let (shared, vars, task) = (self.shared.clone(), vars.clone(), task.clone());
+            let (shared, asked) = (self.shared.clone(), asked.clone());
             running.spawn(async move {
                 let verdict = match phase {
-                    Phase::Rehearse => task::rehearse(&shared, &vars, &task, &mut state).await,
-                    Phase::Run => task::run(&shared, &vars, &task, &mut state).await,
+                    Phase::Rehearse => task::rehearse(&shared, &asked, &mut state).await,
+                    Phase::Run => task::run(&shared, &asked, &mut state).await,
                 };
                 (state, verdict)
             });
@@ -352,9 +380,11 @@ impl<H: Host> Run<H> {
     }
 
     async fn finish(self) -> u8 {
-        let Self { shared, hosts, lost, mut times, stopped_at, started, .. } = self;
-        let owed = hosts.iter().flat_map(|s| s.notified.iter().map(|n| format!("{n} on {}", s.member.name)));
-        let owed: Vec<String> = owed.collect();
+        let Self { shared, hosts, lost, forgotten, mut times, stopped_at, started } = self;
+        let owed = hosts
+            .iter()
+            .flat_map(|s| s.notified.iter().map(|owed| format!("{} on {}", owed.handler, s.member.name)));
+        let owed: Vec<String> = owed.chain(forgotten).collect();
         let mut recaps = lost;
         let mut closing = JoinSet::new();
         for state in hosts {
@@ -388,7 +418,16 @@ impl<H: Host> State<H> {
         let mut scope = inventory.scope(&member);
         scope.set("facts", &serde_json::to_value(link.facts()).unwrap_or_default());
         let recap = HostRecap { host: member.name.clone(), ..HostRecap::default() };
-        Self { scope, member, link, notified: BTreeSet::new(), recap }
+        let notified = link.owed().clone();
+        Self { scope, member, link, notified, recap }
+    }
+
+    /// Has the host keep what it still owes. One that is lost by now runs a handler once more in the next run: that is
+    /// harmless, and why it was lost its next task says.
+    async fn settle(&mut self, check: bool) {
+        if !check {
+            let _ = self.link.owe(self.notified.clone()).await;
+        }
     }
 
     /// Order of the inventory; a witness comes last.

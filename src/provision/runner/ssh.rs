@@ -1,12 +1,13 @@
 //! The hosts of a real run: reached over SSH.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Connect, Host, Lost};
 use crate::host::{self, HostError, Jump, Password, SshHost, Target};
 use crate::inventory::{JumpHost, Member, Ssh};
-use crate::protocol::{Facts, Outcome, Progress, Step};
+use crate::protocol::{Facts, Outcome, Owed, Progress, Step};
 
 /// A host on the same network answers in milliseconds; a slow line still gets through.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,17 +90,28 @@ impl Host for SshHost {
         Self::facts(self)
     }
 
+    fn owed(&self) -> &BTreeSet<Owed> {
+        Self::owed(self)
+    }
+
+    async fn owe(&mut self, handlers: BTreeSet<Owed>) -> Result<Outcome, Lost> {
+        Self::owe(self, handlers).await.map_err(gone)
+    }
+
     async fn run(
         &mut self,
         step: &Step,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Outcome, Lost> {
-        // Whatever ends the conversation in the middle, the host is lost for this run.
-        let lost = |error: HostError| Lost { unreachable: true, message: error.to_string() };
-        Self::run(self, step, progress).await.map_err(lost)
+        Self::run(self, step, progress).await.map_err(gone)
     }
 
     async fn close(self) {
         Self::close(self).await;
     }
+}
+
+/// Whatever ends the conversation in the middle, the host is lost for this run.
+fn gone(error: HostError) -> Lost {
+    Lost { unreachable: true, message: error.to_string() }
 }

@@ -1,5 +1,6 @@
 //! One task on one host: conditions, items, repetition, verdicts, and what is remembered of it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -7,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Host, Lost, Shared, State};
 use crate::plan::items;
 use crate::playbook::{Expression, Task};
-use crate::protocol::{Failure, Outcome, Progress, Step};
+use crate::protocol::{Failure, Outcome, Owed, Progress, Step};
 use crate::report::{Event, Status, TaskDone};
 use crate::template::{Resolved, Scope};
 use base::problem::Problem;
@@ -15,6 +16,15 @@ use base::yaml::Entry;
 
 /// Progress of one host is passed on at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// A task as a play has it.
+pub(super) struct Asked {
+    pub(super) task: Task,
+    /// Variables of its play.
+    pub(super) vars: Vec<Entry>,
+    /// The handlers that it notifies.
+    pub(super) notify: BTreeSet<Owed>,
+}
 
 /// How a task ended on a host.
 pub(super) struct Verdict {
@@ -86,14 +96,15 @@ impl Done {
 }
 
 /// Runs a task with all its items.
-pub(super) async fn run<H: Host>(
-    shared: &Shared,
-    vars: &[Entry],
-    task: &Task,
-    state: &mut State<H>,
-) -> Verdict {
-    let mut one = One { shared, task, state };
-    let results = one.items(vars).await;
+pub(super) async fn run<H: Host>(shared: &Shared, asked: &Asked, state: &mut State<H>) -> Verdict {
+    let Asked { task, notify, .. } = asked;
+    let mut one = One { shared, task, notify, state };
+    let mut results = one.items(&asked.vars).await;
+    // Also when a later item has failed.
+    if results.iter().any(|done| done.status == Status::Changed) {
+        one.state.notified.extend(notify.iter().cloned());
+        results.extend(one.keep_owed().await);
+    }
     let status = results.iter().map(|d| d.status).max().unwrap_or(Status::Skipped);
     let registered = combine(task, results);
     let state = one.state;
@@ -101,21 +112,14 @@ pub(super) async fn run<H: Host>(
     if let Some(name) = &task.register {
         registered.set(name, &mut state.scope);
     }
-    if status == Status::Changed {
-        state.notified.extend(task.notify.iter().map(|(name, _)| name.clone()));
-    }
     Verdict { good: status < Status::Failed, registered: Some(registered) }
 }
 
 /// Whether a host would refuse a task. Tasks that destroy something are tried on all hosts first, so that a refusal
 /// on one leaves the other one untouched too.
-pub(super) async fn rehearse<H: Host>(
-    shared: &Shared,
-    vars: &[Entry],
-    task: &Task,
-    state: &mut State<H>,
-) -> Verdict {
-    let good = One { shared, task, state }.rehearse(vars).await;
+pub(super) async fn rehearse<H: Host>(shared: &Shared, asked: &Asked, state: &mut State<H>) -> Verdict {
+    let Asked { task, notify, vars } = asked;
+    let good = One { shared, task, notify, state }.rehearse(vars).await;
     Verdict { good, registered: None }
 }
 
@@ -141,6 +145,7 @@ fn combine(task: &Task, mut results: Vec<Done>) -> Registered {
 struct One<'a, H> {
     shared: &'a Shared,
     task: &'a Task,
+    notify: &'a BTreeSet<Owed>,
     state: &'a mut State<H>,
 }
 
@@ -215,6 +220,22 @@ impl<H: Host> One<'_, H> {
         true
     }
 
+    /// Has the host keep what it could not know of itself: a change that is one by the task's own condition. None when that went
+    /// well.
+    async fn keep_owed(&mut self) -> Option<Done> {
+        if self.shared.options.check || self.task.changed_when.is_none() || self.notify.is_empty() {
+            return None;
+        }
+        let started = Instant::now();
+        let done = match self.state.link.owe(self.state.notified.clone()).await {
+            Err(lost) => lost_host(lost),
+            Ok(outcome) => first_verdict(outcome, false),
+        };
+        let failed = done.status >= Status::Failed;
+        failed.then(|| self.tell(&done, None, started));
+        failed.then_some(done)
+    }
+
     async fn item(&mut self, scope: Scope, item: Option<Value>) -> Done {
         let started = Instant::now();
         let done = match self.prepare(&scope) {
@@ -248,7 +269,9 @@ impl<H: Host> One<'_, H> {
             return Err(self.not_known("with which arguments"));
         }
         let super::Options { check, diff, .. } = self.shared.options;
-        Ok(Step { module: resolution.module.to_owned(), args: resolution.args, check, diff })
+        // What the task's own condition calls a change is known here only.
+        let notify = self.notify.iter().filter(|_| self.task.changed_when.is_none()).cloned().collect();
+        Ok(Step { module: resolution.module.to_owned(), args: resolution.args, check, diff, notify })
     }
 
     /// A plan says what it cannot know; when it is done, nothing may be left out because of that.
@@ -301,7 +324,7 @@ impl<H: Host> One<'_, H> {
     }
 
     async fn send(&mut self, step: &Step) -> Result<Outcome, Lost> {
-        let Self { shared, task, state } = self;
+        let Self { shared, task, state, .. } = self;
         let State { link, member, .. } = &mut **state;
         let mut last: Option<Instant> = None;
         let mut progress = |progress: Progress| {

@@ -245,7 +245,8 @@ impl TemplateError {
     pub fn in_file(self, name: &str) -> Problem {
         let (line, column) = self.position.unwrap_or((1, 1));
         let file = self.template.as_deref().unwrap_or(name).into();
-        Problem { place: Place { file, line, column }, message: self.message, hint: self.hint }
+        let problem = Problem::new(&Place { file, line, column }, self.message);
+        Problem { hint: self.hint, ..problem }
     }
 }
 

@@ -42,33 +42,36 @@ pub(super) fn default_zone() -> Result<String, Error> {
     text(&call(RUNTIME, "", "getDefaultZone", &[])?, "getDefaultZone")
 }
 
+/// The zone that an interface is in now; empty when it is in none.
+pub(super) fn zone_now(interface: &str) -> Result<String, Error> {
+    text(&call(RUNTIME, ".zone", "getZoneOfInterface", &["s", interface])?, "getZoneOfInterface")
+}
+
+/// Changes what a zone lets in now.
+pub(super) fn change_runtime(zone: &str, item: &Item, add: bool) -> Result<(), Error> {
+    // 0 is the time after which it would be taken back: never.
+    match (item, add) {
+        (Item::Service(name), true) => change(RUNTIME, ".zone", "addService", &["ssi", zone, name, "0"]),
+        (Item::Service(name), false) => change(RUNTIME, ".zone", "removeService", &["ss", zone, name]),
+        (Item::Port(range, kind), true) => {
+            change(RUNTIME, ".zone", "addPort", &["sssi", zone, range, kind, "0"])
+        }
+        (Item::Port(range, kind), false) => {
+            change(RUNTIME, ".zone", "removePort", &["sss", zone, range, kind])
+        }
+        (Item::Interface(name), true) => {
+            change(RUNTIME, ".zone", "changeZoneOfInterface", &["ss", zone, name])
+        }
+        (Item::Interface(name), false) => change(RUNTIME, ".zone", "removeInterface", &["ss", zone, name]),
+    }
+}
+
 impl Zone {
     pub(super) fn read(name: &str) -> Result<Self, Error> {
         let runtime = call(RUNTIME, ".zone", "getZoneSettings2", &["s", name])?;
         let path = text(&call(CONFIG, ".config", "getZoneByName", &["s", name])?, "getZoneByName")?;
         let permanent = call(&path, ".config.zone", "getSettings2", &[])?;
         Ok(Self { name: name.into(), path, runtime: items(&runtime), permanent: items(&permanent) })
-    }
-
-    pub(super) fn change_runtime(&self, item: &Item, add: bool) -> Result<(), Error> {
-        let zone = self.name.as_str();
-        // 0 is the time after which it would be taken back: never.
-        match (item, add) {
-            (Item::Service(name), true) => change(RUNTIME, ".zone", "addService", &["ssi", zone, name, "0"]),
-            (Item::Service(name), false) => change(RUNTIME, ".zone", "removeService", &["ss", zone, name]),
-            (Item::Port(range, kind), true) => {
-                change(RUNTIME, ".zone", "addPort", &["sssi", zone, range, kind, "0"])
-            }
-            (Item::Port(range, kind), false) => {
-                change(RUNTIME, ".zone", "removePort", &["sss", zone, range, kind])
-            }
-            (Item::Interface(name), true) => {
-                change(RUNTIME, ".zone", "changeZoneOfInterface", &["ss", zone, name])
-            }
-            (Item::Interface(name), false) => {
-                change(RUNTIME, ".zone", "removeInterface", &["ss", zone, name])
-            }
-        }
     }
 
     pub(super) fn change_permanent(&self, item: &Item, add: bool) -> Result<(), Error> {

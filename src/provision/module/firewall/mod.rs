@@ -6,6 +6,7 @@
 
 mod bus;
 mod manager;
+mod way_back;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,6 +20,7 @@ use super::schema::{ArgError, Kind, Schema};
 use crate::protocol::Outcome;
 use bus::Zone;
 use manager::Profile;
+use way_back::WayBack;
 
 /// Lets everything in.
 const TRUSTED: &str = "trusted";
@@ -123,15 +125,25 @@ impl Module for Args {
         if changes.is_empty() {
             return Ok(Context::same(format!("zone {name} is as asked")));
         }
+        let lines = describe(&changes, self.state);
+        let words = lines.join(", ");
         if !context.check {
+            let (now, for_good): (Vec<_>, Vec<_>) =
+                changes.iter().partition(|(side, _)| *side == Side::Runtime);
+            let now: Vec<&Item> = now.into_iter().map(|(_, item)| item).collect();
+            let way_back = WayBack::of(&name, &now, self.state)?;
+            for item in &now {
+                bus::change_runtime(&name, item, self.state == State::Enabled)?;
+            }
             // What works now is tried before it is made permanent.
-            for (side, item) in &changes {
+            if self.may_cut_off() {
+                way_back.unless_reached(context, &format!("zone {name}: {words}"))?;
+            }
+            for (side, item) in for_good {
                 self.apply(&zone, *side, item, &profiles)?;
             }
         }
-        let lines = describe(&changes, self.state);
-        let words: Vec<&str> = lines.iter().map(String::as_str).collect();
-        Ok(context.changed(format!("zone {name}: {}", words.join(", ")), &lines))
+        Ok(context.changed(format!("zone {name}: {words}"), &lines))
     }
 }
 
@@ -146,14 +158,18 @@ impl Args {
     fn apply(&self, zone: &Zone, side: Side, item: &Item, profiles: &[Profile]) -> Result<(), Error> {
         let add = self.state == State::Enabled;
         match (side, item) {
-            (Side::Runtime, item) => zone.change_runtime(item, add),
             (Side::Permanent, item) => zone.change_permanent(item, add),
             (Side::Connection, Item::Interface(name)) => {
                 let profile = profiles.iter().find(|profile| profile.interface == *name);
                 profile.map_or(Ok(()), |profile| profile.set_zone(if add { &zone.name } else { "" }))
             }
-            (Side::Connection, _) => Ok(()),
+            (Side::Connection | Side::Runtime, _) => Ok(()),
         }
+    }
+
+    /// Whether new connections may not get in any more; what is let in besides cuts nobody off.
+    fn may_cut_off(&self) -> bool {
+        self.state == State::Disabled || !self.interfaces.is_empty()
     }
 
     /// An interface that leads to the outside is not opened to everyone by a slip.
