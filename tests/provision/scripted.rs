@@ -23,6 +23,7 @@ pub(crate) struct Pair {
     script: Arc<Script>,
     unreachable: Vec<String>,
     names: BTreeMap<String, String>,
+    releases: BTreeMap<String, String>,
     steps: Arc<Mutex<Vec<(String, Step)>>>,
     stop: Stop,
 }
@@ -59,6 +60,7 @@ impl Pair {
             script: Arc::new(script),
             unreachable: Vec::new(),
             names: BTreeMap::new(),
+            releases: BTreeMap::new(),
             steps: Arc::default(),
             stop: Stop::default(),
         }
@@ -71,6 +73,12 @@ impl Pair {
 
     pub(crate) fn calling_itself(mut self, host: &str, name: &str) -> Self {
         self.names.insert(host.into(), name.into());
+        self
+    }
+
+    /// With this `VERSION_ID`.
+    pub(crate) fn on_release(mut self, host: &str, version: &str) -> Self {
+        self.releases.insert(host.into(), version.into());
         self
     }
 
@@ -127,7 +135,13 @@ impl Connect for Pair {
             });
         }
         let hostname = self.names.get(&member.name).unwrap_or(&member.fqdn).clone();
-        let facts = Facts { hostname, family: "debian".into(), ..Facts::default() };
+        let facts = Facts {
+            hostname,
+            family: "debian".into(),
+            distribution: "debian".into(),
+            distribution_version: self.releases.get(&member.name).cloned().unwrap_or_default(),
+            ..Facts::default()
+        };
         Ok(Scripted { name: member.name.clone(), facts, pair: self.clone() })
     }
 }
