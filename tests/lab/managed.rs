@@ -35,7 +35,11 @@ impl Managed {
 
     /// As [`Managed::up`], of a project that was changed before anything is applied.
     pub(crate) fn of(profile: &str, change: impl FnOnce(&Path)) -> Self {
-        let lab = Lab::up(&["--witness"]);
+        Self::on(Lab::up(&["--witness"]), profile, change)
+    }
+
+    /// The same on hosts that are there already.
+    pub(crate) fn on(lab: Lab, profile: &str, change: impl FnOnce(&Path)) -> Self {
         lab.run("stack", &["--managed", profile]);
         change(&lab.folder());
         lab.apply(&[]);
