@@ -220,6 +220,11 @@ impl<H: Host> Run<H> {
         let mut recap = HostRecap { host: host.to_owned(), ..HostRecap::default() };
         recap.count(status);
         self.lost.push(recap);
+        let hint = if lost.unreachable {
+            "nothing was changed on any host: all of them must answer first"
+        } else {
+            "nothing was changed on any host"
+        };
         self.shared.report.say(Event::TaskDone(Box::new(TaskDone {
             host: host.to_owned(),
             task: CONNECT.into(),
@@ -231,7 +236,7 @@ impl<H: Host> Run<H> {
             seconds: self.started.elapsed().as_secs_f64(),
             failure: Some(Failure {
                 message: lost.message.clone(),
-                hint: Some("nothing was changed on any host: all of them must answer first".into()),
+                hint: Some(hint.into()),
                 ..Failure::default()
             }),
         })));
