@@ -18,6 +18,7 @@ use crate::load::Load;
 use crate::power::{self, Keep};
 use crate::publish;
 use crate::requirements;
+use crate::sources;
 use crate::stack::{self, Stack};
 use crate::stage::Stage;
 use crate::status;
@@ -137,8 +138,8 @@ struct NameArg {
 pub struct UpArgs {
     #[command(flatten)]
     lab: NameArg,
-    /// The Debian release of the hosts [default: the machine's own].
-    #[arg(long)]
+    /// The Debian release of the hosts, by its name [default: the machine's own].
+    #[arg(long, value_parser = sources::codename)]
     suite: Option<String>,
     /// Add a third host on the public segment.
     #[arg(long)]

@@ -120,7 +120,12 @@ pub(crate) fn ensure(sources: &Sources, interrupt: &Interrupt) -> anyhow::Result
         // The error that matters is the one of the build.
         let _ = remove(&building);
     }
-    kept.context("build the hosts' image")?;
+    kept.with_context(|| {
+        let suite = &sources.suite;
+        format!(
+            "build the hosts' image of Debian {suite}, from this machine's archives; do they have {suite}?"
+        )
+    })?;
     eprintln!("image: done in {} s, kept in {}", started.elapsed().as_secs(), finished.display());
     Ok(at(&hash))
 }

@@ -32,6 +32,14 @@ struct Archive {
     release: String,
 }
 
+/// A release as archives call it.
+pub(crate) fn codename(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return Ok(text.to_owned());
+    }
+    Err("write the name of a Debian release, such as bookworm or trixie".to_owned())
+}
+
 /// The machine's Debian archives, for its own suite or for another one.
 pub(crate) fn find(suite: Option<&str>, interrupt: &Interrupt) -> anyhow::Result<Sources> {
     let own = own_suite()?;

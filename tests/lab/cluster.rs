@@ -262,7 +262,7 @@ fn orderly_shutdown(pair: &Managed) {
     assert_eq!(pair.active(), other(from), "nothing moves back by itself");
 }
 
-fn one_machine_lost(pair: &Managed) {
+pub(crate) fn one_machine_lost(pair: &Managed) {
     for lost in ["active", "standby", WITNESS] {
         let active = pair.active();
         let (host, survivor) = match lost {

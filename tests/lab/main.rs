@@ -23,6 +23,7 @@ mod managed;
 mod modules;
 mod ocf_group;
 mod rebuild;
+mod release;
 mod replication;
 mod resize;
 mod rollback;

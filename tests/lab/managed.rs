@@ -45,7 +45,8 @@ impl Managed {
         Self::on(lab, profile, change)
     }
 
-    fn on(lab: Lab, profile: &str, change: impl FnOnce(&Path)) -> Self {
+    /// The same on hosts that are there already.
+    pub(crate) fn on(lab: Lab, profile: &str, change: impl FnOnce(&Path)) -> Self {
         lab.run("stack", &["--managed", profile]);
         change(&lab.folder());
         lab.apply(&[]);

@@ -186,6 +186,22 @@ fn what_a_manager_shall_run_is_installed_before_it_hears_of_it() {
 }
 
 #[test]
+fn a_stack_on_two_releases_is_refused_before_anything_is_done() {
+    let (with, without) = (managed() + "stack: lamp\n", managed());
+    let mixed = || pair("ha-a", false, changed).on_release("ha-a", "12").on_release("ha-b", "13");
+    let ran = mixed().run(&Project::new([("ha.yml", with.as_str())]), apply(), &Selection::default());
+    assert_eq!((ran.exit_code, ran.steps.len()), (exit::FAILED, 0), "{}", ran.text);
+    let why = "ha-a runs debian 12 and ha-b runs debian 13: `stack: lamp` needs the same release on both";
+    assert!(ran.text.contains(why), "{}", ran.text);
+    // What somebody's own resources need is not known, and the witness may be what it likes.
+    let ran = mixed().run(&Project::new([("ha.yml", without.as_str())]), apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+    let same = pair("ha-a", false, changed).on_release("ha-a", "13").on_release("ha-b", "13");
+    let ran = same.run(&Project::new([("ha.yml", with.as_str())]), apply(), &Selection::default());
+    assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);
+}
+
+#[test]
 fn on_a_running_pair_the_standby_comes_first_and_no_data_is_touched() {
     let (_, ran) = run(&pair("ha-b", false, Outcome::default));
     assert_eq!(ran.exit_code, exit::DONE, "{}", ran.text);

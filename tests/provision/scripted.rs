@@ -23,6 +23,7 @@ pub(crate) struct Pair {
     script: Arc<Script>,
     unreachable: Vec<String>,
     names: BTreeMap<String, String>,
+    releases: BTreeMap<String, String>,
     steps: Arc<Mutex<Vec<(String, Step)>>>,
     /// What each host owes, also from run to run.
     owed: Arc<Mutex<BTreeMap<String, BTreeSet<Owed>>>>,
@@ -62,6 +63,7 @@ impl Pair {
             script: Arc::new(script),
             unreachable: Vec::new(),
             names: BTreeMap::new(),
+            releases: BTreeMap::new(),
             steps: Arc::default(),
             owed: Arc::default(),
             stop: Stop::default(),
@@ -75,6 +77,12 @@ impl Pair {
 
     pub(crate) fn calling_itself(mut self, host: &str, name: &str) -> Self {
         self.names.insert(host.into(), name.into());
+        self
+    }
+
+    /// With this `VERSION_ID`.
+    pub(crate) fn on_release(mut self, host: &str, version: &str) -> Self {
+        self.releases.insert(host.into(), version.into());
         self
     }
 
@@ -136,8 +144,14 @@ impl Connect for Pair {
             });
         }
         let hostname = self.names.get(&member.name).unwrap_or(&member.fqdn).clone();
-        let facts = Facts { hostname, family: "debian".into(), ..Facts::default() };
         let owed = self.owed.lock().unwrap().get(&member.name).cloned().unwrap_or_default();
+        let facts = Facts {
+            hostname,
+            family: "debian".into(),
+            distribution: "debian".into(),
+            distribution_version: self.releases.get(&member.name).cloned().unwrap_or_default(),
+            ..Facts::default()
+        };
         Ok(Scripted { name: member.name.clone(), facts, owed, pair: self.clone() })
     }
 }

@@ -206,12 +206,17 @@ impl<H: Host> Run<H> {
                 }
             }
         }
+        connected.sort_by_key(|(index, _)| *index);
+        self.hosts = connected.into_iter().map(|(_, state)| state).collect();
+        if all && let Some((odd, lost)) = mixed(inventory, &self.hosts) {
+            all = false;
+            let state = self.hosts.remove(odd);
+            self.lose(&state.member.name, &lost);
+        }
         if !all {
             // Hosts that are not reached for the same reason share a line.
             self.shared.report.say(Event::TaskFinished { task: CONNECT.into() });
         }
-        connected.sort_by_key(|(index, _)| *index);
-        self.hosts = connected.into_iter().map(|(_, state)| state).collect();
         all
     }
 
@@ -220,6 +225,11 @@ impl<H: Host> Run<H> {
         let mut recap = HostRecap { host: host.to_owned(), ..HostRecap::default() };
         recap.count(status);
         self.lost.push(recap);
+        let hint = if lost.unreachable {
+            "nothing was changed on any host: all of them must answer first"
+        } else {
+            "nothing was changed on any host"
+        };
         self.shared.report.say(Event::TaskDone(Box::new(TaskDone {
             host: host.to_owned(),
             task: CONNECT.into(),
@@ -231,7 +241,7 @@ impl<H: Host> Run<H> {
             seconds: self.started.elapsed().as_secs_f64(),
             failure: Some(Failure {
                 message: lost.message.clone(),
-                hint: Some("nothing was changed on any host: all of them must answer first".into()),
+                hint: Some(hint.into()),
                 ..Failure::default()
             }),
         })));
@@ -448,6 +458,26 @@ fn is_the_one<H: Host>(link: &H, member: &Member) -> Result<(), Lost> {
          `hostnamectl set-hostname {fqdn}` there, or write `fqdn: {own}` under {name} in the inventory"
     );
     Err(Lost { message, unreachable: false })
+}
+
+/// A stack on two releases of a distribution, and which host is the second of them: the newer MariaDB converts the data
+/// when it first starts, and the older one cannot read them any more.
+fn mixed<H: Host>(inventory: &Inventory, hosts: &[State<H>]) -> Option<(usize, Lost)> {
+    let stack = inventory.stack.as_ref()?;
+    let mut pair = hosts.iter().enumerate().filter(|(_, state)| state.member.disk.is_some());
+    let ((_, first), (odd, second)) = (pair.next()?, pair.next()?);
+    let release = |state: &State<H>| {
+        let facts = state.link.facts();
+        format!("{} {}", facts.distribution, facts.distribution_version).trim().to_owned()
+    };
+    let (one, other) = (release(first), release(second));
+    let message = format!(
+        "{} runs {one} and {} runs {other}: `stack: {stack}` needs the same release on both, because the newer MariaDB \
+         converts the data when it first starts, and the older one cannot take over any more; bring both to one release \
+         (docs/operations.md, \"A new Debian release\")",
+        first.member.name, second.member.name
+    );
+    (one != other).then_some((odd, Lost { message, unreachable: false }))
 }
 
 fn exit_code(recaps: &[HostRecap], check: bool, stopped: bool) -> u8 {
