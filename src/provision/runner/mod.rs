@@ -22,7 +22,7 @@ pub use ssh::OverSsh;
 use crate::inventory::{Inventory, Member};
 use crate::plan::{Plan, PlannedPlay};
 use crate::playbook::{Play, Task};
-use crate::protocol::{Failure, Owed};
+use crate::protocol::{Facts, Failure, Owed};
 use crate::report::{self, Event, HostRecap, Report, Status, TaskDone, TaskTime};
 use crate::step::Resolver;
 use crate::template::Scope;
@@ -467,8 +467,10 @@ fn mixed<H: Host>(inventory: &Inventory, hosts: &[State<H>]) -> Option<(usize, L
     let mut pair = hosts.iter().enumerate().filter(|(_, state)| state.member.disk.is_some());
     let ((_, first), (odd, second)) = (pair.next()?, pair.next()?);
     let release = |state: &State<H>| {
-        let facts = state.link.facts();
-        format!("{} {}", facts.distribution, facts.distribution_version).trim().to_owned()
+        let Facts { distribution, distribution_version: version, family, .. } = state.link.facts();
+        // Minor releases of Red Hat's have the same MariaDB.
+        let version = if family == "redhat" { version.split('.').next().unwrap_or_default() } else { version };
+        format!("{distribution} {version}").trim().to_owned()
     };
     let (one, other) = (release(first), release(second));
     let message = format!(
