@@ -146,9 +146,9 @@ fn may_hold_a_secret(line: &str) -> bool {
     if lower.starts_with('#') || line.starts_with("secrets:") {
         return false;
     }
-    let after_a_name =
-        |part: &&str| lower.match_indices(*part).any(|(at, _)| is_set(lower.get(at..).unwrap_or_default()));
-    lower.contains("no_log") || SECRET.iter().any(|part| after_a_name(&part))
+    let is_set_after =
+        |part: &str| lower.match_indices(part).any(|(at, _)| is_set(lower.get(at..).unwrap_or_default()));
+    lower.contains("no_log") || SECRET.iter().any(|part| is_set_after(part))
 }
 
 /// Whether this name, which ends before the first other character, is given a value here.
