@@ -1,6 +1,9 @@
 //! The command line of this part.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
+
+use anyhow::Context as _;
 
 use crate::agent;
 use crate::apply::{self, Mode};
@@ -128,7 +131,9 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
             return rebuild::run(&host, &apply::Arguments::whole_site(inventory, accept_new, sudo, json));
         }
         Command::Doc(command) => return Ok(doc::run(&command)),
-        Command::Schema { of } => print!("{}", schema::text(of)),
+        Command::Schema { of } => {
+            io::stdout().write_all(schema::text(of).as_bytes()).context("write the schema")?;
+        }
     }
     Ok(0)
 }
