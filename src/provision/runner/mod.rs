@@ -469,7 +469,8 @@ fn mixed<H: Host>(inventory: &Inventory, hosts: &[State<H>]) -> Option<(usize, L
     let release = |state: &State<H>| {
         let Facts { distribution, distribution_version: version, family, .. } = state.link.facts();
         // Minor releases of Red Hat's have the same MariaDB.
-        let version = if family == "redhat" { version.split('.').next().unwrap_or_default() } else { version };
+        let version =
+            if family == "redhat" { version.split('.').next().unwrap_or_default() } else { version };
         format!("{distribution} {version}").trim().to_owned()
     };
     let (one, other) = (release(first), release(second));

@@ -448,6 +448,9 @@ impl Engine {
         if fill == Fill::Data {
             self.counters.received_bytes += u64::from(range.len);
         }
+        if resync {
+            self.resync_reaches(range);
+        }
         if !self.hold_for_undo(write) {
             self.start_peer_write(write);
         }
@@ -464,7 +467,6 @@ impl Engine {
         self.peer_written += 1;
         self.counters.written_bytes += u64::from(range.len);
         if resync {
-            self.resync_reaches(range);
             self.confirm(link, Message::ResyncAck { id });
         } else {
             self.confirm(link, Message::WriteAck { id });
