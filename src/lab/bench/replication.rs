@@ -90,10 +90,11 @@ fn measure(pair: &Stage, peer: &Stage, runs: u32, report: &mut Report) -> anyhow
     let volume = Target { name: "GlusterFS", stage: peer, path: glusterfs::FILE, settle: glusterfs::SETTLE };
     // A brick's file system keeps some of its disk for itself.
     let written_kib = size_kib / 8 * 7;
-    for target in [&replicated, &volume] {
-        eprintln!("{}: writing {} MiB of {} once", A.name, written_kib / 1024, target.path);
+    // All of the device, for zeroes are not sent in a sync.
+    for (target, size_kib) in [(&replicated, size_kib), (&volume, written_kib)] {
+        eprintln!("{}: writing {} MiB of {} once", A.name, size_kib / 1024, target.path);
         // The disks are sparse files: the first write of a block costs more than all others.
-        target.stage.answer(A, &fio::fill(target.path, written_kib), FILL)?;
+        target.stage.answer(A, &fio::fill(target.path, size_kib), FILL)?;
     }
     writes([&raw, &replicated, &volume], written_kib, runs, report)?;
     for (target, programs) in [(&replicated, "futago"), (&volume, glusterfs::PROGRAMS)] {
