@@ -1,5 +1,6 @@
 //! Debian's GlusterFS as its documentation gives it to a beginner for two hosts: a volume `replica 2` over the local
-//! segment, its bricks on XFS, mounted by its own client. A write is answered when both bricks have it.
+//! segment, its bricks on XFS, mounted by its own client. Only its write-behind is off, so that a write is answered when
+//! both bricks have it, as here.
 
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(super) fn prepare(stage: &Stage) -> anyhow::Result<()> {
     let bricks = PAIR.each_ref().map(|host| format!("{}-local:{BRICK}/data", host.name)).join(" ");
     // It asks whether two bricks without an arbiter are meant; a comparison with two hosts is.
     stage.shell(first, &format!("yes | gluster volume create bench replica 2 {bricks}"))?;
+    // By default its client answers a write that no brick has yet.
+    stage.shell(first, "gluster volume set bench performance.write-behind off")?;
     stage.shell(first, "gluster volume start bench")?;
     stage.shell(
         first,

@@ -449,7 +449,7 @@ impl Engine {
             self.counters.received_bytes += u64::from(range.len);
         }
         if resync {
-            self.resync_reaches(range);
+            self.resync_received(range);
         }
         if !self.hold_for_undo(write) {
             self.start_peer_write(write);

@@ -29,6 +29,7 @@ use super::request::overlap;
 use super::script::Gate;
 use super::store::Job;
 use super::{Engine, Io, Purpose, Then};
+use crate::bitmap::Bitmap;
 use crate::control::SyncStatus;
 use crate::event::{Action, BLOCK, LinkId, LogLevel, MAX_IO_BYTES, Millis, RESYNC_SLOTS, Range, Slot};
 use crate::message::{Abilities, Message};
@@ -102,8 +103,8 @@ pub(super) struct Resync {
     progress: Option<Progress>,
     /// Target: blocks that the source will still send.
     awaited: u64,
-    /// Target: the source has asked for, or sent, the blocks before this one; it goes on in ascending order.
-    reached: u64,
+    /// Target: what the source has compared, and counts as done whether or not it is sent then.
+    compared: Bitmap,
     free: Vec<Slot>,
     /// Buffers of reads that outlived their resync.
     lent: BTreeMap<u64, Slot>,
@@ -113,7 +114,15 @@ pub(super) struct Resync {
 impl Default for Resync {
     fn default() -> Self {
         let free = (0..RESYNC_SLOTS).map(Slot).collect();
-        Self { source: None, progress: None, awaited: 0, reached: 0, free, lent: BTreeMap::new(), last_id: 0 }
+        Self {
+            source: None,
+            progress: None,
+            awaited: 0,
+            compared: Bitmap::new(0),
+            free,
+            lent: BTreeMap::new(),
+            last_id: 0,
+        }
     }
 }
 

@@ -374,7 +374,7 @@ impl Engine {
             self.unexpected(&format!("VerifyAsk of {} bytes at {}", range.len, range.offset));
         } else if self.role == RoleState::Secondary {
             if replication == Some(ReplicationState::SyncTarget) {
-                self.resync_reaches(range);
+                self.resync_compares(range);
             }
             let io = self.start_io(Io::PeerDigest { link, id });
             self.out.push(Action::DigestDisk { io, range });

@@ -2,7 +2,8 @@
 
 use super::super::store::Job;
 use super::super::{Engine, Then, disk_state};
-use crate::event::{LogLevel, Range};
+use crate::bitmap::Bitmap;
+use crate::event::{BLOCK, LogLevel, Range};
 use crate::generation::Generations;
 use crate::handler::Handler;
 use crate::message::{BITMAP_WORDS, Message};
@@ -29,7 +30,7 @@ impl Engine {
     /// The source has said how many blocks will come.
     pub(in super::super) fn resync_awaits(&mut self, blocks: u64) {
         self.resync.awaited = blocks;
-        self.resync.reached = 0;
+        self.resync.compared = Bitmap::new(self.layout.data_bytes / BLOCK);
     }
 
     pub(in super::super) fn resync_awaited(&self) -> u64 {
@@ -66,12 +67,19 @@ impl Engine {
         self.announce();
     }
 
-    /// The source compares these blocks, or has sent them: what it has compared and then sends is counted once.
-    pub(in super::super) fn resync_reaches(&mut self, range: Range) {
+    /// The source compares these blocks: those that are the same are never sent.
+    pub(in super::super) fn resync_compares(&mut self, range: Range) {
         let (first, end) = Self::blocks(range);
-        let new = end.saturating_sub(first.max(self.resync.reached));
-        self.resync.awaited = self.resync.awaited.saturating_sub(new);
-        self.resync.reached = self.resync.reached.max(end);
+        self.resync.awaited = self.resync.awaited.saturating_sub(end - first);
+        self.resync.compared.set(first, end);
+    }
+
+    /// The source has sent these blocks, in any order.
+    pub(in super::super) fn resync_received(&mut self, range: Range) {
+        let (first, end) = Self::blocks(range);
+        if !self.resync.compared.contains(first) {
+            self.resync.awaited = self.resync.awaited.saturating_sub(end - first);
+        }
     }
 
     pub(super) fn sync_finishes(&mut self, source: Generations) {
