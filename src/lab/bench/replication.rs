@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::cost;
 use super::fio::{self, Job, Outcome};
@@ -72,7 +72,7 @@ struct Target<'a> {
 /// Boots and provisions both pairs, measures, and takes them down again.
 pub(super) fn run(lab: &Lab, runs: u32, interrupt: &Interrupt, report: &mut Report) -> anyhow::Result<()> {
     on_labs(lab, &["", "-glusterfs"], interrupt, |stages| {
-        let [pair, peer] = stages else { unreachable!("two ends, two labs") };
+        let [pair, peer] = stages else { bail!("two labs were asked for, there are {}", stages.len()) };
         glusterfs::prepare(peer)?;
         provisioned(pair, |pair| measure(pair, peer, runs, report))
     })
